@@ -1,0 +1,113 @@
+//! Descriptors inside network namespaces, without moving a thread of the runtime into one.
+//!
+//! All link code works on descriptors and never asks whether it is root: [`NamespaceAccess`] opens them, either on a
+//! short-lived thread that enters the namespace (a privileged process), or through a [`broker`] that lives in the
+//! right user namespace and passes them over a unix socket (an ordinary user's process).
+
+pub mod broker;
+mod error;
+mod open;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lifecycle_core::attach::{NsAccess, NsRef};
+use serde::{Deserialize, Serialize};
+
+pub use error::NamespaceError;
+pub use open::own_cookie;
+
+use crate::identity::boot_id;
+use broker::Broker;
+
+/// A kind of socket that can be opened inside a namespace. All are close-on-exec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SocketKind {
+    /// Route netlink (`AF_NETLINK`, `NETLINK_ROUTE`); serves interface ioctls, ethtool's included, as well.
+    Route,
+    /// Raw packets (`AF_PACKET`), bound to no protocol yet, so that it receives nothing until it is bound.
+    Packet,
+}
+
+/// A descriptor that is wanted of a namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Want {
+    /// The namespace itself, as the kernel takes it in `IFLA_NET_NS_FD` and `setns`.
+    Namespace,
+    /// A socket opened inside it.
+    Socket(SocketKind),
+}
+
+/// Opens descriptors in namespaces. Cheap to share; keeps one connection per broker.
+#[derive(Debug, Default)]
+pub struct NamespaceAccess {
+    brokers: Mutex<HashMap<PathBuf, Arc<Broker>>>,
+}
+
+impl NamespaceAccess {
+    /// An access without connections yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Opens a socket inside `ns`. Blocks for some tens of microseconds; see [`NamespaceAccess::open_all`].
+    ///
+    /// # Errors
+    /// As [`NamespaceAccess::open_all`].
+    pub fn open(&self, ns: &NsRef, kind: SocketKind) -> Result<OwnedFd, NamespaceError> {
+        self.one(ns, Want::Socket(kind))
+    }
+
+    /// Opens the namespace itself.
+    ///
+    /// # Errors
+    /// As [`NamespaceAccess::open_all`].
+    pub fn open_ns(&self, ns: &NsRef) -> Result<OwnedFd, NamespaceError> {
+        self.one(ns, Want::Namespace)
+    }
+
+    fn one(&self, ns: &NsRef, want: Want) -> Result<OwnedFd, NamespaceError> {
+        let mut all = self.open_all(ns, &[want])?;
+        all.pop().ok_or(NamespaceError::Answer { problem: "no descriptor came back".into() })
+    }
+
+    /// Opens several descriptors of one namespace at once, in the order asked for.
+    ///
+    /// Blocks until a broker has answered, at most [`broker::TIMEOUT`]; not for a runtime's thread.
+    ///
+    /// # Errors
+    /// [`NamespaceError::Gone`] when the namespace no longer exists or its reference is of another boot;
+    /// [`NamespaceError::Replaced`] when another one stands in its place; the other kinds when it cannot be reached.
+    pub fn open_all(&self, ns: &NsRef, want: &[Want]) -> Result<Vec<OwnedFd>, NamespaceError> {
+        let boot = boot_id().map_err(|source| NamespaceError::Enter { source })?;
+        if ns.boot != boot {
+            return Err(NamespaceError::Gone { reason: format!("it belongs to boot {}", ns.boot) });
+        }
+        match &ns.access {
+            NsAccess::Path { path } => {
+                let file = File::open(path).map_err(|source| error::of_path(path, source))?;
+                open::on_own_thread(file.as_fd(), Some(ns.cookie), want)
+            }
+            NsAccess::Broker { socket, name } => self.broker(socket)?.open(name, Some(ns.cookie), want),
+        }
+    }
+
+    /// The connection to the broker at `socket`, made now if there is none yet.
+    ///
+    /// # Errors
+    /// [`NamespaceError::Unreachable`] when nobody answers there.
+    pub fn broker(&self, socket: &Path) -> Result<Arc<Broker>, NamespaceError> {
+        let mut brokers = self.brokers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(broker) = brokers.get(socket) {
+            return Ok(Arc::clone(broker));
+        }
+        let broker = Arc::new(Broker::connect(socket)?);
+        brokers.insert(socket.to_owned(), Arc::clone(&broker));
+        Ok(broker)
+    }
+}
