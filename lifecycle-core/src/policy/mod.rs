@@ -1,0 +1,7 @@
+//! The policies: pure functions from facts to decisions, one file each.
+//!
+//! A policy reads nothing but its arguments. Facts are small plain values that the caller takes from its own records,
+//! so that a policy can be used, and tested, without the rest of Lifecycle.
+
+pub mod bulk;
+pub mod guard;
