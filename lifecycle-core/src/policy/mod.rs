@@ -4,4 +4,7 @@
 //! so that a policy can be used, and tested, without the rest of Lifecycle.
 
 pub mod bulk;
+pub mod display;
+pub mod enforcement;
 pub mod guard;
+pub mod lab;
