@@ -3,8 +3,10 @@
 //! A policy reads nothing but its arguments. Facts are small plain values that the caller takes from its own records,
 //! so that a policy can be used, and tested, without the rest of Lifecycle.
 
+pub mod blocked;
 pub mod bulk;
 pub mod display;
 pub mod enforcement;
 pub mod guard;
 pub mod lab;
+pub mod link;
