@@ -1,0 +1,1 @@
+//! The lifecycle command: a controller for network labs.

@@ -1,0 +1,1 @@
+//! A third-party provider, network backend and vendor for Lifecycle.

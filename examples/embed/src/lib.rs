@@ -1,0 +1,1 @@
+//! A lab in forty lines: Lifecycle embedded in a program.

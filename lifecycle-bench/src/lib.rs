@@ -1,0 +1,1 @@
+//! Benchmarks of Lifecycle against the kernel's floor and its peers.

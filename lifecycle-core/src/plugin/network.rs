@@ -1,0 +1,243 @@
+//! Network backends build, check and remove links between attach points.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_core::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+
+use crate::attach::{AttachPoint, Mac, NsRef, PlaceKind};
+use crate::error::Result;
+use crate::id::LinkId;
+use crate::name::{IfName, PluginName};
+use crate::plugin::HostContext;
+use crate::policy::link::Side;
+use crate::time::BootId;
+use crate::topology::LinkAttrs;
+
+/// A compiled-in network backend: its name and how to make one.
+#[derive(Debug, Clone, Copy)]
+pub struct NetworkPlugin {
+    /// Name by which labs and programs ask for it.
+    pub name: &'static str,
+    /// Makes a backend. Cheap: it touches nothing before [`NetworkBackend::initialize`].
+    pub make: fn(&HostContext) -> Result<Arc<dyn NetworkBackend>>,
+}
+
+inventory::collect!(NetworkPlugin);
+
+/// What a backend can do, as data.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NetworkCapabilities {
+    /// Pairs of places it can connect, each pair in ascending order.
+    pub pairs: BTreeSet<(PlaceKind, PlaceKind)>,
+    /// Links pass through a switch rather than from end to end, so identity alone does not prove that frames pass.
+    pub switched: bool,
+    /// The rate of a link can be limited.
+    pub rate: bool,
+    /// Delay and jitter can be added.
+    pub delay: bool,
+    /// Loss can be added.
+    pub loss: bool,
+    /// What the backend cannot do on this machine, by name, with the reason.
+    pub missing: BTreeMap<String, String>,
+}
+
+impl NetworkCapabilities {
+    /// Whether it can connect these two places.
+    pub fn can_connect(&self, a: PlaceKind, b: PlaceKind) -> bool {
+        self.pairs.contains(&if a <= b { (a, b) } else { (b, a) })
+    }
+}
+
+/// A link to build.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LinkRequest {
+    /// The link.
+    pub link: LinkId,
+    /// Which of its incarnations, counted from 1; part of the mark.
+    pub incarnation: u64,
+    /// First end.
+    pub a: AttachPoint,
+    /// Second end.
+    pub b: AttachPoint,
+    /// Attributes.
+    pub attrs: LinkAttrs,
+}
+
+/// One end of a built link, by what the kernel never reuses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndIdentity {
+    /// The point it was attached to.
+    pub point: AttachPoint,
+    /// Cookie of the namespace that the interface was made in.
+    pub namespace: u64,
+    /// Its index there.
+    pub ifindex: u32,
+    /// Its address.
+    pub mac: Mac,
+}
+
+/// A built link, by the identities of its ends. It proves that what is found later is what was built.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkIdentity {
+    /// The backend that built it.
+    pub backend: PluginName,
+    /// The link.
+    pub link: LinkId,
+    /// Which of its incarnations.
+    pub incarnation: u64,
+    /// The boot in which the identities mean something.
+    pub boot: BootId,
+    /// First end.
+    pub a: EndIdentity,
+    /// Second end; none where the link leads nowhere or to something that is not ours.
+    pub b: Option<EndIdentity>,
+    /// What else the backend needs to find its parts again.
+    #[serde(default)]
+    pub detail: BTreeMap<String, String>,
+}
+
+/// What was read of one end.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EndReport {
+    /// It exists with the identity that was recorded when it was attached.
+    pub intact: bool,
+    /// It is set up.
+    pub admin_up: bool,
+    /// It has carrier.
+    pub carrier: bool,
+    /// Its maximum transmission unit in bytes.
+    pub mtu: u32,
+}
+
+/// What became of a test frame.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "probe", rename_all = "snake_case")]
+pub enum ProbeResult {
+    /// Identity is the proof: the ends are each other's peers.
+    NotNeeded,
+    /// It arrived.
+    Passed,
+    /// None was sent.
+    Skipped {
+        /// Why not.
+        reason: String,
+    },
+    /// It did not arrive.
+    Failed {
+        /// What was seen instead.
+        reason: String,
+    },
+}
+
+/// What was read of a link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkReport {
+    /// First end.
+    pub a: EndReport,
+    /// Second end; none where the identity has none.
+    pub b: Option<EndReport>,
+    /// Both ends are joined as they were when built: peers of each other, or on one segment.
+    pub joined: bool,
+    /// The test frame.
+    pub probe: ProbeResult,
+    /// What is wrong, in words; empty when nothing is.
+    pub problems: Vec<String>,
+}
+
+impl LinkReport {
+    /// Whether everything of the link stands as it was built. Whether it carries frames also depends on the nodes.
+    pub fn is_intact(&self) -> bool {
+        self.joined
+            && self.a.intact
+            && self.b.as_ref().is_none_or(|b| b.intact)
+            && !matches!(self.probe, ProbeResult::Failed { .. })
+    }
+
+    /// Whether it stands, is set up at both ends and has carrier.
+    pub fn is_up(&self) -> bool {
+        let live = |end: &EndReport| end.admin_up && end.carrier;
+        self.is_intact() && live(&self.a) && self.b.as_ref().is_none_or(live)
+    }
+}
+
+/// Something of ours that a backend found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedLink {
+    /// The link by its mark.
+    pub link: LinkId,
+    /// Its incarnation by its mark, where the mark tells.
+    pub incarnation: Option<u64>,
+    /// Interfaces that bear the mark, as (cookie of the namespace, index, name).
+    pub interfaces: Vec<(u64, u32, IfName)>,
+}
+
+/// News from a backend. News make things fast; [`NetworkBackend::verify`] and `observe` make them right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NetworkEvent {
+    /// Something of a link changed: verify it.
+    Changed(LinkId),
+    /// News may have been lost: look at everything.
+    Resync,
+}
+
+/// Builds, checks and removes links on one host.
+///
+/// # Laws
+///
+/// - *Atomic*: a link is built or nothing of it remains.
+/// - *Connect is idempotent*: repeated for one (link, incarnation) between the same points it returns the same identity.
+///   What an older incarnation left is replaced.
+/// - *Marked from birth*: whatever is made can be told from what is not ours from the moment it exists, and
+///   [`observe`](Self::observe) finds it.
+/// - *Foreign objects are refused*: an interface that is not ours in the place of ours is
+///   [`ErrorKind::Foreign`](crate::error::ErrorKind::Foreign), and is neither changed nor removed, by any operation.
+/// - *Disconnect is idempotent and complete*: afterwards nothing of the link is found. It never touches another link.
+/// - *Verify changes nothing* and compares with the recorded identity: an interface deleted and made again under its old
+///   name is not intact.
+/// - *Both ends or none*: when one end's namespace has gone, the link has gone.
+/// - *Attributes change in place*: [`set_params`](Self::set_params) keeps the identity.
+///
+/// # Cancellation
+///
+/// A dropped future leaves an operation done or undone, never half done.
+#[async_trait]
+pub trait NetworkBackend: Send + Sync + fmt::Debug {
+    /// What it can do on this host.
+    fn capabilities(&self) -> NetworkCapabilities;
+
+    /// Gets ready; called once before anything else, and idempotent.
+    async fn initialize(&self) -> Result<()>;
+
+    /// Removes what the backend itself made besides links. Links are left alone.
+    async fn cleanup(&self) -> Result<()>;
+
+    /// Builds a link. Both interfaces are created in their final places, set up where the attributes say so.
+    async fn connect(&self, request: &LinkRequest) -> Result<LinkIdentity>;
+
+    /// Removes a link, as far as it is there.
+    async fn disconnect(&self, identity: &LinkIdentity) -> Result<()>;
+
+    /// Changes attributes in place. What cannot be changed is `Unsupported`, by name, and nothing is changed.
+    async fn set_params(&self, identity: &LinkIdentity, attrs: &LinkAttrs) -> Result<()>;
+
+    /// Gives or takes an end's carrier: without it the *other* end sees that nobody is there.
+    async fn set_carrier(&self, identity: &LinkIdentity, side: Side, up: bool) -> Result<()>;
+
+    /// Finds everything that bears the mark of this controller's links, in the host's namespace and in `namespaces`.
+    async fn observe(&self, namespaces: &[NsRef]) -> Result<Vec<ObservedLink>>;
+
+    /// Removes whatever bears the mark of a link, for collection: what was built and forgotten.
+    async fn remove(&self, observed: &ObservedLink, namespaces: &[NsRef]) -> Result<()>;
+
+    /// News about links, from now on.
+    fn watch(&self) -> BoxStream<'static, NetworkEvent>;
+
+    /// Reads a link back and compares it with its identity.
+    async fn verify(&self, identity: &LinkIdentity) -> Result<LinkReport>;
+}

@@ -1,0 +1,1 @@
+//! Facade of Lifecycle: re-exports and one feature per plugin.

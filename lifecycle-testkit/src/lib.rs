@@ -1,0 +1,1 @@
+//! Conformance laws, fault injection and the deterministic simulator of Lifecycle.

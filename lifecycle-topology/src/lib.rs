@@ -1,0 +1,1 @@
+//! Reads containerlab-compatible lab files into Lifecycle's topology model.

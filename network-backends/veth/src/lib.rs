@@ -1,0 +1,1 @@
+//! Network backend of Lifecycle that wires nodes with veth pairs, macvlans and Linux bridges.

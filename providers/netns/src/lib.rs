@@ -1,0 +1,1 @@
+//! Provider of Lifecycle that runs nodes in Linux namespaces, rootless or as root.

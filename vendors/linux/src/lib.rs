@@ -1,0 +1,1 @@
+//! Vendor data of Lifecycle for plain Linux nodes.
