@@ -10,3 +10,4 @@ pub mod enforcement;
 pub mod guard;
 pub mod lab;
 pub mod link;
+pub mod placement;
