@@ -3,6 +3,7 @@
 //! A policy reads nothing but its arguments. Facts are small plain values that the caller takes from its own records,
 //! so that a policy can be used, and tested, without the rest of Lifecycle.
 
+pub mod backend;
 pub mod blocked;
 pub mod bulk;
 pub mod display;
@@ -10,4 +11,6 @@ pub mod enforcement;
 pub mod guard;
 pub mod lab;
 pub mod link;
+pub mod naming;
 pub mod placement;
+pub mod vendor_names;

@@ -1,0 +1,190 @@
+//! Between the port names of a vendor and the canonical names of interfaces, `ethN`.
+//!
+//! A vendor's ports follow a template with one number in it. To take "the first number" of any name instead would
+//! merge `ge-0/0/0` with `ge-0/1/0`; here a name either has exactly the template's shape, or it stands for itself.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::{IfName, PortName};
+
+/// Where the number stands in a template.
+const NUMBER: &str = "{n}";
+
+/// The ports of a vendor: port `start + k · step` of the template is interface `eth(first + k)`.
+///
+/// Different ports have different interfaces. The one exception is meant: where the template is not itself `eth{n}`,
+/// a user may call a port by the canonical name of its interface too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortMap {
+    /// The vendor's name of a port with `{n}` for its number: `Ethernet{n}`, `ge-0/0/{n}`.
+    pub template: Cow<'static, str>,
+    /// Number of the vendor's first port.
+    pub start: u32,
+    /// Distance between the numbers of two ports, at least 1.
+    pub step: u32,
+    /// Number of the interface that the first port is.
+    pub first: u32,
+}
+
+/// The template of a port map cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidPortMap {
+    /// A template has one number.
+    #[error(
+        "`{0}` is no template for port names: it needs `{{n}}` exactly once, in a name of 1 to 50 printable characters"
+    )]
+    Template(String),
+    /// With a step of zero all ports would be one.
+    #[error("the step between port numbers must be at least 1")]
+    Step,
+}
+
+impl PortMap {
+    /// A port map whose ports are numbered one by one.
+    pub const fn new(template: &'static str, start: u32, first: u32) -> Self {
+        Self { template: Cow::Borrowed(template), start, step: 1, first }
+    }
+
+    /// Checks a map that somebody wrote by hand. One that fails maps nothing but names to themselves.
+    ///
+    /// # Errors
+    /// [`InvalidPortMap`], which says what is wrong.
+    pub fn check(&self) -> Result<(), InvalidPortMap> {
+        let template = self.template.as_ref();
+        let once = self.shape().is_some_and(|(_, suffix)| !suffix.contains(NUMBER));
+        if !once || template.len() > 50 || PortName::new(template).is_err() {
+            return Err(InvalidPortMap::Template(template.chars().take(80).collect()));
+        }
+        if self.step == 0 { Err(InvalidPortMap::Step) } else { Ok(()) }
+    }
+
+    /// The interface of a port; nothing when the port is not one of the vendor's and the kernel does not take its
+    /// name, or when it is the name of an interface that another port has.
+    pub fn canonical(&self, port: &PortName) -> Option<IfName> {
+        if let Some(index) = self.index_of_port(port.as_str()) {
+            return IfName::new(format!("eth{}", self.first.checked_add(index)?)).ok();
+        }
+        let same = IfName::new(port).ok()?;
+        let taken = self.shape() == Some(("eth", "")) && self.index_of_interface(same.as_str()).is_some();
+        if taken { None } else { Some(same) }
+    }
+
+    /// The vendor's name for an interface; nothing when no port has this interface.
+    pub fn vendor(&self, interface: &IfName) -> Option<PortName> {
+        if let Some(index) = self.index_of_interface(interface.as_str()) {
+            let (prefix, suffix) = self.shape()?;
+            let number = self.start.checked_add(index.checked_mul(self.step)?)?;
+            return PortName::new(format!("{prefix}{number}{suffix}")).ok();
+        }
+        match self.index_of_port(interface.as_str()) {
+            Some(_) => None,
+            None => PortName::new(interface).ok(),
+        }
+    }
+
+    /// What stands before and after the number.
+    fn shape(&self) -> Option<(&str, &str)> {
+        self.template.split_once(NUMBER)
+    }
+
+    /// Which of the vendor's ports this is, counted from 0.
+    fn index_of_port(&self, text: &str) -> Option<u32> {
+        let (prefix, suffix) = self.shape()?;
+        let distance = number(text.strip_prefix(prefix)?.strip_suffix(suffix)?)?.checked_sub(self.start)?;
+        if distance.checked_rem(self.step)? == 0 { Some(distance / self.step) } else { None }
+    }
+
+    /// Which of the vendor's ports has this interface, counted from 0.
+    fn index_of_interface(&self, text: &str) -> Option<u32> {
+        number(text.strip_prefix("eth")?)?.checked_sub(self.first)
+    }
+}
+
+/// A number as it is written: digits without leading zeros, so that one number has one text.
+fn number(text: &str) -> Option<u32> {
+    let plain = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    if plain { text.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn port(text: &str) -> PortName {
+        PortName::new(text).unwrap()
+    }
+
+    fn canonical(map: &PortMap, text: &str) -> Option<String> {
+        map.canonical(&port(text)).map(|name| name.to_string())
+    }
+
+    #[test]
+    fn known_vendors() {
+        let map = PortMap::new("Ethernet{n}", 1, 1);
+        assert_eq!(canonical(&map, "Ethernet1").as_deref(), Some("eth1"));
+        assert_eq!(canonical(&map, "eth1").as_deref(), Some("eth1"));
+        assert_eq!(canonical(&map, "eth0").as_deref(), Some("eth0"));
+        assert_eq!(canonical(&map, "Ethernet0").as_deref(), Some("Ethernet0"));
+        assert_eq!(canonical(&map, "Ethernet1/1").as_deref(), None);
+        assert_eq!(map.vendor(&IfName::new("eth3").unwrap()), Some(port("Ethernet3")));
+        let map = PortMap::new("ge-0/0/{n}", 0, 1);
+        assert_eq!(canonical(&map, "ge-0/0/0").as_deref(), Some("eth1"));
+        assert_eq!(canonical(&map, "ge-0/1/0"), None);
+        assert_eq!(canonical(&map, "ge-0/0/00"), None);
+        let map = PortMap::new("GigabitEthernet0/0/0/{n}", 0, 1);
+        assert_eq!(canonical(&map, "GigabitEthernet0/0/0/4294967295"), None);
+        let map = PortMap { step: 4, ..PortMap::new("Ethernet{n}", 0, 1) };
+        assert_eq!(canonical(&map, "Ethernet8").as_deref(), Some("eth3"));
+        assert_eq!(canonical(&map, "Ethernet9").as_deref(), Some("Ethernet9"));
+    }
+
+    #[test]
+    fn unusable_maps_are_named() {
+        for template in ["Ethernet", "{n}/{n}", "a b{n}", ""] {
+            assert!(matches!(PortMap::new(template, 0, 0).check(), Err(InvalidPortMap::Template(_))), "{template}");
+        }
+        assert_eq!(PortMap { step: 0, ..PortMap::new("e{n}", 0, 0) }.check(), Err(InvalidPortMap::Step));
+        assert_eq!(PortMap::new("e1-{n}", 1, 1).check(), Ok(()));
+    }
+
+    fn map() -> impl Strategy<Value = PortMap> {
+        let templates =
+            ["Ethernet{n}", "ge-0/0/{n}", "GigabitEthernet0/0/0/{n}", "e1-{n}", "eth{n}", "{n}", "et{n}h", "e{n}"];
+        (prop::sample::select(templates.to_vec()), 0u32..5, 1u32..5, 0u32..5)
+            .prop_map(|(template, start, step, first)| PortMap { step, ..PortMap::new(template, start, first) })
+    }
+
+    fn any_port() -> impl Strategy<Value = PortName> {
+        let templates =
+            ["Ethernet{n}", "ge-0/0/{n}", "ge-0/1/{n}", "e1-{n}", "eth{n}", "eth0{n}", "{n}", "e{n}", "et{n}h"];
+        (prop::sample::select(templates.to_vec()), 0u32..12)
+            .prop_map(|(template, n)| port(&template.replace("{n}", &n.to_string())))
+    }
+
+    proptest! {
+        #[test]
+        fn different_ports_have_different_interfaces(map in map(), p in any_port(), q in any_port()) {
+            if let (Some(a), Some(b)) = (map.canonical(&p), map.canonical(&q)) {
+                let alias = p.as_str() == a.as_str() || q.as_str() == b.as_str();
+                prop_assert!(a != b || p == q || alias, "{p} and {q} are both {a}");
+            }
+        }
+
+        #[test]
+        fn there_and_back(map in map(), p in any_port()) {
+            if let Some(interface) = map.canonical(&p) {
+                let back = map.vendor(&interface).unwrap();
+                prop_assert!(back == p || p.as_str() == interface.as_str(), "{p} -> {interface} -> {back}");
+                prop_assert_eq!(map.canonical(&back), Some(interface));
+            }
+            if let Some(vendor) = IfName::new(&p).ok().and_then(|interface| map.vendor(&interface)) {
+                prop_assert_eq!(map.canonical(&vendor).map(|name| name.to_string()), Some(p.to_string()));
+            }
+        }
+    }
+}
