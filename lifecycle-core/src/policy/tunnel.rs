@@ -1,0 +1,121 @@
+//! Tunnels between hosts: derived from the links that need them, never counted. And how large a frame fits.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::id::LinkId;
+use crate::machine::LinkState;
+use crate::name::HostName;
+use crate::topology::DEFAULT_MTU;
+
+/// Two different hosts, whichever was named first.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostPair {
+    low: HostName,
+    high: HostName,
+}
+
+impl HostPair {
+    /// The pair of two hosts; nothing when they are one.
+    pub fn new(a: &HostName, b: &HostName) -> Option<Self> {
+        let (low, high) = (a.min(b).clone(), a.max(b).clone());
+        (low != high).then_some(Self { low, high })
+    }
+
+    /// Both hosts, in ascending order.
+    pub fn hosts(&self) -> [&HostName; 2] {
+        [&self.low, &self.high]
+    }
+}
+
+/// What tunnels are derived from: a link, its state, and where its ends are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlacedLink<'a> {
+    /// The link.
+    pub link: LinkId,
+    /// Its state.
+    pub state: LinkState,
+    /// The hosts of its ends.
+    pub hosts: [&'a HostName; 2],
+}
+
+/// The tunnels that must exist, each with the links that use it: one per pair of hosts between which at least one link
+/// is being created or up.
+pub fn tunnels<'a>(links: impl IntoIterator<Item = PlacedLink<'a>>) -> BTreeMap<HostPair, BTreeSet<LinkId>> {
+    let mut tunnels: BTreeMap<HostPair, BTreeSet<LinkId>> = BTreeMap::new();
+    for link in links {
+        let needs_it = matches!(link.state, LinkState::Creating | LinkState::Up);
+        if let Some(pair) = HostPair::new(link.hosts[0], link.hosts[1]).filter(|_| needs_it) {
+            tunnels.entry(pair).or_default().insert(link.link);
+        }
+    }
+    tunnels
+}
+
+/// The wanted MTU does not fit through the path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "MTU {wanted} does not fit: the path between the hosts carries {path} bytes; lower the link's MTU or raise the path's"
+)]
+pub struct MtuTooLarge {
+    /// What the link's user wants, in bytes.
+    pub wanted: u32,
+    /// What the path carries, in bytes, the tunnel's own headers subtracted.
+    pub path: u32,
+}
+
+/// The MTU of a link over a path that carries `path` bytes: the wanted one, by default the smaller of the path's and
+/// [`DEFAULT_MTU`].
+///
+/// # Errors
+/// [`MtuTooLarge`] when an explicitly wanted one is above the path's.
+pub fn mtu(wanted: Option<u32>, path: u32) -> Result<u32, MtuTooLarge> {
+    match wanted {
+        None => Ok(path.min(DEFAULT_MTU)),
+        Some(wanted) if wanted <= path => Ok(wanted),
+        Some(wanted) => Err(MtuTooLarge { wanted, path }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use strum::VariantArray;
+
+    use super::*;
+
+    #[test]
+    fn mtu_is_the_smaller_or_the_wanted_or_refused_with_both_numbers() {
+        assert_eq!(mtu(None, 1450), Ok(1450));
+        assert_eq!(mtu(None, 65_000), Ok(9500));
+        assert_eq!(mtu(Some(1400), 1450), Ok(1400));
+        assert_eq!(mtu(Some(1450), 1450), Ok(1450));
+        let error = mtu(Some(9000), 1450).unwrap_err().to_string();
+        assert!(error.contains("9000") && error.contains("1450"), "{error}");
+    }
+
+    proptest! {
+        /// A tunnel exists if and only if a link between its two hosts is being created or up, and lists exactly those.
+        #[test]
+        fn a_tunnel_exists_iff_a_link_needs_it(links in prop::collection::vec((0usize..3, 0usize..3, 0usize..6), 0..20)) {
+            let hosts: Vec<HostName> = ["a", "b", "c"].iter().map(|h| HostName::new(h).unwrap()).collect();
+            let links: Vec<PlacedLink<'_>> = links.iter().enumerate().map(|(id, &(a, b, state))| PlacedLink {
+                link: LinkId::from_u64(id as u64),
+                state: LinkState::VARIANTS[state],
+                hosts: [&hosts[a], &hosts[b]],
+            }).collect();
+            let found = tunnels(links.iter().copied());
+            for a in &hosts {
+                for b in hosts.iter().filter(|b| a < *b) {
+                    let users: BTreeSet<LinkId> = links.iter()
+                        .filter(|l| l.hosts == [a, b] || l.hosts == [b, a])
+                        .filter(|l| l.state == LinkState::Creating || l.state == LinkState::Up)
+                        .map(|l| l.link)
+                        .collect();
+                    let tunnel = found.get(&HostPair::new(b, a).unwrap()).cloned().unwrap_or_default();
+                    prop_assert_eq!(tunnel, users);
+                }
+            }
+            prop_assert!(found.values().all(|links| !links.is_empty()));
+        }
+    }
+}
