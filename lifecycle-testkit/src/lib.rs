@@ -1,1 +1,5 @@
-//! Conformance laws, fault injection and the deterministic simulator of Lifecycle.
+#![doc = include_str!("../README.md")]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod faulty;
+pub mod laws;
