@@ -9,6 +9,7 @@ pub mod bulk;
 pub mod display;
 pub mod enforcement;
 pub mod guard;
+pub mod install;
 pub mod lab;
 pub mod link;
 pub mod migration;
