@@ -154,12 +154,25 @@ impl AttachKind {
 
 /// The kinds of place, without their data.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, strum::Display, strum::VariantArray,
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::VariantArray,
 )]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum PlaceKind {
     /// [`AttachKind::Namespace`].
+    #[default]
     Namespace,
     /// [`AttachKind::Tap`].
     Tap,

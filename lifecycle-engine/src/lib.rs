@@ -1,1 +1,4 @@
-//! The engine of Lifecycle: a synchronous decision step and a tokio driver around it.
+#![doc = include_str!("../README.md")]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod decide;

@@ -34,8 +34,8 @@ pub struct Event {
     pub seq: u64,
     /// When.
     pub at: Timestamp,
-    /// The lab it belongs to.
-    pub lab: LabId,
+    /// The lab it belongs to, where one can still be told.
+    pub lab: Option<LabId>,
     /// What happened.
     pub body: EventBody,
 }

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
-use crate::attach::{AttachPoint, Mac};
+use crate::attach::{AttachPoint, Mac, PlaceKind};
 use crate::error::Result;
 use crate::id::{LabId, NodeId};
 use crate::name::{IfName, LabName, NodeName};
@@ -34,6 +34,8 @@ inventory::collect!(ProviderPlugin);
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ProviderCapabilities {
+    /// The kind of place that interfaces of its instances attach to.
+    pub place: PlaceKind,
     /// Nodes can run commands ([`Provider::exec`]).
     pub exec: bool,
     /// Output of nodes can be read ([`Provider::logs`]).
@@ -54,14 +56,17 @@ pub struct ProviderCapabilities {
     pub missing: BTreeMap<String, String>,
 }
 
-/// One instance of a node, by the name that its provider gave it.
+/// One instance of a node.
+///
+/// The node and the incarnation are its identity, and what a provider finds it by. Its identifier is for people, and
+/// empty where a controller asks for an instance of which it never learned the identifier.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct InstanceRef {
     /// The node.
     pub node: NodeId,
     /// Which of the node's instances, counted from 1; part of the instance's mark.
     pub incarnation: u64,
-    /// The provider's name for it, from [`Provider::node_identifier`].
+    /// The provider's name for it, from [`Provider::node_identifier`]; may be empty in a request.
     pub identifier: String,
 }
 

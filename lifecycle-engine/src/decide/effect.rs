@@ -1,0 +1,232 @@
+//! What the engine asks of the world outside, and what came of it.
+
+use std::fmt;
+use std::time::Duration;
+
+use lifecycle_core::attach::{AttachPoint, NsRef};
+use lifecycle_core::error::Error;
+use lifecycle_core::id::{LinkId, NodeId};
+use lifecycle_core::name::{HostName, PluginName};
+use lifecycle_core::plugin::network::{LinkIdentity, LinkReport, ObservedLink};
+use lifecycle_core::plugin::provider::{Capacity, CreateNode, CreatedNode, InstanceRef, ObservedNode, PortRequest};
+use lifecycle_core::policy::link::Side;
+use lifecycle_core::topology::{LinkAttrs, NodeSpec};
+
+/// Number of an effect, unique within an epoch and growing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EffectId(pub u64);
+
+impl fmt::Display for EffectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
+
+/// What an effect is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subject {
+    /// A node.
+    Node(NodeId),
+    /// A link.
+    Link(LinkId),
+    /// A whole host: lists and collection.
+    Host,
+}
+
+/// One request to a plugin of one host.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Effect {
+    /// Its number.
+    pub id: EffectId,
+    /// The host.
+    pub host: HostName,
+    /// What it is about.
+    pub subject: Subject,
+    /// The plugin that is asked.
+    pub plugin: PluginName,
+    /// What is asked.
+    pub action: Action,
+    /// Time after which the answer is taken to be unknown.
+    pub timeout: Duration,
+}
+
+/// What is asked of a plugin.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Have an image by its policy.
+    EnsureImage(Box<NodeSpec>),
+    /// Make an instance.
+    CreateNode(Box<CreateNode>),
+    /// Start its process.
+    StartNode(InstanceRef),
+    /// End its process.
+    StopNode {
+        /// Which.
+        instance: InstanceRef,
+        /// How long to ask politely.
+        grace: Duration,
+    },
+    /// Remove an instance.
+    DestroyNode(InstanceRef),
+    /// Look at an instance.
+    ObserveNode(InstanceRef),
+    /// Run commands inside a node, one after the other, up to the first that cannot be run.
+    RunCommands {
+        /// Where.
+        instance: InstanceRef,
+        /// Programs with arguments.
+        commands: Vec<Vec<String>>,
+    },
+    /// Run one command inside a node to learn whether it is ready.
+    ProbeReady {
+        /// Where.
+        instance: InstanceRef,
+        /// Program with arguments.
+        argv: Vec<String>,
+    },
+    /// List all instances.
+    ListNodes,
+    /// Read what the host can carry.
+    ReadCapacity,
+    /// Build a link.
+    Connect(Box<ConnectPlan>),
+    /// Remove a link.
+    Disconnect(Box<LinkIdentity>),
+    /// Read a link back.
+    Verify(Box<LinkIdentity>),
+    /// Change attributes of a link.
+    SetParams {
+        /// Which.
+        identity: Box<LinkIdentity>,
+        /// To what.
+        attrs: LinkAttrs,
+    },
+    /// Give or take the carrier of an end.
+    SetCarrier {
+        /// Which link.
+        identity: Box<LinkIdentity>,
+        /// Which end.
+        side: Side,
+        /// Give or take.
+        up: bool,
+    },
+    /// Find everything that bears the mark of our links.
+    ObserveLinks(Vec<NsRef>),
+    /// Remove something that bears the mark of a link.
+    RemoveLink {
+        /// What.
+        observed: ObservedLink,
+        /// Where.
+        namespaces: Vec<NsRef>,
+    },
+}
+
+impl Action {
+    /// The word for it in logs.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::EnsureImage(_) => "ensure_image",
+            Self::CreateNode(_) => "create_node",
+            Self::StartNode(_) => "start_node",
+            Self::StopNode { .. } => "stop_node",
+            Self::DestroyNode(_) => "destroy_node",
+            Self::ObserveNode(_) => "observe_node",
+            Self::RunCommands { .. } => "run_commands",
+            Self::ProbeReady { .. } => "probe_ready",
+            Self::ListNodes => "list_nodes",
+            Self::ReadCapacity => "read_capacity",
+            Self::Connect(_) => "connect",
+            Self::Disconnect(_) => "disconnect",
+            Self::Verify(_) => "verify",
+            Self::SetParams { .. } => "set_params",
+            Self::SetCarrier { .. } => "set_carrier",
+            Self::ObserveLinks(_) => "observe_links",
+            Self::RemoveLink { .. } => "remove_link",
+        }
+    }
+
+    /// Whether it changes anything outside the controller.
+    pub const fn is_mutating(&self) -> bool {
+        match self {
+            Self::EnsureImage(_)
+            | Self::CreateNode(_)
+            | Self::StartNode(_)
+            | Self::StopNode { .. }
+            | Self::DestroyNode(_)
+            | Self::RunCommands { .. }
+            | Self::Connect(_)
+            | Self::Disconnect(_)
+            | Self::SetParams { .. }
+            | Self::SetCarrier { .. }
+            | Self::RemoveLink { .. } => true,
+            Self::ObserveNode(_)
+            | Self::ProbeReady { .. }
+            | Self::ListNodes
+            | Self::ReadCapacity
+            | Self::Verify(_)
+            | Self::ObserveLinks(_) => false,
+        }
+    }
+}
+
+/// A link to build, with ends that may first have to be asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConnectPlan {
+    /// The link.
+    pub link: LinkId,
+    /// Which of its incarnations.
+    pub incarnation: u64,
+    /// The ends.
+    pub ends: [EndPlan; 2],
+    /// Attributes.
+    pub attrs: LinkAttrs,
+}
+
+/// One end of a link to build.
+#[derive(Debug, Clone, PartialEq)]
+pub enum EndPlan {
+    /// A port of an instance: its provider says where it attaches.
+    Port {
+        /// The provider.
+        provider: PluginName,
+        /// The instance.
+        instance: InstanceRef,
+        /// The port.
+        port: PortRequest,
+    },
+    /// A place that is known already.
+    Place(AttachPoint),
+}
+
+/// What came of an effect that was done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Done {
+    /// It was done and there is nothing to tell.
+    Nothing,
+    /// The instance that was made.
+    Created(CreatedNode),
+    /// What was found; nothing when the instance is confirmed not to exist.
+    Node(Option<ObservedNode>),
+    /// All instances.
+    Nodes(Vec<ObservedNode>),
+    /// What each command printed and how it ended, for people, and whether all succeeded.
+    Commands {
+        /// Lines for people.
+        log: Vec<String>,
+        /// All succeeded.
+        ok: bool,
+    },
+    /// Whether the node is ready, and if not why.
+    Ready(std::result::Result<(), String>),
+    /// What the host can carry.
+    Capacity(Capacity),
+    /// The link that was built.
+    Connected(Box<LinkIdentity>),
+    /// What was read of a link.
+    Report(Box<LinkReport>),
+    /// Everything that bears our marks.
+    Links(Vec<ObservedLink>),
+}
+
+/// The end of an effect: done, or failed with an error whose kind says whether the effect may have happened.
+pub type Outcome = std::result::Result<Done, Error>;

@@ -1,0 +1,114 @@
+//! Plans how a link is built: by which backend, and where its ends attach.
+
+use lifecycle_core::attach::{AttachKind, AttachPoint, PlaceKind};
+use lifecycle_core::id::LinkId;
+use lifecycle_core::machine::LinkState;
+use lifecycle_core::model::LinkRecord;
+use lifecycle_core::name::{HostName, IfName, PluginName};
+use lifecycle_core::plugin::provider::PortRequest;
+use lifecycle_core::policy::backend::{BackendFacts, select_backend};
+use lifecycle_core::policy::link::Side;
+use lifecycle_core::policy::naming::{self, OurName};
+use lifecycle_core::topology::Endpoint;
+
+use super::super::effect::{Action, ConnectPlan, EndPlan};
+use super::super::{Cx, Why, World};
+use super::{LinkPhase, begin, outcome};
+
+/// Asks for a link to be built.
+pub(super) fn connect(cx: &mut Cx<'_>, id: LinkId) {
+    let Some(link) = cx.world.links.get(&id) else { return };
+    let planned = plan(cx.world, link);
+    let (host, backend, plan) = match planned {
+        Ok(planned) => planned,
+        Err(reason) => return outcome::impossible(cx, id, &reason),
+    };
+    cx.change_link(id, |link| {
+        link.backend = backend.clone();
+        link.host = Some(host.clone());
+    });
+    cx.link_becomes(id, LinkState::Creating, Why::enforcement());
+    begin(cx, id, LinkPhase::Connect, host, backend, Action::Connect(Box::new(plan)));
+}
+
+fn plan(world: &World, link: &LinkRecord) -> Result<(HostName, PluginName, ConnectPlan), String> {
+    let host = host(world, link)?;
+    let state = world.hosts.get(&host).ok_or_else(|| format!("host {host} is not known"))?;
+    let (plan_a, place_a) = end(world, link, Side::A)?;
+    let (plan_b, place_b) = end(world, link, Side::B)?;
+    let backends: Vec<BackendFacts<'_>> = state
+        .backends
+        .iter()
+        .map(|(name, backend)| BackendFacts {
+            name,
+            pairs: &backend.capabilities.pairs,
+            switched: backend.capabilities.switched,
+        })
+        .collect();
+    let settings = world.labs.get(&link.lab).map(|lab| &lab.topology.settings);
+    let wanted = link.spec.backend.as_ref();
+    // A lab's choice is a preference: ends that it cannot serve are left to a backend that can.
+    let preferred = settings.and_then(|settings| settings.backend.as_ref()).unwrap_or(&world.settings.backend);
+    let chosen = match wanted {
+        Some(wanted) => select_backend(place_a, place_b, &backends, Some(wanted)),
+        None => select_backend(place_a, place_b, &backends, Some(preferred))
+            .or_else(|_| select_backend(place_a, place_b, &backends, None)),
+    };
+    let backend = chosen.map_err(|error| error.to_string())?.clone();
+    let plan =
+        ConnectPlan { link: link.id, incarnation: link.incarnation, ends: [plan_a, plan_b], attrs: link.spec.attrs };
+    Ok((host, backend, plan))
+}
+
+/// The host on which a link is built: that of its nodes.
+fn host(world: &World, link: &LinkRecord) -> Result<HostName, String> {
+    let mut hosts = link.nodes.iter().flatten().filter_map(|node| world.nodes.get(node)?.host.clone());
+    let first = hosts.next().ok_or("neither end of the link is at a node that is placed")?;
+    match hosts.next() {
+        Some(second) if second != first => {
+            Err(format!("the nodes are on {first} and {second}, and no overlay joins these hosts"))
+        }
+        _ => Ok(first),
+    }
+}
+
+fn end(world: &World, link: &LinkRecord, side: Side) -> Result<(EndPlan, PlaceKind), String> {
+    let (endpoint, other) = match side {
+        Side::A => (&link.spec.a, &link.spec.b),
+        Side::B => (&link.spec.b, &link.spec.a),
+    };
+    let mac = naming::mac(link.id, link.incarnation, side);
+    let mtu = link.spec.attrs.mtu;
+    let place = |ifname: &IfName, place: AttachKind| {
+        let kind = place.name();
+        let point = AttachPoint { node: None, incarnation: 0, ifname: ifname.clone(), mac, mtu, place };
+        Ok((EndPlan::Place(point), kind))
+    };
+    match endpoint {
+        Endpoint::Node(end) => {
+            let node = link.nodes[side.index()].and_then(|id| world.nodes.get(&id)).ok_or("its node is gone")?;
+            let instance = node.instance.as_ref().ok_or("its node is not deployed")?;
+            let host = node.host.as_ref().and_then(|host| world.hosts.get(host)).ok_or("its node has no host")?;
+            let provider = host.providers.get(&node.provider).ok_or("its node's provider is not known")?;
+            let port = PortRequest { ifname: end.ifname.clone(), mac: end.mac.unwrap_or(mac), mtu };
+            let (provider_name, instance) = (node.provider.clone(), instance.reference.clone());
+            let plan = EndPlan::Port { provider: provider_name, instance, port };
+            Ok((plan, provider.capabilities.place))
+        }
+        Endpoint::Host { interface } => place(interface, AttachKind::HostNet),
+        Endpoint::Management { interface } => {
+            let lab = world.labs.get(&link.lab).ok_or("its lab is gone")?;
+            let network = lab.topology.management.as_ref().ok_or("its lab has no management network")?;
+            let bridge = network.bridge.clone().unwrap_or_else(|| OurName::management_bridge(&network.name).ifname());
+            place(interface, AttachKind::Bridge { bridge })
+        }
+        Endpoint::Macvlan { parent, mode } => {
+            place(parent, AttachKind::Macvlan { parent: parent.clone(), mode: *mode })
+        }
+        Endpoint::Dummy => match other.as_node() {
+            Some(end) => place(&end.ifname, AttachKind::Dummy),
+            None => Err("a dummy needs a node at its other end".to_owned()),
+        },
+        Endpoint::Vxlan { .. } => Err("links to VXLAN tunnels are not supported by any network backend".to_owned()),
+    }
+}

@@ -1,0 +1,139 @@
+//! Begins work on a node that nobody works on: what enforcement decides, and removal.
+
+use std::time::Duration;
+
+use lifecycle_core::id::NodeId;
+use lifecycle_core::machine::{NodeIntent, NodeState};
+use lifecycle_core::model::NodeRecord;
+use lifecycle_core::policy::enforcement::{self, EnforcementAction, EnforcementFacts};
+
+use super::super::effect::Subject;
+use super::super::{Cx, Why, jobs};
+use super::{Goal, NodeWork, Phase, end, ready};
+
+/// Begins the work that a node needs, if any.
+pub(super) fn begin(cx: &mut Cx<'_>, id: NodeId) {
+    let Some(node) = cx.world.nodes.get(&id) else { return };
+    if node.deleting {
+        return remove(cx, id);
+    }
+    if node.recreate && node.instance.is_some() && !node.actual.is_transitional() {
+        let run = node.desired == NodeIntent::Running;
+        return open(cx, id, Goal::Remove, Phase::Destroy, run);
+    }
+    let facts = facts(node, cx.now.boot);
+    match enforcement::decide(&facts, cx.now.boot) {
+        EnforcementAction::None { .. } => settled(cx, id),
+        EnforcementAction::WaitUntil { millis, .. } => {
+            let wait = Duration::from_millis(millis.saturating_sub(cx.now.boot.millis));
+            cx.wake_after(wait, Subject::Node(id));
+        }
+        EnforcementAction::Deploy => open(cx, id, Goal::Run, Phase::Place, false),
+        EnforcementAction::Start => open(cx, id, Goal::Run, Phase::Image, false),
+        EnforcementAction::Stop if !facts.instance_exists => {
+            // Nothing is there to be stopped: what failed never came to be.
+            cx.node_is(id, NodeState::Stopped, Why::enforcement().because("there is no instance"));
+        }
+        EnforcementAction::Stop => open(cx, id, Goal::Stop, Phase::Stop, false),
+        EnforcementAction::Abort => open(cx, id, Goal::Remove, Phase::Destroy, false),
+        EnforcementAction::Resolve => look(cx, id),
+    }
+}
+
+fn facts(node: &NodeRecord, now: lifecycle_core::time::BootInstant) -> EnforcementFacts {
+    let wait = if node.actual.is_transitional() { node.deadline } else { node.budget.next_attempt };
+    EnforcementFacts {
+        state: node.actual,
+        intent: node.desired,
+        instance_exists: node.instance.is_some(),
+        live_job: None,
+        blocked: node.blocked.is_some(),
+        stale: node.stale_since.is_some(),
+        given_up: node.budget.given_up_at.is_some(),
+        due_millis: enforcement::due_millis(wait, now),
+    }
+}
+
+/// Opens work, with a job of its own unless a user's request already gave the node one.
+fn open(cx: &mut Cx<'_>, id: NodeId, goal: Goal, phase: Phase, then_run: bool) {
+    let Some(node) = cx.world.nodes.get(&id) else { return };
+    let lab = node.lab;
+    if node.job.is_none() {
+        if !super::super::passes::take_token(cx) {
+            cx.wake_after(Duration::from_millis(100), Subject::Node(id));
+            return;
+        }
+        let intent = if goal == Goal::Run || then_run { NodeIntent::Running } else { NodeIntent::Stopped };
+        jobs::open(cx, lab, vec![id], intent, "enforcement");
+    }
+    cx.world.node_work.insert(id, NodeWork { then_run, ..NodeWork::new(goal, phase) });
+    if goal == Goal::Run && phase == Phase::Place {
+        cx.node_becomes(id, NodeState::Pending, Why::enforcement());
+    }
+    cx.world.touch_node(id);
+}
+
+/// A transitional state that has lasted too long, or whose work was lost, is resolved by looking.
+fn look(cx: &mut Cx<'_>, id: NodeId) {
+    let goal = match cx.world.nodes.get(&id).map(|node| node.actual) {
+        Some(NodeState::Stopping) => Goal::Stop,
+        Some(_) => Goal::Run,
+        None => return,
+    };
+    open(cx, id, goal, Phase::Look, false);
+}
+
+/// A node that is where it is wanted.
+fn settled(cx: &mut Cx<'_>, id: NodeId) {
+    let Some(node) = cx.world.nodes.get(&id) else { return };
+    if node.job.is_some() && node.actual.matches(node.desired) {
+        jobs::leave(cx, id, None);
+    } else if node.job.is_some() && (node.blocked.is_some() || node.budget.given_up_at.is_some()) {
+        jobs::leave(cx, id, Some("it cannot go on by itself"));
+    }
+    let Some(node) = cx.world.nodes.get(&id) else { return };
+    if node.actual != NodeState::Running || node.desired != NodeIntent::Running {
+        return;
+    }
+    if !node.configured {
+        return open(cx, id, Goal::Run, Phase::Configure, false);
+    }
+    ready::watch(cx, id);
+    end::regain_budget(cx, id);
+}
+
+/// Removes a node: first what is left of it outside, then its row.
+fn remove(cx: &mut Cx<'_>, id: NodeId) {
+    let Some(node) = cx.world.nodes.get(&id) else { return };
+    if node.instance.is_none() && node.actual == NodeState::Undeployed {
+        return end::forget(cx, id);
+    }
+    let due = enforcement::due_millis(node.budget.next_attempt, cx.now.boot);
+    if due > cx.now.boot.millis {
+        let wait = Duration::from_millis(due - cx.now.boot.millis);
+        cx.wake_after(wait, Subject::Node(id));
+        return;
+    }
+    if node.host.is_none() {
+        // It was never placed, so nothing of it can be anywhere.
+        cx.node_is(id, NodeState::Undeployed, Why::enforcement().because("it was never deployed"));
+        return end::forget(cx, id);
+    }
+    open(cx, id, Goal::Remove, Phase::Destroy, false);
+}
+
+/// A node whose provider was not read yet, or cannot be reached: nothing is done, and its work is dropped once the
+/// effects that are under way have ended.
+pub(super) fn without_provider(cx: &mut Cx<'_>, id: NodeId) {
+    if cx.world.node_work.get(&id).is_some_and(|work| work.effect.is_none()) {
+        end::drop_work(cx, id);
+    }
+    let Some(node) = cx.world.nodes.get(&id) else { return };
+    let Some(host) = &node.host else { return };
+    let provider = cx.world.hosts.get(host).and_then(|host| host.providers.get(&node.provider));
+    if provider.is_none() && node.deleting && node.instance.is_none() {
+        // Its host or provider is no longer part of this controller and nothing of it was left there.
+        cx.node_is(id, NodeState::Undeployed, Why::enforcement().because("nothing of it was left"));
+        end::forget(cx, id);
+    }
+}

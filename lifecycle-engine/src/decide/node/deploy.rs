@@ -1,0 +1,149 @@
+//! The phases that make a node run.
+
+use std::time::Duration;
+
+use lifecycle_core::id::NodeId;
+use lifecycle_core::machine::NodeState;
+use lifecycle_core::plugin::provider::CreateNode;
+use lifecycle_core::plugin::vendor::{VendorAction, VendorContext};
+use lifecycle_core::topology::{NetworkMode, NodeEnd};
+
+use super::super::effect::{Action, Subject};
+use super::super::{Cx, Why, link, placement};
+use super::{Flow, Phase, end, host_of, take_slot};
+
+/// Chooses a host.
+pub(super) fn place(cx: &mut Cx<'_>, id: NodeId) -> Flow {
+    let Some(node) = cx.world.nodes.get(&id) else { return Flow::Wait };
+    if node.instance.is_some() {
+        return Flow::Next(Phase::Image);
+    }
+    match placement::choose(cx, id) {
+        Ok(()) => {
+            let synced = cx.world.nodes.get(&id).is_some_and(|node| super::provider_answers(cx.world, node));
+            // The provider of a host that was not read yet is waited for: its list touches the node.
+            if synced { Flow::Next(Phase::Image) } else { Flow::Wait }
+        }
+        Err(blocked) => {
+            end::blocked(cx, id, blocked);
+            Flow::Wait
+        }
+    }
+}
+
+/// Has the image on the host.
+pub(super) fn image(cx: &mut Cx<'_>, id: NodeId) -> Flow {
+    let Some(node) = cx.world.nodes.get(&id) else { return Flow::Wait };
+    let fresh = node.instance.is_none();
+    let provider = node.host.as_ref().and_then(|host| cx.world.hosts.get(host)?.providers.get(&node.provider));
+    let has_images = provider.is_some_and(|provider| provider.capabilities.images);
+    let Some(spec) = cx.world.spec(id).cloned() else { return Flow::Wait };
+    if !fresh || !has_images {
+        return Flow::Next(Phase::Create);
+    }
+    let timeout = cx.world.settings.limits.pending;
+    super::ask(cx, id, Action::EnsureImage(Box::new(spec)), timeout)
+}
+
+/// Makes the instance.
+pub(super) fn create(cx: &mut Cx<'_>, id: NodeId) -> Flow {
+    let Some(node) = cx.world.nodes.get(&id) else { return Flow::Wait };
+    if node.instance.is_some() {
+        return Flow::Next(Phase::Wire);
+    }
+    if !take_slot(cx, id) {
+        return Flow::Wait;
+    }
+    let mut request = match create_request(cx, id) {
+        Some(request) => request,
+        None => return Flow::Wait,
+    };
+    if let Some((vendor, kind)) = cx.world.kinds.get(&request.spec.kind)
+        && let Err(error) = vendor.before_create(kind, &mut request)
+    {
+        end::failed(cx, id, &error);
+        return Flow::Wait;
+    }
+    let timeout = cx.world.settings.limits.starting;
+    super::ask(cx, id, Action::CreateNode(Box::new(request)), timeout)
+}
+
+fn create_request(cx: &Cx<'_>, id: NodeId) -> Option<CreateNode> {
+    let node = cx.world.nodes.get(&id)?;
+    let lab = cx.world.labs.get(&node.lab)?;
+    let spec = cx.world.spec(id)?.clone();
+    let management = lab.topology.management.clone().filter(|_| spec.network_mode == NetworkMode::Own);
+    let interfaces = cx.world.links_at(id).flat_map(|link| link.nodes).filter(|end| *end == Some(id)).count();
+    Some(CreateNode {
+        node: id,
+        incarnation: node.incarnation,
+        lab: lab.id,
+        lab_name: lab.topology.name.clone(),
+        name: node.name.clone(),
+        long_name: lab.topology.long_name(&node.name),
+        directory: lab.topology.directory.clone(),
+        management,
+        interfaces: u32::try_from(interfaces).unwrap_or(u32::MAX),
+        spec,
+    })
+}
+
+/// Waits until the interfaces of the node exist, so that its process finds them when it starts.
+pub(super) fn wire(cx: &mut Cx<'_>, id: NodeId) -> Flow {
+    super::give_slot(cx, id);
+    let Some(node) = cx.world.nodes.get(&id) else { return Flow::Wait };
+    // A link that never comes does not keep its node from starting for ever.
+    let overdue = node.deadline.is_some_and(|deadline| deadline.is_over(cx.now.boot));
+    if !overdue && !link::are_wired(cx.world, id) {
+        return Flow::Wait;
+    }
+    let delay = cx.world.spec(id).map_or(0, |spec| spec.startup_delay);
+    if node.actual != NodeState::Starting {
+        cx.node_becomes(id, NodeState::Starting, Why::enforcement());
+        if delay > 0 {
+            cx.wake_after(Duration::from_secs(delay.into()), Subject::Node(id));
+        }
+    }
+    let waited = cx.world.nodes.get(&id).and_then(|node| node.deadline).and_then(|it| cx.now.boot.since(it.from));
+    if waited.is_some_and(|waited| waited < Duration::from_secs(delay.into())) {
+        return Flow::Wait;
+    }
+    Flow::Next(Phase::Start)
+}
+
+/// Starts the process.
+pub(super) fn start(cx: &mut Cx<'_>, id: NodeId) -> Flow {
+    if !take_slot(cx, id) {
+        return Flow::Wait;
+    }
+    let Some(instance) = cx.world.nodes.get(&id).and_then(|node| node.instance.clone()) else { return Flow::Wait };
+    let timeout = cx.world.settings.limits.starting;
+    super::ask(cx, id, Action::StartNode(instance.reference), timeout)
+}
+
+/// Runs the commands that follow a start: those of the vendor, then those of the user.
+pub(super) fn configure(cx: &mut Cx<'_>, id: NodeId) -> Flow {
+    super::give_slot(cx, id);
+    let commands = commands(cx, id);
+    let Some(instance) = cx.world.nodes.get(&id).and_then(|node| node.instance.clone()) else { return Flow::Done };
+    if commands.is_empty() || host_of(cx.world, id).is_none() {
+        cx.change_node(id, |node| node.configured = true);
+        return Flow::Done;
+    }
+    let timeout = cx.world.settings.limits.commands;
+    super::ask(cx, id, Action::RunCommands { instance: instance.reference, commands }, timeout)
+}
+
+fn commands(cx: &Cx<'_>, id: NodeId) -> Vec<Vec<String>> {
+    let Some(spec) = cx.world.spec(id) else { return Vec::new() };
+    let Some((vendor, kind)) = cx.world.kinds.get(&spec.kind) else { return Vec::new() };
+    let ends: Vec<&NodeEnd> = cx
+        .world
+        .links_at(id)
+        .flat_map(|link| link.spec.ends().into_iter().zip(link.nodes))
+        .filter(|(_, node)| *node == Some(id))
+        .filter_map(|(end, _)| end.as_node())
+        .collect();
+    let actions = vendor.after_start(kind, &VendorContext { spec, ends: &ends });
+    actions.into_iter().map(|VendorAction::Exec { argv }| argv).collect()
+}

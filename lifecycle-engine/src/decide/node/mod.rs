@@ -1,0 +1,236 @@
+//! The lifecycle of nodes: brings each node to where it is wanted, phase by phase.
+//!
+//! Work on a node has a goal and a phase. Phases follow one another as table below; each is one function that either
+//! asks for one effect, waits for something else, or goes on at once.
+//!
+//! ```text
+//! run:     place → image → create → wire → start → configure
+//! stop:    stop
+//! remove:  destroy                (then place, if the node is to run again)
+//! ```
+//!
+//! An effect whose end is unknown is followed by `look`, which reads what is true before anything else is tried.
+
+mod begin;
+mod deploy;
+mod end;
+mod halt;
+mod outcome;
+mod ready;
+
+use lifecycle_core::id::NodeId;
+use lifecycle_core::machine::{NodeIntent, NodeState};
+use lifecycle_core::name::HostName;
+use lifecycle_core::plugin::provider::InstanceRef;
+
+use super::effect::{Action, EffectId, Subject};
+use super::{Cx, World};
+
+pub(super) use end::{count_failure, lose_instance};
+pub(super) use outcome::take as take_outcome;
+pub use ready::Probe;
+
+/// What work on a node is to achieve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goal {
+    /// It runs.
+    Run,
+    /// It does not run; its instance stays.
+    Stop,
+    /// Its instance is gone.
+    Remove,
+}
+
+/// Where work on a node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Choosing a host.
+    Place,
+    /// Having the image there.
+    Image,
+    /// Making the instance.
+    Create,
+    /// Waiting for its links to be built.
+    Wire,
+    /// Starting its process.
+    Start,
+    /// Running the commands that follow a start.
+    Configure,
+    /// Ending its process.
+    Stop,
+    /// Removing the instance.
+    Destroy,
+    /// Reading what is true after an effect whose end is unknown, or after a restart of the controller.
+    Look,
+}
+
+/// Work on a node that is under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeWork {
+    /// What it is to achieve.
+    pub goal: Goal,
+    /// Once the goal is reached, the node is to run again.
+    pub then_run: bool,
+    /// Where it is.
+    pub phase: Phase,
+    /// The effect that it waits for.
+    pub effect: Option<EffectId>,
+    /// It counts against the host's limit of operations.
+    pub has_slot: bool,
+}
+
+impl NodeWork {
+    pub(super) fn new(goal: Goal, phase: Phase) -> Self {
+        Self { goal, then_run: false, phase, effect: None, has_slot: false }
+    }
+
+    /// The same work, after which the node is to run again.
+    pub(super) fn then_run(self) -> Self {
+        Self { then_run: true, ..self }
+    }
+}
+
+/// Whether a phase is over.
+enum Flow {
+    /// Go on with this phase now.
+    Next(Phase),
+    /// Wait: for the effect that was asked for, for a link, a slot or a moment.
+    Wait,
+    /// The work is done.
+    Done,
+}
+
+/// Looks at a node: goes on with its work, or begins some.
+pub(super) fn advance(cx: &mut Cx<'_>, id: NodeId) {
+    if !cx.world.nodes.get(&id).is_some_and(|node| provider_answers(cx.world, node)) {
+        return begin::without_provider(cx, id);
+    }
+    if !cx.world.node_work.contains_key(&id) {
+        return begin::begin(cx, id);
+    }
+    halt::redirect(cx, id);
+    loop {
+        let Some(work) = cx.world.node_work.get(&id) else { return begin::begin(cx, id) };
+        if work.effect.is_some() {
+            return;
+        }
+        let flow = match work.phase {
+            Phase::Place => deploy::place(cx, id),
+            Phase::Image => deploy::image(cx, id),
+            Phase::Create => deploy::create(cx, id),
+            Phase::Wire => deploy::wire(cx, id),
+            Phase::Start => deploy::start(cx, id),
+            Phase::Configure => deploy::configure(cx, id),
+            Phase::Stop => halt::stop(cx, id),
+            Phase::Destroy => halt::destroy(cx, id),
+            Phase::Look => halt::look(cx, id),
+        };
+        match flow {
+            Flow::Next(phase) => set_phase(cx.world, id, phase),
+            Flow::Wait => return,
+            Flow::Done => end::done(cx, id),
+        }
+    }
+}
+
+fn set_phase(world: &mut World, id: NodeId, phase: Phase) {
+    if let Some(work) = world.node_work.get_mut(&id) {
+        work.phase = phase;
+    }
+}
+
+/// Whether the node's provider on its host was read since the controller started, and can be reached. A node that was
+/// never placed needs no provider yet.
+fn provider_answers(world: &World, node: &lifecycle_core::model::NodeRecord) -> bool {
+    let Some(host) = &node.host else { return true };
+    let provider = world.hosts.get(host).and_then(|host| host.providers.get(&node.provider));
+    provider.is_some_and(|provider| provider.synced && !provider.unreachable)
+}
+
+/// Where a node's effects go.
+fn host_of(world: &World, id: NodeId) -> Option<HostName> {
+    world.nodes.get(&id)?.host.clone()
+}
+
+/// The reference of a node's instance: the recorded one, or the one that it gets or would have got.
+fn reference(world: &World, id: NodeId) -> Option<InstanceRef> {
+    let node = world.nodes.get(&id)?;
+    if let Some(instance) = &node.instance {
+        return Some(instance.reference.clone());
+    }
+    Some(InstanceRef { node: id, incarnation: node.incarnation, identifier: String::new() })
+}
+
+/// Asks for an effect on a node and lets its work wait for it.
+fn ask(cx: &mut Cx<'_>, id: NodeId, action: Action, timeout: std::time::Duration) -> Flow {
+    let Some(node) = cx.world.nodes.get(&id) else { return Flow::Wait };
+    let (Some(host), provider) = (node.host.clone(), node.provider.clone()) else { return Flow::Wait };
+    let effect = cx.ask(host, provider, Subject::Node(id), action, timeout);
+    if let Some(work) = cx.world.node_work.get_mut(&id) {
+        work.effect = Some(effect);
+    }
+    Flow::Wait
+}
+
+/// Takes one of the host's slots for operations, or waits in line for it.
+fn take_slot(cx: &mut Cx<'_>, id: NodeId) -> bool {
+    let Some(work) = cx.world.node_work.get(&id) else { return false };
+    if work.has_slot {
+        return true;
+    }
+    let Some(node) = cx.world.nodes.get(&id) else { return false };
+    let (Some(host), provider) = (node.host.clone(), node.provider.clone()) else { return false };
+    let provider = cx.world.hosts.get_mut(&host).and_then(|host| host.providers.get_mut(&provider));
+    let Some(provider) = provider else { return false };
+    if !provider.has_room() {
+        provider.waiting.insert(id);
+        return false;
+    }
+    provider.busy += 1;
+    provider.waiting.remove(&id);
+    if let Some(work) = cx.world.node_work.get_mut(&id) {
+        work.has_slot = true;
+    }
+    true
+}
+
+/// Gives the slot back and wakes the next in line.
+fn give_slot(cx: &mut Cx<'_>, id: NodeId) {
+    let Some(work) = cx.world.node_work.get_mut(&id) else { return };
+    if !std::mem::take(&mut work.has_slot) {
+        return;
+    }
+    let Some(node) = cx.world.nodes.get(&id) else { return };
+    let (Some(host), provider) = (node.host.clone(), node.provider.clone()) else { return };
+    let provider = cx.world.hosts.get_mut(&host).and_then(|host| host.providers.get_mut(&provider));
+    let Some(provider) = provider else { return };
+    provider.busy = provider.busy.saturating_sub(1);
+    if let Some(next) = provider.waiting.pop_first() {
+        cx.world.touch_node(next);
+    }
+}
+
+/// Whether the interfaces of a node are to have carrier: it runs, or is about to.
+pub(super) fn wants_carrier(world: &World, id: NodeId) -> bool {
+    let Some(node) = world.nodes.get(&id) else { return false };
+    match world.node_work.get(&id) {
+        Some(work) if work.goal == Goal::Run => true,
+        _ => matches!(node.actual, NodeState::Running | NodeState::Starting | NodeState::Pending),
+    }
+}
+
+/// Whether an instance of the node is there and is to stay, so that links can be attached to it.
+pub(super) fn is_attachable(world: &World, id: NodeId) -> bool {
+    let removing = world.node_work.get(&id).is_some_and(|work| work.goal == Goal::Remove);
+    world.nodes.get(&id).is_some_and(|node| node.instance.is_some() && !node.deleting && !removing)
+}
+
+/// Whether the node is going to be attachable without anybody doing anything: links to it are worth waiting for.
+pub(super) fn is_coming(world: &World, id: NodeId) -> bool {
+    let Some(node) = world.nodes.get(&id) else { return false };
+    let deploying = world.node_work.get(&id).is_some_and(|work| work.goal == Goal::Run);
+    node.instance.is_none()
+        && !node.deleting
+        && node.desired == NodeIntent::Running
+        && (deploying || matches!(node.actual, NodeState::Undeployed | NodeState::Pending) && node.blocked.is_none())
+}
