@@ -8,6 +8,7 @@ pub mod blocked;
 pub mod bulk;
 pub mod display;
 pub mod enforcement;
+pub mod fleet;
 pub mod guard;
 pub mod install;
 pub mod lab;

@@ -1,9 +1,11 @@
+use std::time::Duration;
+
 use proptest::prelude::*;
-use rand_core::{Infallible, TryRng};
+use rand_core::{Infallible, Rng, TryRng};
 use strum::VariantArray;
 
 use super::*;
-use crate::time::BootId;
+use crate::time::{BootId, Now, Timestamp};
 
 /// A small deterministic generator.
 struct SplitMix(u64);
