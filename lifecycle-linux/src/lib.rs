@@ -1,6 +1,14 @@
-//! Linux plumbing shared by Lifecycle plugins: namespaces, netlink, identities, probes.
+#![doc = include_str!("../README.md")]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod capability;
+pub mod ethtool;
 pub mod identity;
+pub mod limits;
 pub mod namespace;
+pub mod netlink;
+pub mod notify;
+pub mod probe;
 mod sys;
+#[cfg(feature = "testing")]
+pub mod testing;

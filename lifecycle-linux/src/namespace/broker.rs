@@ -8,6 +8,7 @@
 //! Both objects carry [`VERSION`]. Fields may be added within a version, and readers ignore what they do not know; a
 //! broker refuses a version above its own by name and answers older ones in their own form.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -28,6 +29,9 @@ pub const VERSION: u16 = 1;
 pub const MAX_MESSAGE: usize = 4096;
 /// How long a client waits for a broker before it counts as unreachable.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The name under which every broker knows the network namespace that it lives in itself.
+pub const HOME: &str = "";
 
 /// What a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -178,7 +182,7 @@ pub enum Answered {
 
 /// The broker's side: reads one request from `connection` and answers it.
 ///
-/// `resolve` finds the namespace of a name; it returns an error of kind [`io::ErrorKind::NotFound`] when there is none,
+/// `resolve` finds the namespace of a name other than [`HOME`]; it returns an error of kind [`io::ErrorKind::NotFound`] when there is none,
 /// which the client takes for proof that the namespace is gone. For a process with a **single thread**: the thread
 /// enters the namespace and comes back. Never waits for a client that does not read.
 ///
@@ -205,6 +209,13 @@ pub fn answer<N: AsFd>(connection: impl AsFd, resolve: impl FnOnce(&str) -> io::
     Ok(message.map_or(Answered::Served, Answered::Refused))
 }
 
+fn find<N: AsFd>(name: &str, resolve: impl FnOnce(&str) -> io::Result<N>) -> io::Result<OwnedFd> {
+    if name == HOME {
+        return Ok(File::open("/proc/thread-self/ns/net")?.into());
+    }
+    resolve(name)?.as_fd().try_clone_to_owned()
+}
+
 fn serve<N: AsFd>(text: &[u8], resolve: impl FnOnce(&str) -> io::Result<N>) -> Result<Vec<OwnedFd>, Refusal> {
     let invalid = |message| Refusal { kind: RefusalKind::Failed, errno: nix::libc::EPROTO, message };
     let request: Request = serde_json::from_slice(text).map_err(|error| invalid(format!("bad request: {error}")))?;
@@ -214,7 +225,7 @@ fn serve<N: AsFd>(text: &[u8], resolve: impl FnOnce(&str) -> io::Result<N>) -> R
     if request.want.len() > MAX_DESCRIPTORS {
         return Err(invalid(format!("more than {MAX_DESCRIPTORS} descriptors in one request")));
     }
-    let ns = resolve(&request.namespace).map_err(|error| {
+    let ns = find(&request.namespace, resolve).map_err(|error| {
         let gone = error.kind() == io::ErrorKind::NotFound;
         Refusal {
             kind: if gone { RefusalKind::Gone } else { RefusalKind::Failed },

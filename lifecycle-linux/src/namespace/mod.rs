@@ -6,6 +6,7 @@
 
 pub mod broker;
 mod error;
+mod fresh;
 mod open;
 
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ use lifecycle_core::attach::{NsAccess, NsRef};
 use serde::{Deserialize, Serialize};
 
 pub use error::NamespaceError;
+pub use fresh::FreshNamespace;
 pub use open::own_cookie;
 
 use crate::identity::boot_id;

@@ -67,7 +67,7 @@ fn inside(ns: BorrowedFd<'_>, cookie: Option<u64>, want: &[Want]) -> Result<Vec<
 }
 
 /// Opens a socket in the namespace of the calling thread.
-fn open_socket(kind: SocketKind) -> io::Result<OwnedFd> {
+pub(super) fn open_socket(kind: SocketKind) -> io::Result<OwnedFd> {
     let (family, protocol) = match kind {
         SocketKind::Route => (AddressFamily::Netlink, Some(SockProtocol::NetlinkRoute)),
         SocketKind::Packet => (AddressFamily::Packet, None),
