@@ -142,5 +142,7 @@ proptest! {
                 },
             }
         }
+        let json = serde_json::to_string(&record).unwrap();
+        prop_assert_eq!(serde_json::from_str::<FleetRecord>(&json).unwrap(), record);
     }
 }

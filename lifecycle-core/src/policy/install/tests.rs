@@ -216,5 +216,7 @@ proptest! {
                 prop_assert_eq!((record.attempts, &record.last_error), (0, &None));
             }
         }
+        let json = serde_json::to_string(&record).unwrap();
+        prop_assert_eq!(serde_json::from_str::<InstallRecord>(&json).unwrap(), record);
     }
 }
