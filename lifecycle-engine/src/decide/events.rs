@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use lifecycle_core::id::LabId;
-use lifecycle_core::model::{Change, Event, EventBody, JobView, LabView, LinkView, NodeView};
+use lifecycle_core::model::{Change, Event, EventBody, JobView, LabRecord, LabView, LinkView, NodeView};
 use lifecycle_core::policy::lab::{LabNode, LabSummary, summarise};
 use lifecycle_core::time::Now;
 
@@ -62,8 +62,7 @@ pub(super) fn drain(world: &mut World, now: Now) -> (Vec<Change>, Vec<Event>) {
 
     for id in labs {
         if let Some(lab) = world.labs.get(&id) {
-            let summary = lab_summary(world, id);
-            bodies.push((Some(id), EventBody::Lab(Box::new(LabView::new(lab, summary.shown, count(summary.stale))))));
+            bodies.push((Some(id), EventBody::Lab(Box::new(lab_view(world, lab)))));
         }
     }
     for node in &put_nodes {
@@ -84,8 +83,14 @@ pub(super) fn drain(world: &mut World, now: Now) -> (Vec<Change>, Vec<Event>) {
     (changes, events)
 }
 
+/// A lab as people see it.
+pub fn lab_view(world: &World, lab: &LabRecord) -> LabView {
+    let summary = lab_summary(world, lab.id);
+    LabView::new(lab, summary.shown, count(summary.stale))
+}
+
 /// The state of a lab from the states of its nodes.
-pub(super) fn lab_summary(world: &World, lab: LabId) -> LabSummary {
+fn lab_summary(world: &World, lab: LabId) -> LabSummary {
     summarise(world.nodes_of(lab).map(|node| LabNode {
         state: node.actual,
         will_retry: node.will_retry(&world.settings.enforcement),

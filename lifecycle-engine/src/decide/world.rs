@@ -207,6 +207,12 @@ impl World {
         world
     }
 
+    /// Goes on with the numbers of effects where another world of the same controller left off, so that the end of one
+    /// of its effects is not taken for that of another.
+    pub fn continue_numbering(&mut self, other: &Self) {
+        self.next_effect = other.next_effect;
+    }
+
     fn rebuild_indexes(&mut self) {
         for lab in self.labs.values() {
             self.lab_names.insert(lab.topology.name.clone(), lab.id);
