@@ -91,6 +91,7 @@ pub fn suite<F: ProviderFixture + 'static>(
         cases::start_is_idempotent,
         cases::stop_is_idempotent,
         cases::what_does_not_exist_is_not_found,
+        cases::an_instance_is_found_without_its_identifier,
         cases::stop_keeps_the_instance,
         cases::destroy_is_idempotent_and_leaves_nothing,
         cases::observation_changes_nothing,

@@ -78,6 +78,7 @@ pub(super) async fn create_runs_nothing_and_prepares_attach_points(bench: &Bench
     let point = bench.attach_point(&instance).await;
     assert_eq!((point.node, point.incarnation), (Some(instance.node), instance.incarnation));
     assert_eq!((&point.ifname, point.mac, point.mtu), (&port().ifname, port().mac, port().mtu));
+    assert_eq!(point.place.name(), bench.provider().capabilities().place, "the provider's places are of another kind");
     assert_eq!(bench.state(&instance).await, InstanceState::Created, "asking for an attach point started something");
     Ok(())
 }
@@ -213,6 +214,21 @@ pub(super) async fn what_does_not_exist_is_not_found(bench: &Bench) -> Verdict {
     not_found(provider.attach_point(&instance, &port()).await.map(drop), "attach point");
     provider.destroy_node(&instance).await.expect("destroy of what does not exist");
     assert_eq!(bench.observe(&instance).await, None);
+    Ok(())
+}
+
+pub(super) async fn an_instance_is_found_without_its_identifier(bench: &Bench) -> Verdict {
+    let provider = bench.provider();
+    let instance = bench.created(1).await;
+    let unnamed = InstanceRef { identifier: String::new(), ..instance.clone() };
+    assert_eq!(bench.attach_point(&unnamed).await, bench.attach_point(&instance).await);
+    provider.start_node(&unnamed).await.expect("start");
+    assert_eq!(bench.observe(&unnamed).await, bench.observe(&instance).await);
+    assert_eq!(bench.state(&unnamed).await, InstanceState::Running);
+    bench.stop(&unnamed).await.expect("stop");
+    assert_rests(bench, &instance).await;
+    provider.destroy_node(&unnamed).await.expect("destroy");
+    bench.assert_gone(&instance).await;
     Ok(())
 }
 
