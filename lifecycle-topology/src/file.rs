@@ -1,0 +1,275 @@
+//! The fields of a lab file: containerlab's, and our own optional ones on top.
+
+use serde_json::Value as Json;
+
+use crate::decode::{At, Checked, FromTree, Map, record};
+use crate::diagnostics::Problems;
+use crate::yaml::{Node, Value};
+
+record! {
+    /// A whole file.
+    File {
+        name: String = "name",
+        prefix: String = "prefix",
+        mgmt: Mgmt = "mgmt",
+        settings: Settings = "settings",
+        topology: TopologyDef = "topology",
+        debug: bool = "debug",
+    }
+
+    /// The management network. The fields with an underscore are old spellings.
+    Mgmt {
+        network: String = "network",
+        bridge: String = "bridge",
+        ipv4_subnet: String = "ipv4-subnet",
+        ipv4_subnet_old: String = "ipv4_subnet",
+        ipv4_gw: String = "ipv4-gw",
+        ipv4_range: String = "ipv4-range",
+        ipv6_subnet: String = "ipv6-subnet",
+        ipv6_subnet_old: String = "ipv6_subnet",
+        ipv6_gw: String = "ipv6-gw",
+        ipv6_range: String = "ipv6-range",
+        mtu: u32 = "mtu",
+        external_access: bool = "external-access",
+        skip_when_unused: bool = "skip-when-unused",
+        driver_opts: Map<String> = "driver-opts",
+    }
+
+    /// Settings of the lab; all but the first are ours.
+    Settings {
+        certificate_authority: Checked<CertificateAuthority> = "certificate-authority",
+        provider: String = "provider",
+        backend: String = "backend",
+        ovs_mode: String = "ovs_mode",
+        host: String = "host",
+    }
+
+    CertificateAuthority {
+        cert: String = "cert",
+        key: String = "key",
+        key_size: u32 = "key-size",
+        validity_duration: String = "validity-duration",
+    }
+
+    TopologyDef {
+        defaults: NodeDef = "defaults",
+        kinds: Map<NodeDef> = "kinds",
+        groups: Map<NodeDef> = "groups",
+        nodes: Map<NodeDef> = "nodes",
+        links: Vec<At<LinkDef>> = "links",
+    }
+
+    /// A node, or what nodes inherit from their group, their kind or the defaults.
+    NodeDef {
+        aliases: Vec<At<String>> = "aliases",
+        auto_remove: bool = "auto-remove",
+        binds: Vec<At<String>> = "binds",
+        cap_add: Vec<At<String>> = "cap-add",
+        certificate: Checked<Certificate> = "certificate",
+        cgroup_parent: String = "cgroup-parent",
+        cgroupns_mode: String = "cgroupns-mode",
+        cmd: String = "cmd",
+        components: Vec<At<Json>> = "components",
+        config: Config = "config",
+        cpu: f64 = "cpu",
+        cpu_set: String = "cpu-set",
+        credentials: Checked<Credentials> = "credentials",
+        devices: Vec<At<String>> = "devices",
+        dns: DnsDef = "dns",
+        enforce_startup_config: bool = "enforce-startup-config",
+        entrypoint: String = "entrypoint",
+        env: Map<String> = "env",
+        env_files: Vec<At<String>> = "env-files",
+        exec: Vec<At<String>> = "exec",
+        extras: Map<Json> = "extras",
+        group: String = "group",
+        healthcheck: HealthcheckDef = "healthcheck",
+        hostname: String = "hostname",
+        image: String = "image",
+        image_pull_policy: String = "image-pull-policy",
+        kind: String = "kind",
+        labels: Map<String> = "labels",
+        license: String = "license",
+        link_apply_mode: String = "link-apply-mode",
+        memory: String = "memory",
+        mgmt_ipv4: String = "mgmt-ipv4",
+        mgmt_ipv6: String = "mgmt-ipv6",
+        network_mode: String = "network-mode",
+        pid_mode: String = "pid-mode",
+        ports: Vec<At<String>> = "ports",
+        position: String = "position",
+        privileged: bool = "privileged",
+        restart_policy: String = "restart-policy",
+        runtime: String = "runtime",
+        security_opts: Vec<At<String>> = "security-opts",
+        shm_size: String = "shm-size",
+        stages: Checked<Stages> = "stages",
+        startup_config: String = "startup-config",
+        startup_delay: u32 = "startup-delay",
+        suppress_startup_config: bool = "suppress-startup-config",
+        sysctls: Map<String> = "sysctls",
+        tmpfs: Map<String> = "tmpfs",
+        r#type: String = "type",
+        user: String = "user",
+        volumes: Vec<At<String>> = "volumes",
+        // Ours.
+        desired: String = "desired",
+        host: String = "host",
+        provider: String = "provider",
+    }
+
+    Certificate {
+        issue: bool = "issue",
+        key_size: u32 = "key-size",
+        validity_duration: String = "validity-duration",
+        sans: Vec<At<String>> = "sans",
+    }
+
+    Credentials {
+        username: String = "username",
+        password: String = "password",
+        identity_file: String = "identity-file",
+    }
+
+    Config {
+        vars: Map<Json> = "vars",
+    }
+
+    DnsDef {
+        servers: Vec<At<String>> = "servers",
+        search: Vec<At<String>> = "search",
+        options: Vec<At<String>> = "options",
+    }
+
+    HealthcheckDef {
+        test: Vec<At<String>> = "test",
+        interval: u32 = "interval",
+        timeout: u32 = "timeout",
+        retries: u32 = "retries",
+        start_period: u32 = "start-period",
+    }
+
+    Stages {
+        create: Stage = "create",
+        create_links: Stage = "create-links",
+        configure: Stage = "configure",
+        healthy: Stage = "healthy",
+        exit: Stage = "exit",
+    }
+
+    Stage {
+        wait_for: Vec<At<WaitFor>> = "wait-for",
+        exec: StageExecs = "exec",
+    }
+
+    WaitFor {
+        node: String = "node",
+        stage: String = "stage",
+    }
+
+    StageExec {
+        command: String = "command",
+        target: String = "target",
+        phase: String = "phase",
+    }
+
+    /// The older way to write the commands of a stage.
+    StageExecsByPhase {
+        on_enter: Vec<At<String>> = "on-enter",
+        on_exit: Vec<At<String>> = "on-exit",
+    }
+
+    /// A link of any type; which fields have a meaning depends on the type.
+    LinkDef {
+        r#type: String = "type",
+        endpoints: Vec<At<EndpointField>> = "endpoints",
+        endpoint: EndpointDef = "endpoint",
+        host_interface: String = "host-interface",
+        mode: String = "mode",
+        mtu: u32 = "mtu",
+        labels: Map<String> = "labels",
+        vars: Map<Json> = "vars",
+        ipv4: Vec<At<String>> = "ipv4",
+        ipv6: Vec<At<String>> = "ipv6",
+        remote: String = "remote",
+        vni: u32 = "vni",
+        dst_port: u32 = "dst-port",
+        udp_port: u32 = "udp-port",
+        src_port: u32 = "src-port",
+        parent_interface: String = "parent-interface",
+        // Ours.
+        backend: String = "backend",
+        rate: String = "rate",
+        delay: String = "delay",
+        jitter: String = "jitter",
+        loss: String = "loss",
+        admin: String = "admin",
+        manage: String = "manage",
+    }
+
+    EndpointDef {
+        node: String = "node",
+        interface: String = "interface",
+        mac: String = "mac",
+        ipv4: String = "ipv4",
+        ipv6: String = "ipv6",
+        vars: Map<Json> = "vars",
+    }
+}
+
+impl Stages {
+    /// What each stage, by its number in their order, waits for.
+    pub(crate) fn waits(&self) -> impl Iterator<Item = (usize, &WaitFor)> {
+        let stages = [&self.create, &self.create_links, &self.configure, &self.healthy, &self.exit];
+        stages.into_iter().enumerate().flat_map(|(number, stage)| {
+            let waits = stage.iter().filter_map(|stage| stage.wait_for.as_ref()).flat_map(|list| &list.value);
+            waits.map(move |wait| (number, &wait.value))
+        })
+    }
+}
+
+/// An end of a link: `node:interface`, or with every field by its name.
+#[derive(Debug, Clone)]
+pub(crate) enum EndpointField {
+    Brief(String),
+    Full(Box<EndpointDef>),
+}
+
+impl FromTree for EndpointField {
+    fn from_tree(node: &Node, problems: &mut Problems) -> Option<Self> {
+        match &node.value {
+            Value::Mapping(_) => EndpointDef::from_tree(node, problems).map(|full| Self::Full(Box::new(full))),
+            _ => String::from_tree(node, problems).map(Self::Brief),
+        }
+    }
+}
+
+/// The commands of a stage, in either way to write them. Nothing here acts upon them, so only their form is checked.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct StageExecs;
+
+impl FromTree for StageExecs {
+    fn from_tree(node: &Node, problems: &mut Problems) -> Option<Self> {
+        match &node.value {
+            Value::Mapping(_) => StageExecsByPhase::from_tree(node, problems).map(|_| Self),
+            _ => Vec::<At<StageExec>>::from_tree(node, problems).map(|execs| {
+                for exec in &execs {
+                    one_of(&exec.target, &["container", "host"], problems);
+                    one_of(&exec.phase, &["on-enter", "on-exit"], problems);
+                }
+                Self
+            }),
+        }
+    }
+}
+
+/// Says when a text is given and is none of the known words.
+pub(crate) fn one_of(text: &Option<At<String>>, known: &[&str], problems: &mut Problems) {
+    if let Some(text) = text.as_ref().filter(|text| !known.contains(&text.as_str())) {
+        problems.error(
+            text.span,
+            format!("`{}` is not known here", text.value),
+            format!("expected {}", known.join(" or ")),
+        );
+    }
+}
