@@ -7,8 +7,8 @@ use std::os::fd::OwnedFd;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 
+use super::SocketKind;
 use super::open::open_socket;
-use super::{SocketKind, Want};
 use crate::sys::user_namespace::network_in_new_user_namespace;
 
 /// A network namespace that nothing but these descriptors keeps alive.
@@ -45,14 +45,5 @@ impl FreshNamespace {
         };
         let thread = std::thread::Builder::new().name("namespace".into()).spawn(make)?;
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    }
-
-    /// Opens further descriptors of it. Not when it stands in a user namespace, which this process cannot enter.
-    ///
-    /// # Errors
-    /// As [`super::NamespaceAccess::open_all`].
-    pub fn open(&self, want: &[Want]) -> Result<Vec<OwnedFd>, super::NamespaceError> {
-        use std::os::fd::AsFd;
-        super::open::on_own_thread(self.ns.as_fd(), None, want)
     }
 }

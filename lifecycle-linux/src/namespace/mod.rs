@@ -1,7 +1,7 @@
 //! Descriptors inside network namespaces, without moving a thread of the runtime into one.
 //!
 //! All link code works on descriptors and never asks whether it is root: [`NamespaceAccess`] opens them, either on a
-//! short-lived thread that enters the namespace (a privileged process), or through a [`broker`] that lives in the
+//! thread of its own that enters the namespace (a privileged process), or through a [`broker`] that lives in the
 //! right user namespace and passes them over a unix socket (an ordinary user's process).
 
 pub mod broker;
@@ -11,11 +11,12 @@ mod open;
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use lifecycle_core::attach::{NsAccess, NsRef};
+use lifecycle_core::time::BootId;
 use serde::{Deserialize, Serialize};
 
 pub use error::NamespaceError;
@@ -24,6 +25,7 @@ pub use open::own_cookie;
 
 use crate::identity::boot_id;
 use broker::Broker;
+use open::Opener;
 
 /// A kind of socket that can be opened inside a namespace. All are close-on-exec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -45,10 +47,13 @@ pub enum Want {
     Socket(SocketKind),
 }
 
-/// Opens descriptors in namespaces. Cheap to share; keeps one connection per broker.
+/// Opens descriptors in namespaces. Made once and shared: it keeps a connection to each broker, and a thread that enters
+/// namespaces once one has to be entered.
 #[derive(Debug, Default)]
 pub struct NamespaceAccess {
     brokers: Mutex<HashMap<PathBuf, Arc<Broker>>>,
+    opener: Mutex<Option<Opener>>,
+    boot: OnceLock<BootId>,
 }
 
 impl NamespaceAccess {
@@ -86,16 +91,39 @@ impl NamespaceAccess {
     /// [`NamespaceError::Gone`] when the namespace no longer exists or its reference is of another boot;
     /// [`NamespaceError::Replaced`] when another one stands in its place; the other kinds when it cannot be reached.
     pub fn open_all(&self, ns: &NsRef, want: &[Want]) -> Result<Vec<OwnedFd>, NamespaceError> {
-        let boot = boot_id().map_err(|source| NamespaceError::Enter { source })?;
-        if ns.boot != boot {
+        if ns.boot != self.boot()? {
             return Err(NamespaceError::Gone { reason: format!("it belongs to boot {}", ns.boot) });
         }
         match &ns.access {
             NsAccess::Path { path } => {
                 let file = File::open(path).map_err(|source| error::of_path(path, source))?;
-                open::on_own_thread(file.as_fd(), Some(ns.cookie), want)
+                self.open_inside(file.into(), Some(ns.cookie), want)
             }
             NsAccess::Broker { socket, name } => self.broker(socket)?.open(name, Some(ns.cookie), want),
+        }
+    }
+
+    /// Opens several descriptors of a namespace that is itself given as a descriptor, in the order asked for.
+    ///
+    /// # Errors
+    /// [`NamespaceError::Enter`] when this process may not enter the namespace.
+    pub fn open_inside(&self, ns: OwnedFd, cookie: Option<u64>, want: &[Want]) -> Result<Vec<OwnedFd>, NamespaceError> {
+        let mut opener = self.opener.lock().unwrap_or_else(PoisonError::into_inner);
+        let opener = match &mut *opener {
+            Some(opener) => opener,
+            none => none.insert(Opener::start().map_err(|source| NamespaceError::Enter { source })?),
+        };
+        opener.open(ns, cookie, want)
+    }
+
+    /// The running boot, which a process does not outlive.
+    fn boot(&self) -> Result<BootId, NamespaceError> {
+        match self.boot.get() {
+            Some(boot) => Ok(*boot),
+            None => {
+                let boot = boot_id().map_err(|source| NamespaceError::Enter { source })?;
+                Ok(*self.boot.get_or_init(|| boot))
+            }
         }
     }
 

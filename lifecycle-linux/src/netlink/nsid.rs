@@ -10,6 +10,9 @@ use super::{NetlinkError, Request, RouteSocket};
 
 const NSID_HEADER: usize = 4;
 const NETNSA_NSID: u16 = 1;
+/// Asks the kernel to choose a number.
+const ANY: i32 = -1;
+const READ: &str = "read the namespace's number";
 
 fn message(ns: BorrowedFd<'_>, id: Option<i32>) -> NsidMessage {
     let mut message = NsidMessage::default();
@@ -27,14 +30,22 @@ impl RouteSocket {
     /// # Errors
     /// When the kernel refuses.
     pub fn nsid(&mut self, ns: BorrowedFd<'_>) -> Result<i32, NetlinkError> {
-        let assign = RouteNetlinkMessage::NewNsId(message(ns, Some(-1)));
+        if let Some(id) = self.given_nsid(ns)? {
+            return Ok(id);
+        }
+        let assign = RouteNetlinkMessage::NewNsId(message(ns, Some(ANY)));
         match self.run(Request::new("number the namespace", assign)) {
+            // Somebody else, or the kernel itself, was faster.
             Err(error) if !error.is_exists() => return Err(error),
             _ => {}
         }
-        const READ: &str = "read the namespace's number";
+        self.given_nsid(ns)?.ok_or(NetlinkError::Malformed { operation: READ })
+    }
+
+    fn given_nsid(&mut self, ns: BorrowedFd<'_>) -> Result<Option<i32>, NetlinkError> {
         let answer = self.ask(Request::new(READ, RouteNetlinkMessage::GetNsId(message(ns, None))))?;
         let id = answer.iter().flat_map(|body| attributes(body, NSID_HEADER)).find(|(kind, _)| *kind == NETNSA_NSID);
-        id.and_then(|(_, value)| i32_of(value)).filter(|id| *id >= 0).ok_or(NetlinkError::Malformed { operation: READ })
+        let id = id.and_then(|(_, value)| i32_of(value)).ok_or(NetlinkError::Malformed { operation: READ })?;
+        Ok((id >= 0).then_some(id))
     }
 }
