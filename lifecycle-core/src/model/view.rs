@@ -121,7 +121,7 @@ impl NodeView {
             is_ready: node.ready.ready,
             progress: node.ready.progress,
             error_message: error_message(node),
-            first_error: node.budget.first_error.clone(),
+            first_error: node.budget.first_error.clone().filter(|_| node.budget.last_error.is_some()),
             will_retry,
             blocked: node.blocked.as_ref().map(ToString::to_string),
             note: node.ready.warning.clone().or_else(|| node.ready.reason.clone()),

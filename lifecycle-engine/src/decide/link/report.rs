@@ -21,7 +21,7 @@ pub(in super::super) fn refresh_oper(cx: &mut Cx<'_>, id: LinkId, report: Option
             host_online: node.is_none_or(|node| node.stale_since.is_none()),
             node_running: node.is_none_or(|node| node.actual == NodeState::Running),
             interface_up: match read {
-                Some(read) => read.intact && read.admin_up,
+                Some(read) => read.intact && read.admin_up && read.carrier,
                 None => up || link.identity.is_some() && !was_down,
             },
         }

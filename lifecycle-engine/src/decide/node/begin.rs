@@ -71,6 +71,8 @@ fn open(cx: &mut Cx<'_>, id: NodeId, goal: Goal, phase: Phase, then_run: bool) {
         cx.node_becomes(id, NodeState::Pending, Why::enforcement());
     }
     cx.world.touch_node(id);
+    // What the work is to achieve decides whether the node's links are to have carrier.
+    cx.world.touch_links_at(id);
 }
 
 /// A transitional state that has lasted too long, or whose work was lost, is resolved by looking.
