@@ -136,8 +136,11 @@ impl fmt::Display for Report {
 
 impl std::error::Error for Report {}
 
-/// More problems than this are not told apart by anybody; the rest is counted.
+/// More errors than this, or warnings, are read by nobody; that there are more is said.
 const MOST: usize = 100;
+
+/// Characters of a message.
+const LONGEST_MESSAGE: usize = 400;
 
 /// Collects the problems of one file.
 #[derive(Debug)]
@@ -174,31 +177,26 @@ impl Problems {
     }
 
     fn push(&mut self, severity: Severity, place: Range<usize>, at: Position, message: String, expected: String) {
-        // Messages quote the file, which may hold anything.
-        let (message, expected) = (clean(message.chars()), clean(expected.chars()));
-        if !self.seen.insert((place, message.clone())) || self.found.len() > MOST {
+        let already = self.found.iter().filter(|found| found.severity == severity).count();
+        if already > MOST || !self.seen.insert((place, message.clone())) {
             return;
         }
-        if self.found.len() == MOST {
-            return self.found.push(Diagnostic {
-                severity: Severity::Error,
-                file: self.source.file.clone(),
-                position: None,
-                line: None,
-                message: format!("more than {MOST} problems; the rest is not shown"),
-                expected: None,
-                note: None,
-            });
-        }
-        self.found.push(Diagnostic {
+        // Messages quote the file, which may hold anything, and any amount of it.
+        let clean = |text: &str| clean(text.chars().take(LONGEST_MESSAGE));
+        let mut found = Diagnostic {
             severity,
             file: self.source.file.clone(),
             position: Some(at),
             line: Some(self.source.line(at.line).to_owned()),
-            message,
-            expected: Some(expected).filter(|text| !text.is_empty()),
+            message: clean(&message),
+            expected: Some(clean(&expected)).filter(|text| !text.is_empty()),
             note: self.source.note.map(str::to_owned),
-        });
+        };
+        if already == MOST {
+            found.message = format!("more than {MOST} {severity}s; the rest is not shown");
+            (found.position, found.line, found.expected, found.note) = (None, None, None, None);
+        }
+        self.found.push(found);
     }
 
     pub(crate) fn line_of(&self, at: Span) -> usize {

@@ -100,13 +100,16 @@ impl Builder<'_> {
                     "" | "~" | "null" | "Null" | "NULL" if plain => Value::Null,
                     _ => Value::Scalar(Scalar { text: text.into_owned(), plain }),
                 };
+                self.count(1, span)?;
                 self.complete(Node { value, span, size: 1 }, anchor)
             }
             Event::Alias(id) => {
-                let Some(node) = self.anchors.get(&id).cloned() else {
+                let Some(size) = self.anchors.get(&id).map(|node| node.size) else {
                     self.problems.error(span, "this alias stands within what it refers to", "");
                     return None;
                 };
+                self.count(size, span)?;
+                let node = self.anchors.get(&id).cloned()?;
                 self.complete(node, 0)
             }
             Event::SequenceStart(_, anchor, tag) => {
@@ -135,18 +138,25 @@ impl Builder<'_> {
             self.problems.error(span, "values stand too deep within each other", format!("at most {MAX_DEPTH} levels"));
             return None;
         }
+        self.count(1, span)?;
         self.open.push(Open { span, anchor, size: 1, kind });
+        Some(())
+    }
+
+    /// Counts values that were made: by the file, or by repeating others.
+    fn count(&mut self, values: usize, at: Span) -> Option<()> {
+        self.values += values;
+        if self.values > MAX_VALUES {
+            self.problems.error(at, "the file has too many values", "aliases count as what they repeat");
+            return None;
+        }
         Some(())
     }
 
     /// Puts a finished value where it belongs.
     fn complete(&mut self, node: Node, anchor: usize) -> Option<()> {
-        self.values += if anchor == 0 { node.size } else { 2 * node.size };
-        if self.values > MAX_VALUES {
-            self.problems.error(node.span, "the file has too many values", "aliases count as what they repeat");
-            return None;
-        }
         if anchor != 0 {
+            self.count(node.size, node.span)?;
             self.anchors.insert(anchor, node.clone());
         }
         let Some(open) = self.open.last_mut() else {

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use lifecycle_topology::{LoadError, MAX_TEXT, Options, load, load_text};
+use proptest::prelude::*;
 
-/// Far more than any of these takes, and far less than a runaway one would.
-const SOON: Duration = Duration::from_secs(10);
+/// Far more than any of these takes on the slowest machine, and far less than a runaway one would.
+const SOON: Duration = Duration::from_secs(60);
 
 fn refused(bytes: &[u8], reason: &str) {
     let directory = tempfile::tempdir().unwrap();
@@ -43,6 +44,7 @@ fn size() {
     refused(lab_with(&"    # nothing\n".repeat(1 << 20)).as_bytes(), "the file is longer than");
     refused("- a\n".repeat(MAX_TEXT / 4).as_bytes(), "the file has too many values");
     refused(format!("name: {}\ntopology: {{}}\n", "x".repeat(MAX_TEXT / 2)).as_bytes(), "is not a valid lab name");
+    refused(format!("? {}\n: 1\n", "x".repeat(MAX_TEXT / 2)).as_bytes(), "unknown field");
     let error = load_text("x", &"x".repeat(MAX_TEXT + 1), Path::new("/"), &Options::default()).unwrap_err();
     assert!(error.to_string().contains("the file is longer than"), "{error}");
 }
@@ -92,7 +94,17 @@ fn encodings() {
 #[test]
 fn many_problems_are_cut_off() {
     let nodes: String = (0..5_000).map(|index| format!("    n{index}: {{colour: red}}\n")).collect();
-    refused(lab_with(&nodes).as_bytes(), "more than 100 problems");
+    refused(lab_with(&nodes).as_bytes(), "more than 100 errors");
+}
+
+#[test]
+fn many_warnings_are_no_error() {
+    let nodes: String = (0..200).map(|index| format!("    n{index}: {{mgmt-ipv4: 10.0.0.{index}}}\n")).collect();
+    let loaded = load_text("x", &lab_with(&nodes), Path::new("/"), &Options::default()).unwrap();
+    assert_eq!(loaded.warnings.len(), 101);
+    let error =
+        load_text("x", &lab_with(&format!("{nodes}    bad: {{cpu: x}}\n")), Path::new("/"), &Options::default());
+    assert!(error.unwrap_err().to_string().contains("expected a number"), "an error is not lost among warnings");
 }
 
 #[test]
@@ -119,4 +131,31 @@ fn a_large_lab_is_no_attack() {
     let loaded = load_text("x", &text, Path::new("/"), &Options::default()).unwrap();
     assert_eq!((loaded.topology.nodes.len(), loaded.topology.links.len()), (2_000, 2_000));
     assert!(started.elapsed() < SOON);
+}
+
+const SAMPLES: [&str; 3] = [
+    include_str!("data/nodes.clab.yml"),
+    include_str!("data/links.clab.yml"),
+    include_str!("data/template.clab.gotmpl"),
+];
+
+proptest! {
+    /// Whatever happens to a good file, reading it ends with a lab or with a report that can be shown.
+    #[test]
+    fn damaged_files(
+        sample in 0..SAMPLES.len(),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), 0usize..20, "[a-z0-9:{}\\[\\]$%&*!|>'\"#~,. \t\n-]{0,4}"), 1..6),
+    ) {
+        let mut text: Vec<char> = SAMPLES[sample].chars().collect();
+        for (at, length, with) in damage {
+            let start = at.index(text.len());
+            let end = (start + length).min(text.len());
+            text.splice(start..end, with.chars());
+        }
+        let text: String = text.into_iter().collect();
+        match load_text("lab.yml", &text, Path::new("/nonexistent"), &Options::default()) {
+            Ok(loaded) => prop_assert!(!loaded.topology.name.as_str().is_empty()),
+            Err(error) => prop_assert!(error.to_string().contains("error")),
+        }
+    }
 }
