@@ -1,0 +1,122 @@
+-- The state of one controller, its audit trail and its feed.
+--
+-- What is constrained or asked for has a column; the rest of a record is JSON in `body`. No fact stands in both.
+-- The words in CHECK constraints are those of the state machines: a test compares them, and a new word needs a new
+-- migration.
+
+CREATE TABLE head (
+    one        INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
+    controller TEXT    NOT NULL CHECK (length(controller) = 12),
+    epoch      INTEGER NOT NULL CHECK (epoch >= 0),
+    batch      INTEGER NOT NULL CHECK (batch >= 0),
+    audit      INTEGER NOT NULL CHECK (audit >= 0),
+    event      INTEGER NOT NULL CHECK (event >= 0)
+) STRICT;
+
+CREATE TABLE labs (
+    id         TEXT    NOT NULL PRIMARY KEY CHECK (length(id) = 12),
+    name       TEXT    NOT NULL UNIQUE AS (body ->> '$.topology.name') STORED,
+    deleting   INTEGER NOT NULL CHECK (deleting IN (0, 1)),
+    generation INTEGER NOT NULL CHECK (generation > 0),
+    body       TEXT    NOT NULL
+) STRICT;
+
+CREATE TABLE nodes (
+    id         TEXT    NOT NULL PRIMARY KEY CHECK (length(id) = 12),
+    lab        TEXT    NOT NULL REFERENCES labs (id),
+    name       TEXT    NOT NULL,
+    desired    TEXT    NOT NULL CHECK (desired IN ('running', 'stopped')),
+    actual     TEXT    NOT NULL CHECK (actual IN ('undeployed', 'pending', 'starting', 'running', 'stopping', 'stopped', 'exited', 'error')),
+    host       TEXT,
+    job        TEXT,
+    deleting   INTEGER NOT NULL CHECK (deleting IN (0, 1)),
+    generation INTEGER NOT NULL CHECK (generation > 0),
+    body       TEXT    NOT NULL,
+    UNIQUE (lab, name)
+) STRICT;
+
+CREATE TABLE links (
+    id         TEXT    NOT NULL PRIMARY KEY CHECK (length(id) = 12),
+    lab        TEXT    NOT NULL REFERENCES labs (id),
+    key        TEXT    NOT NULL UNIQUE,
+    desired    TEXT    NOT NULL CHECK (desired IN ('up', 'down')),
+    actual     TEXT    NOT NULL CHECK (actual IN ('unknown', 'pending', 'creating', 'up', 'down', 'error')),
+    host       TEXT,
+    deleting   INTEGER NOT NULL CHECK (deleting IN (0, 1)),
+    generation INTEGER NOT NULL CHECK (generation > 0),
+    body       TEXT    NOT NULL
+) STRICT;
+
+CREATE INDEX links_by_lab ON links (lab);
+
+-- The ends of links that no other link may use: an interface of a node, or one of a host. `host` is that of the link
+-- and not known before the link is placed.
+CREATE TABLE link_ends (
+    link      TEXT    NOT NULL REFERENCES links (id) ON DELETE CASCADE,
+    place     INTEGER NOT NULL CHECK (place IN (0, 1)),
+    node      TEXT    REFERENCES nodes (id) DEFERRABLE INITIALLY DEFERRED,
+    host      TEXT    CHECK (host IS NULL OR node IS NULL),
+    interface TEXT    NOT NULL,
+    PRIMARY KEY (link, place),
+    UNIQUE (node, interface),
+    UNIQUE (host, interface)
+) STRICT, WITHOUT ROWID;
+
+-- A job outlives its lab and nodes, so it refers to neither.
+CREATE TABLE jobs (
+    id         TEXT    NOT NULL PRIMARY KEY CHECK (length(id) = 12),
+    lab        TEXT    NOT NULL,
+    intent     TEXT    NOT NULL CHECK (intent IN ('running', 'stopped')),
+    state      TEXT    NOT NULL CHECK (state IN ('pending', 'running', 'completed', 'failed', 'cancelled')),
+    generation INTEGER NOT NULL CHECK (generation > 0),
+    body       TEXT    NOT NULL
+) STRICT;
+
+CREATE TABLE hosts (
+    name       TEXT    NOT NULL PRIMARY KEY,
+    state      TEXT    NOT NULL CHECK (state IN ('unknown', 'online', 'offline', 'degraded')),
+    generation INTEGER NOT NULL CHECK (generation > 0),
+    body       TEXT    NOT NULL
+) STRICT;
+
+-- Rows of the audit trail outlive what they are about, so they refer to nothing.
+CREATE TABLE audit (
+    seq       INTEGER NOT NULL PRIMARY KEY,
+    at        TEXT    NOT NULL,
+    subject   TEXT    NOT NULL CHECK (subject IN ('lab', 'node', 'link', 'job', 'host', 'object')),
+    id        TEXT    NOT NULL,
+    name      TEXT    NOT NULL,
+    lab       TEXT,
+    action    TEXT    NOT NULL CHECK (action IN ('created', 'state_changed', 'desired_changed', 'placed', 'collected', 'deleted', 'refused')),
+    "from"    TEXT,
+    "to"      TEXT,
+    "trigger" TEXT    NOT NULL CHECK ("trigger" IN ('user_action', 'enforcement', 'sync', 'agent_response', 'node_report', 'placement', 'policy', 'drift')),
+    result    TEXT    NOT NULL CHECK (result IN ('success', 'rejected', 'failed')),
+    body      TEXT    NOT NULL
+) STRICT;
+
+CREATE INDEX audit_by_id ON audit (id);
+CREATE INDEX audit_by_lab ON audit (lab) WHERE lab IS NOT NULL;
+
+CREATE TRIGGER audit_is_numbered BEFORE INSERT ON audit
+WHEN NEW.seq IS NOT (SELECT coalesce(max(seq), 0) + 1 FROM audit)
+BEGIN
+    SELECT RAISE(ABORT, 'audit rows are numbered without gaps');
+END;
+
+CREATE TRIGGER audit_is_not_changed BEFORE UPDATE ON audit
+BEGIN
+    SELECT RAISE(ABORT, 'audit rows are never changed');
+END;
+
+CREATE TRIGGER audit_is_not_removed BEFORE DELETE ON audit
+BEGIN
+    SELECT RAISE(ABORT, 'audit rows are never removed');
+END;
+
+CREATE TABLE events (
+    seq  INTEGER NOT NULL PRIMARY KEY,
+    at   TEXT    NOT NULL,
+    lab  TEXT,
+    body TEXT    NOT NULL
+) STRICT;
