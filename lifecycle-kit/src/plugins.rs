@@ -1,0 +1,39 @@
+//! The only place that links plugins in. A crate that nobody refers to is not linked and registers nothing.
+
+#[cfg(feature = "veth")]
+use lifecycle_network_veth as _;
+#[cfg(feature = "netns")]
+use lifecycle_provider_netns as _;
+#[cfg(feature = "sqlite")]
+use lifecycle_store_sqlite as _;
+#[cfg(feature = "linux")]
+use lifecycle_vendor_linux as _;
+
+#[cfg(test)]
+mod tests {
+    use lifecycle_core::Registry;
+
+    /// What a feature brings: the feature, whether it is on, the kind of plugin, its name.
+    const BROUGHT: [(bool, &str, &str); 5] = [
+        (cfg!(feature = "netns"), "provider", "netns"),
+        (cfg!(feature = "veth"), "provider", "bridge"),
+        (cfg!(feature = "veth"), "network", "veth"),
+        (cfg!(feature = "linux"), "vendor", "linux"),
+        (cfg!(feature = "sqlite"), "store", "sqlite"),
+    ];
+
+    fn brought(kind: &str) -> Vec<&'static str> {
+        let mut names: Vec<_> = BROUGHT.iter().filter(|it| it.0 && it.1 == kind).map(|it| it.2).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn the_registry_knows_what_the_features_bring() {
+        let registry = Registry::discover().unwrap();
+        assert_eq!(registry.providers().map(|plugin| plugin.name).collect::<Vec<_>>(), brought("provider"));
+        assert_eq!(registry.networks().map(|plugin| plugin.name).collect::<Vec<_>>(), brought("network"));
+        assert_eq!(registry.vendors().map(|plugin| plugin.name).collect::<Vec<_>>(), brought("vendor"));
+        assert_eq!(registry.stores().map(|plugin| plugin.name).collect::<Vec<_>>(), brought("store"));
+    }
+}
