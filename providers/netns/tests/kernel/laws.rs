@@ -1,0 +1,7 @@
+//! The laws of providers.
+
+use lifecycle_testkit::laws::Suite;
+
+pub(crate) fn suite() -> Suite {
+    Suite::new()
+}
