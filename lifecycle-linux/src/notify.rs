@@ -89,15 +89,18 @@ impl NoticeSocket {
             if fds[1].any() != Some(false) {
                 return Ok(None);
             }
-            let notices = self.drain()?;
+            let notices = self.receive_now()?;
             if !notices.is_empty() {
                 return Ok(Some(notices));
             }
         }
     }
 
-    /// Reads what is there, up to a bound so that the reader gets to act on it.
-    fn drain(&self) -> io::Result<Vec<Notice>> {
+    /// Returns the news that are there without waiting, up to a bound so that the reader gets to act on them.
+    ///
+    /// # Errors
+    /// As [`NoticeSocket::receive`].
+    pub fn receive_now(&self) -> io::Result<Vec<Notice>> {
         let mut notices = Vec::new();
         let mut buffer = vec![0; DATAGRAM];
         for _ in 0..256 {

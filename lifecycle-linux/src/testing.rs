@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -40,14 +40,17 @@ pub struct Ground {
 
 #[derive(Debug)]
 enum Kind {
-    Direct(Mutex<HashMap<String, FreshNamespace>>),
+    Direct { all: Mutex<HashMap<String, FreshNamespace>>, directory: TempDir },
     Brokered { broker: Broker, socket: PathBuf, helper: Child, _directory: TempDir },
 }
 
 impl Ground {
     /// Namespaces of this process, reached by path; for root.
-    pub fn direct() -> Self {
-        Self { kind: Kind::Direct(Mutex::default()) }
+    ///
+    /// # Errors
+    /// When no directory for the paths can be made.
+    pub fn direct() -> io::Result<Self> {
+        Ok(Self { kind: Kind::Direct { all: Mutex::default(), directory: tempfile::tempdir()? } })
     }
 
     /// Namespaces of a helper in a user namespace of its own, reached through its broker; for anybody.
@@ -75,7 +78,7 @@ impl Ground {
     /// # Errors
     /// As [`Ground::brokered`].
     pub fn suitable() -> io::Result<Self> {
-        if geteuid().is_root() { Ok(Self::direct()) } else { Self::brokered() }
+        if geteuid().is_root() { Self::direct() } else { Self::brokered() }
     }
 
     /// Whether the namespaces are reached through a broker.
@@ -89,14 +92,16 @@ impl Ground {
     /// When none can be made.
     pub fn namespace(&self, name: &str) -> io::Result<NsRef> {
         let (access, cookie) = match &self.kind {
-            Kind::Direct(all) => {
+            Kind::Direct { all, directory } => {
+                let path = directory.path().join(format!("ns-{name}"));
                 let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
                 if !all.contains_key(name) {
-                    all.insert(name.to_owned(), FreshNamespace::new()?);
+                    let namespace = FreshNamespace::new()?;
+                    let descriptor = format!("/proc/{}/fd/{}", std::process::id(), namespace.ns.as_raw_fd());
+                    symlink(descriptor, &path)?;
+                    all.insert(name.to_owned(), namespace);
                 }
-                let namespace = &all[name];
-                let path = format!("/proc/{}/fd/{}", std::process::id(), namespace.ns.as_raw_fd());
-                (NsAccess::Path { path: path.into() }, netns_cookie(&namespace.route)?)
+                (NsAccess::Path { path }, netns_cookie(&all[name].route)?)
             }
             Kind::Brokered { broker, socket, .. } => {
                 let route = broker.open(name, None, &[Want::Socket(SocketKind::Route)]).map_err(io::Error::other)?;
@@ -121,7 +126,8 @@ impl Ground {
     /// When the broker does not answer.
     pub fn forget(&self, name: &str) -> io::Result<()> {
         match &self.kind {
-            Kind::Direct(all) => {
+            Kind::Direct { all, directory } => {
+                fs::remove_file(directory.path().join(format!("ns-{name}")))?;
                 all.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
                 Ok(())
             }

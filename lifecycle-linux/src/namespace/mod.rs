@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use lifecycle_core::attach::{NsAccess, NsRef};
 use lifecycle_core::time::BootId;
+use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 use serde::{Deserialize, Serialize};
 
 pub use error::NamespaceError;
@@ -97,6 +98,10 @@ impl NamespaceAccess {
         match &ns.access {
             NsAccess::Path { path } => {
                 let file = File::open(path).map_err(|source| error::of_path(path, source))?;
+                if fstatfs(&file).is_ok_and(|found| found.filesystem_type() != NSFS_MAGIC) {
+                    let reason = format!("{} is not a namespace any more", path.display());
+                    return Err(NamespaceError::Gone { reason });
+                }
                 self.open_inside(file.into(), Some(ns.cookie), want)
             }
             NsAccess::Broker { socket, name } => self.broker(socket)?.open(name, Some(ns.cookie), want),

@@ -5,7 +5,9 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use lifecycle_core::attach::Mac;
 use lifecycle_core::name::IfName;
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage};
+use netlink_packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage,
+};
 
 use super::decode::{attributes, i32_of, text_of, u16_of, u32_at, u32_of};
 use super::{NetlinkError, Request, RouteSocket};
@@ -176,6 +178,9 @@ pub struct Change<'a> {
     pub alias: Option<&'a str>,
     /// Index of the bridge that it becomes a port of; 0 takes it off its bridge.
     pub master: Option<u32>,
+    /// Whether the kernel gives it an IPv6 address when it is set up the next time. Without one, the kernel sends
+    /// nothing through it by itself but reports of multicast groups.
+    pub link_local: Option<bool>,
 }
 
 /// Changes an interface of the socket's namespace, all in one go.
@@ -189,6 +194,10 @@ pub fn change_link(which: Which<'_>, change: &Change<'_>) -> Request {
     message.attributes.extend(change.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
     message.attributes.extend(change.alias.map(|text| LinkAttribute::IfAlias(text.to_owned())));
     message.attributes.extend(change.master.map(LinkAttribute::Controller));
+    message.attributes.extend(change.link_local.map(|on| {
+        let mode = if on { In6AddrGenMode::Eui64 } else { In6AddrGenMode::None };
+        LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(mode)])])
+    }));
     Request::new("change the interface", RouteNetlinkMessage::SetLink(message))
 }
 

@@ -157,7 +157,8 @@ fn attributes_change_in_place(ground: &Ground) {
     let (mut a, mut b) = (Place::new(ground, "a"), Place::new(ground, "b"));
     join(&mut a, "eth1", &mut b, "eth1");
     let before = a.route.link(Which::Name(&name("eth1"))).unwrap().unwrap();
-    let change = Change { up: Some(false), mtu: Some(1400), mac: Some(mac(9)), alias: Some("of a test"), master: None };
+    let change =
+        Change { up: Some(false), mtu: Some(1400), mac: Some(mac(9)), alias: Some("of a test"), ..Change::default() };
     a.route.run(change_link(Which::Index(before.index), &change)).unwrap();
     let after = a.route.link(Which::Index(before.index)).unwrap().unwrap();
     assert_eq!((after.mtu, after.mac, after.alias.as_deref()), (1400, Some(mac(9)), Some("of a test")));

@@ -31,7 +31,8 @@ fn main() -> ExitCode {
         };
         trials.push(Trial::test(format!("{name}::brokered"), brokered));
         let direct = move || {
-            test(&Ground::direct());
+            let ground = Ground::direct().map_err(|error| Failed::from(error.to_string()))?;
+            test(&ground);
             Ok(())
         };
         trials.push(Trial::test(format!("{name}::direct"), direct).with_ignored_flag(!root));

@@ -15,6 +15,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("namespaces::another_namespace_is_not_taken_for_the_old_one", another_namespace_is_refused),
     ("namespaces::another_boot_voids_everything", another_boot_is_refused),
     ("namespaces::a_forgotten_namespace_is_gone", a_forgotten_namespace_is_gone),
+    ("namespaces::a_file_that_is_no_namespace_is_gone", a_file_that_is_no_namespace_is_gone),
     ("namespaces::a_missing_broker_is_unreachable", a_missing_broker_is_unreachable),
     ("namespaces::many_threads_share_a_broker", many_threads_share_a_broker),
     ("namespaces::what_a_later_version_refuses_is_understood", later_refusals_are_understood),
@@ -62,15 +63,17 @@ fn another_boot_is_refused(ground: &Ground) {
 fn a_forgotten_namespace_is_gone(ground: &Ground) {
     let ns = ground.namespace("a").unwrap();
     ground.forget("a").unwrap();
-    if ground.is_brokered() {
-        // The test's broker makes a new one under the old name, which is just what must not be mistaken.
-        let error = NamespaceAccess::new().open_ns(&ns).unwrap_err();
-        assert!(error.is_gone(), "{error}");
-        return;
-    }
+    // The test's broker makes a new one under the old name, which is just what must not be mistaken.
     let error = NamespaceAccess::new().open_ns(&ns).unwrap_err();
-    // The descriptor's number may have been taken by something else meanwhile, which is not a namespace or another one.
-    assert!(error.is_gone() || matches!(error, NamespaceError::Enter { .. } | NamespaceError::File { .. }), "{error}");
+    assert!(error.is_gone(), "{error}");
+}
+
+/// What a pin leaves when it is unmounted is an ordinary file.
+fn a_file_that_is_no_namespace_is_gone(ground: &Ground) {
+    let mut ns = ground.namespace("a").unwrap();
+    ns.access = NsAccess::Path { path: "/proc/self/status".into() };
+    let error = NamespaceAccess::new().open_ns(&ns).unwrap_err();
+    assert!(error.is_gone(), "{error}");
 }
 
 fn a_missing_broker_is_unreachable(ground: &Ground) {

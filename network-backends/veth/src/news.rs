@@ -1,0 +1,252 @@
+//! News about links: one notification socket per site, and a thread that reads it.
+//!
+//! What this backend does itself is no news. So it records how it left each end, and what the kernel tells is compared
+//! with that record after a moment in which further notices may arrive.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use futures_core::Stream;
+use lifecycle_core::attach::Mac;
+use lifecycle_core::id::LinkId;
+use lifecycle_core::plugin::network::NetworkEvent;
+use lifecycle_linux::netlink::Link;
+use lifecycle_linux::notify::{Notice, NoticeSocket};
+
+/// How long notices are collected before they are compared with what was recorded.
+const SETTLE: Duration = Duration::from_millis(5);
+
+/// What of an end counts as a change when it differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct EndState {
+    name: String,
+    mac: Option<Mac>,
+    mtu: u32,
+    master: Option<u32>,
+    admin_up: bool,
+    carrier: bool,
+}
+
+impl From<&Link> for EndState {
+    fn from(link: &Link) -> Self {
+        Self {
+            name: link.name.clone(),
+            mac: link.mac,
+            mtu: link.mtu,
+            master: link.master,
+            admin_up: link.admin_up,
+            carrier: link.carrier,
+        }
+    }
+}
+
+/// An end by the cookie of its namespace and its index.
+pub(crate) type EndKey = (u64, u32);
+
+/// What is known of ends, and who wants to hear when it changes.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ends: HashMap<EndKey, (LinkId, EndState)>,
+    /// Cookies of namespaces by the site that hears them and its number for them.
+    numbers: HashMap<(usize, Option<i32>), u64>,
+    heard: HashSet<(usize, u64)>,
+    readers: Vec<Arc<Mutex<Pending>>>,
+    closed: bool,
+}
+
+/// News that a reader has not taken yet: at most one per link, so that a slow reader costs no memory.
+#[derive(Debug, Default)]
+struct Pending {
+    links: BTreeSet<LinkId>,
+    resync: bool,
+    closed: bool,
+    waker: Option<Waker>,
+}
+
+impl News {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records how an end was left, or found.
+    pub(crate) fn settle(&self, link: LinkId, key: EndKey, state: &Link) {
+        self.lock().ends.insert(key, (link, state.into()));
+    }
+
+    /// Forgets an end that is about to be removed.
+    pub(crate) fn forget(&self, key: EndKey) {
+        self.lock().ends.remove(&key);
+    }
+
+    /// Records that a site knows the namespace `cookie` under a number; none for the site's own.
+    pub(crate) fn numbered(&self, site: usize, number: Option<i32>, cookie: u64) {
+        let mut state = self.lock();
+        state.numbers.insert((site, number), cookie);
+        state.heard.insert((site, cookie));
+    }
+
+    /// Whether a site has a number for a namespace, or is it.
+    pub(crate) fn is_heard(&self, site: usize, cookie: u64) -> bool {
+        self.lock().heard.contains(&(site, cookie))
+    }
+
+    /// A stream of news from now on; it ends when the backend does.
+    pub(crate) fn subscribe(self: &Arc<Self>) -> NewsStream {
+        let pending = Arc::new(Mutex::new(Pending::default()));
+        let mut state = self.lock();
+        pending.lock().unwrap_or_else(PoisonError::into_inner).closed = state.closed;
+        state.readers.push(Arc::clone(&pending));
+        NewsStream { pending }
+    }
+
+    /// Ends all streams.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        tell(&mut state, |pending| pending.closed = true);
+    }
+
+    /// Takes what a site heard into account.
+    fn take(&self, site: usize, notices: Vec<Notice>) {
+        let mut state = self.lock();
+        // Only the last notice of an end counts: what was in between is over.
+        let mut last: HashMap<EndKey, Option<Link>> = HashMap::new();
+        let (mut changed, mut resync) = (BTreeSet::new(), false);
+        for notice in notices {
+            let (number, link, there) = match notice {
+                Notice::Changed { nsid, link } => (nsid, link, true),
+                Notice::Gone { nsid, link } => (nsid, link, false),
+                Notice::NamespaceGone { nsid } => {
+                    if let Some(cookie) = state.numbers.remove(&(site, Some(nsid))) {
+                        state.heard.remove(&(site, cookie));
+                        let gone = state.ends.extract_if(|(namespace, _), _| *namespace == cookie);
+                        changed.extend(gone.map(|(_, (link, _))| link));
+                    }
+                    continue;
+                }
+                Notice::Overrun => {
+                    resync = true;
+                    continue;
+                }
+            };
+            let Some(cookie) = state.numbers.get(&(site, number)) else { continue };
+            last.insert((*cookie, link.index), there.then_some(link));
+        }
+        for (key, link) in last {
+            // An end that is not recorded is being made or removed here, or is none of ours.
+            let Some((whose, known)) = state.ends.get_mut(&key) else { continue };
+            let now = link.as_ref().map(EndState::from);
+            if now.as_ref() == Some(known) {
+                continue;
+            }
+            changed.insert(*whose);
+            match now {
+                Some(now) => *known = now,
+                None => drop(state.ends.remove(&key)),
+            }
+        }
+        if resync || !changed.is_empty() {
+            tell(&mut state, |pending| {
+                pending.resync |= resync;
+                pending.links.extend(&changed);
+            });
+        }
+    }
+
+    fn resync(&self) {
+        tell(&mut self.lock(), |pending| pending.resync = true);
+    }
+}
+
+fn tell(state: &mut State, mut what: impl FnMut(&mut Pending)) {
+    // A reader that dropped its stream leaves this as the last reference.
+    state.readers.retain(|reader| Arc::strong_count(reader) > 1);
+    for reader in &state.readers {
+        let mut pending = reader.lock().unwrap_or_else(PoisonError::into_inner);
+        what(&mut pending);
+        if let Some(waker) = pending.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// News about links; see [`News::subscribe`].
+#[derive(Debug)]
+pub(crate) struct NewsStream {
+    pending: Arc<Mutex<Pending>>,
+}
+
+impl Stream for NewsStream {
+    type Item = NetworkEvent;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<NetworkEvent>> {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::take(&mut pending.resync) {
+            // Looking at everything includes whatever else is pending.
+            pending.links.clear();
+            return Poll::Ready(Some(NetworkEvent::Resync));
+        }
+        if let Some(link) = pending.links.pop_first() {
+            return Poll::Ready(Some(NetworkEvent::Changed(link)));
+        }
+        if pending.closed {
+            return Poll::Ready(None);
+        }
+        pending.waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+}
+
+/// A thread that reads one notification socket until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    stop: Option<OwnedFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Reader {
+    pub(crate) fn start(socket: NoticeSocket, site: usize, news: Arc<News>) -> std::io::Result<Self> {
+        let (stopped, stop) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+        let read = move || {
+            loop {
+                match socket.receive(stopped.as_fd()) {
+                    Ok(Some(mut notices)) => {
+                        std::thread::sleep(SETTLE);
+                        match socket.receive_now() {
+                            Ok(more) => notices.extend(more),
+                            Err(error) => tracing::warn!(%error, "notices were lost"),
+                        }
+                        news.take(site, notices);
+                    }
+                    Ok(None) => return,
+                    Err(error) => {
+                        tracing::warn!(%error, "no more notices of changed links; periodic passes go on");
+                        return news.resync();
+                    }
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("link-news".into()).spawn(read)?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // It panics only if something here is wrong, and then it has said so already.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Reading links back: verifying one, and finding all.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+
+use lifecycle_core::attach::NsRef;
+use lifecycle_core::error::ErrorKind;
+use lifecycle_core::id::LinkId;
+use lifecycle_core::name::IfName;
+use lifecycle_core::plugin::network::{EndIdentity, EndReport, LinkIdentity, LinkReport, ObservedLink, ProbeResult};
+use lifecycle_core::policy::link::Side;
+use lifecycle_core::policy::naming::LINK_GROUP;
+use lifecycle_linux::netlink::{BRIDGE_PORT_FORWARD_ALL, Link, Which};
+
+use crate::detail::{first_side, recorded_bridge};
+use crate::failure::{Failure, Outcome};
+use crate::label::{Owner, nameless, owner};
+use crate::place::{Place, Site};
+use crate::worker::Worker;
+
+/// Whether two interfaces are the two ends of one veth pair, seen from both sides.
+pub(crate) fn are_peers(a: &Place, link_a: &Link, b: &Place, link_b: &Link) -> Outcome<bool> {
+    if (link_a.lower, link_b.lower) != (Some(link_b.index), Some(link_a.index)) {
+        return Ok(false);
+    }
+    if a.cookie == b.cookie {
+        return Ok(link_a.lower_nsid.is_none() && link_b.lower_nsid.is_none());
+    }
+    // Both sides must say so: an index alone names an interface in every namespace.
+    let from_a = a.route(|route| route.nsid(b.ns.as_fd()))?;
+    let from_b = b.route(|route| route.nsid(a.ns.as_fd()))?;
+    Ok((link_a.lower_nsid, link_b.lower_nsid) == (Some(from_a), Some(from_b)))
+}
+
+/// An end as it was found.
+type Found = Option<(Rc<Place>, Link)>;
+
+impl Worker {
+    /// Opens the place of an end; none when it does not exist any more, and the end neither.
+    pub(crate) fn end_place(&mut self, identity: &LinkIdentity, side: Side) -> Outcome<Option<Rc<Place>>> {
+        let (end, other) = match (side == first_side(identity), &identity.b) {
+            (true, other) => (&identity.a, other.as_ref()),
+            (false, Some(end)) => (end, Some(&identity.a)),
+            (false, None) => return Ok(None),
+        };
+        if identity.boot != self.boot {
+            return Ok(None);
+        }
+        match self.place(&end.point.place, other.map(|other| &other.point.place)) {
+            // A broker that was started anew may live in another namespace than the one that the bridge was in.
+            Ok(place) => Ok((place.cookie == end.namespace).then_some(place)),
+            Err(failure) if failure.is_gone() => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Compares a link with its identity. Changes nothing.
+    pub(crate) fn verify(&mut self, identity: &LinkIdentity) -> Outcome<LinkReport> {
+        let mut problems = Vec::new();
+        let first = first_side(identity);
+        let a = self.find(identity, &identity.a, first, &mut problems)?;
+        let report_a = report(a.as_ref());
+        let Some(end_b) = &identity.b else {
+            let joined = report_a.intact;
+            return Ok(LinkReport { a: report_a, b: None, joined, probe: ProbeResult::NotNeeded, problems });
+        };
+        let b = self.find(identity, end_b, Side::B, &mut problems)?;
+        let report_b = report(b.as_ref());
+        let mut joined = false;
+        if let (Some((place_a, link_a)), Some((place_b, link_b))) = (&a, &b) {
+            joined = are_peers(place_a, link_a, place_b, link_b)?;
+            if !joined {
+                problems.push("the ends are not each other's peers".to_owned());
+            }
+        }
+        for (side, found) in [(Side::A, &a), (Side::B, &b)] {
+            if let (Some(bridge), Some((place, link))) = (recorded_bridge(identity, side), found) {
+                joined &= is_port(place, link, bridge, &mut problems)?;
+            }
+        }
+        Ok(LinkReport { a: report_a, b: Some(report_b), joined, probe: ProbeResult::NotNeeded, problems })
+    }
+
+    /// Finds an end by its recorded identity.
+    fn find(
+        &mut self,
+        identity: &LinkIdentity,
+        end: &EndIdentity,
+        side: Side,
+        problems: &mut Vec<String>,
+    ) -> Outcome<Found> {
+        let name = &end.point.ifname;
+        let Some(place) = self.end_place(identity, side)? else {
+            problems.push(format!("the network namespace of {name} does not exist any more"));
+            return Ok(None);
+        };
+        let link = place.link(Which::Index(end.ifindex))?;
+        let Some(link) = link.filter(|link| self.is_end_of(link, identity)) else {
+            problems.push(format!("the interface {name} (index {}) is gone", end.ifindex));
+            return Ok(None);
+        };
+        self.news.settle(identity.link, (place.cookie, link.index), &link);
+        // A node may do as it likes with its own interface. It is told, and does not make the interface another one.
+        if link.name != name.as_str() {
+            problems.push(format!("the interface {name} was renamed to {}", link.name));
+        }
+        if link.mac != Some(end.mac) {
+            let now = link.mac.map_or_else(|| "none".to_owned(), |mac| mac.to_string());
+            problems.push(format!("the address of {name} was changed from {} to {now}", end.mac));
+        }
+        Ok(Some((place, link)))
+    }
+
+    /// Whether an interface can be what was built as an end of a link, going by its marks.
+    pub(crate) fn is_end_of(&self, link: &Link, identity: &LinkIdentity) -> bool {
+        match owner(link, self.controller) {
+            Owner::End(label) => label.link == identity.link && label.incarnation == identity.incarnation,
+            Owner::Unlabelled => true,
+            Owner::Foreign | Owner::Bridge => false,
+        }
+    }
+
+    /// Finds all ends of links of this controller.
+    pub(crate) fn observe(&mut self, namespaces: &[NsRef]) -> Outcome<Vec<ObservedLink>> {
+        let mut found: BTreeMap<LinkId, ObservedLink> = BTreeMap::new();
+        for (place, on_host) in self.all_places(namespaces)? {
+            for link in place.route(|route| route.links())? {
+                if link.group != LINK_GROUP {
+                    continue;
+                }
+                let (id, incarnation) = match owner(&link, self.controller) {
+                    Owner::End(label) => (label.link, Some(label.incarnation)),
+                    // On the host it may be another controller's that is just being made.
+                    Owner::Unlabelled if !on_host => match nameless(&link) {
+                        Some(id) => (id, None),
+                        None => continue,
+                    },
+                    Owner::Unlabelled | Owner::Foreign | Owner::Bridge => continue,
+                };
+                let Ok(name) = IfName::new(&link.name) else { continue };
+                self.news.settle(id, (place.cookie, link.index), &link);
+                let entry =
+                    found.entry(id).or_insert_with(|| ObservedLink { link: id, incarnation, interfaces: Vec::new() });
+                entry.interfaces.push((place.cookie, link.index, name));
+                // Of two incarnations the older one is named: it is the one that is in the way.
+                entry.incarnation = entry.incarnation.min(incarnation);
+            }
+        }
+        for observed in found.values_mut() {
+            observed.interfaces.sort();
+        }
+        Ok(found.into_values().collect())
+    }
+
+    /// Opens all namespaces in which ends can stand, each once, with whether it is the host's own.
+    pub(crate) fn all_places(&mut self, namespaces: &[NsRef]) -> Outcome<Vec<(Rc<Place>, bool)>> {
+        let mut places: Vec<(Rc<Place>, bool)> = Vec::new();
+        for ns in namespaces {
+            match self.namespace(ns) {
+                Ok(place) => places.push((place, false)),
+                // What is gone holds nothing.
+                Err(failure) if failure.is_gone() => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        for (site, place) in self.sites()? {
+            if !places.iter().any(|(known, _)| known.cookie == place.cookie) {
+                places.push((place, site == Site::Host));
+            }
+        }
+        Ok(places)
+    }
+
+    /// Finds the ends of a link that are there, for changing or removing them.
+    pub(crate) fn standing_ends(&mut self, identity: &LinkIdentity) -> Outcome<Vec<(Side, Rc<Place>, Link)>> {
+        let mut ends = Vec::new();
+        let first = (first_side(identity), Some(&identity.a));
+        for (side, end) in [first, (Side::B, identity.b.as_ref())] {
+            let Some(end) = end else { continue };
+            let Some(place) = self.end_place(identity, side)? else { continue };
+            let link = place.link(Which::Index(end.ifindex))?;
+            if let Some(link) = link.filter(|link| self.is_end_of(link, identity)) {
+                ends.push((side, place, link));
+            }
+        }
+        Ok(ends)
+    }
+
+    /// As [`Worker::standing_ends`], when all of them must stand.
+    pub(crate) fn all_ends(&mut self, identity: &LinkIdentity) -> Outcome<Vec<(Side, Rc<Place>, Link)>> {
+        let ends = self.standing_ends(identity)?;
+        let wanted = 1 + usize::from(identity.b.is_some());
+        if ends.len() == wanted {
+            return Ok(ends);
+        }
+        Err(Failure::new(ErrorKind::NotFound, "the link does not stand as it was built"))
+    }
+}
+
+fn report(found: Option<&(Rc<Place>, Link)>) -> EndReport {
+    found.map_or_else(EndReport::default, |(_, link)| EndReport {
+        intact: true,
+        admin_up: link.admin_up,
+        carrier: link.carrier,
+        mtu: link.mtu,
+    })
+}
+
+/// Whether an end is still a port of the bridge with index `bridge`, and lets through what it should.
+fn is_port(place: &Place, link: &Link, bridge: u32, problems: &mut Vec<String>) -> Outcome<bool> {
+    let name = &link.name;
+    if link.master != Some(bridge) {
+        problems.push(format!("{name} is not a port of its bridge any more"));
+        return Ok(false);
+    }
+    let port = link.port.unwrap_or_default();
+    if port.group_fwd_mask != BRIDGE_PORT_FORWARD_ALL {
+        problems.push(format!("{name} does not let all link-local frames through"));
+    }
+    let is_up = place.link(Which::Index(bridge))?.is_some_and(|bridge| bridge.admin_up);
+    if !is_up {
+        problems.push(format!("the bridge of {name} is down"));
+    } else if link.carrier && !port.forwarding {
+        problems.push(format!("the bridge of {name} does not forward what it receives"));
+    }
+    Ok(true)
+}
