@@ -299,6 +299,21 @@ impl World {
         }
     }
 
+    /// Entries in each index over the rows; a world without rows has none.
+    pub fn index_sizes(&self) -> [usize; 9] {
+        [
+            self.last_done.len(),
+            self.lab_names.len(),
+            self.lab_nodes.len(),
+            self.lab_links.len(),
+            self.node_links.len(),
+            self.link_keys.len(),
+            self.spec_index.len(),
+            self.unsettled.len(),
+            self.queued.len(),
+        ]
+    }
+
     /// Looks at a node in this step.
     pub(crate) fn touch_node(&mut self, id: NodeId) {
         if self.queued.insert(Subject::Node(id)) {

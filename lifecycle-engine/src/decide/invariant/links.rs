@@ -1,0 +1,109 @@
+//! Invariants about links that hold at every moment, or once everything is settled.
+
+use std::collections::BTreeMap;
+
+use lifecycle_core::id::LinkId;
+use lifecycle_core::machine::{LinkIntent, LinkState, NodeState};
+use lifecycle_core::model::LinkRecord;
+use lifecycle_core::policy::link::{EndOwner, LinkEnd, LinkKey};
+
+use super::{Census, Violation};
+use crate::decide::World;
+
+/// I4 for links: everything with the mark of a link belongs to its present incarnation or is on the list of what is to be
+/// removed.
+pub fn i4_every_interface_has_an_owner(world: &World, census: &Census) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for it in &census.links {
+        let row = world.links.get(&it.seen.link);
+        let owned = row.is_some_and(|row| it.seen.incarnation.is_none_or(|n| n == row.incarnation));
+        let backend = world.hosts.get(&it.host).and_then(|host| host.backends.get(&it.backend));
+        let listed = backend.is_some_and(|backend| backend.orphans.contains_key(&it.seen.link));
+        if !owned && !listed {
+            found.push(Violation::new(
+                "I4",
+                it.seen.link,
+                format!("on {} it belongs to nobody: {:?}", it.host, it.seen),
+            ));
+        }
+    }
+    found
+}
+
+/// I9 against the world: what is recorded as up is there, with the identity that was recorded.
+pub fn i9_up_links_stand(world: &World, census: &Census) -> Vec<Violation> {
+    let up = world.links.values().filter(|link| link.actual == LinkState::Up);
+    let fallen = up.filter(|link| !stands(link, census));
+    fallen.map(|link| Violation::new("I9", &link.key, "it is recorded as up and is not there")).collect()
+}
+
+pub(super) fn stands(link: &LinkRecord, census: &Census) -> bool {
+    let Some(identity) = &link.identity else { return false };
+    let found =
+        census.links.iter().find(|it| it.seen.link == link.id && it.seen.incarnation == Some(identity.incarnation));
+    let Some(found) = found else { return false };
+    [Some(&identity.a), identity.b.as_ref()].into_iter().flatten().all(|end| {
+        found.seen.interfaces.iter().any(|(namespace, index, _)| (*namespace, *index) == (end.namespace, end.ifindex))
+    })
+}
+
+/// I10: once settled, no link has one end attached.
+pub fn i10_no_half_links(world: &World, census: &Census) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for it in &census.links {
+        let identity = world.links.get(&it.seen.link).and_then(|link| link.identity.as_ref());
+        let ends = identity.map_or(2, |identity| 1 + usize::from(identity.b.is_some()));
+        if it.seen.interfaces.len() != ends {
+            found.push(Violation::new("I10", it.seen.link, format!("half of it is there: {:?}", it.seen)));
+        }
+    }
+    found
+}
+
+/// I11: two links never share an end, and keys are unique and without direction.
+pub fn i11_ends_are_exclusive(world: &World) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let mut ends: BTreeMap<&LinkEnd, LinkId> = BTreeMap::new();
+    for link in world.links.values() {
+        let [low, high] = link.key.ends();
+        if LinkKey::new(high.clone(), low.clone()).as_ref() != Ok(&link.key) {
+            found.push(Violation::new("I11", &link.key, "its key has a direction"));
+        }
+        // An interface of a host is shared out by its backend, since links of several hosts may name it.
+        for end in link.key.ends().into_iter().filter(|end| matches!(end.owner, EndOwner::Node(_)) && !link.deleting) {
+            if let Some(other) = ends.insert(end, link.id) {
+                found.push(Violation::new("I11", end, format!("links {other} and {} both end here", link.id)));
+            }
+        }
+    }
+    found
+}
+
+/// L1 for links, once nothing happens any more: each is up where it can be, and says why where it cannot.
+pub fn l1_links_are_settled(world: &World) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for link in world.links.values() {
+        let mut fail = |what: &str| {
+            let text = format!("{what}: `{}`, {:?}, {:?}", link.actual, link.budget, world.link_work.get(&link.id));
+            found.push(Violation::new("L1", &link.key, text));
+        };
+        let nodes = || link.nodes.iter().flatten().filter_map(|id| world.nodes.get(id));
+        let run = nodes().all(|node| node.actual == NodeState::Running && node.stale_since.is_none());
+        let explained = link.oper.iter().any(|end| end.reason.is_some());
+        if link.deleting {
+            fail("still to be removed");
+        } else if world.link_work.get(&link.id).is_some_and(|work| work.effect.is_some()) {
+            fail("still worked on");
+        } else if link.actual == LinkState::Up && !run && nodes().all(|node| node.stale_since.is_none()) {
+            fail("up without its nodes");
+        } else if run && link.desired == LinkIntent::Up && link.actual != LinkState::Up {
+            let given_up = link.actual == LinkState::Error && link.budget.last_error.is_some();
+            // What a node does to its own interface is its own affair.
+            let down = link.actual == LinkState::Down && link.identity.is_some() && !link.rebuild && explained;
+            if !given_up && !down {
+                fail("not up");
+            }
+        }
+    }
+    found
+}

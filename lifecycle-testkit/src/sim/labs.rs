@@ -1,0 +1,227 @@
+//! Labs that a user may want: small ones, of every shape that the engine treats differently.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use lifecycle_core::machine::NodeIntent;
+use lifecycle_core::name::{HostName, IfName, LabName, NodeName, PluginName, PortName};
+use lifecycle_core::plugin::VendorConfig;
+use lifecycle_core::plugin::vendor::{KindData, Readiness, VendorAction, VendorContext};
+use lifecycle_core::topology::{
+    Admin, Endpoint, Healthcheck, ImagePullPolicy, LinkAttrs, LinkSpec, NodeSpec, Topology,
+};
+
+use super::chance::Chance;
+use super::machine::{BAD_BINARY, CRASHES, LOST_IMAGE};
+
+/// The provider with images, whose instances outlive a boot.
+pub(super) const POD: &str = "pod";
+/// The provider without images, whose instances do not.
+pub(super) const JAIL: &str = "jail";
+/// The network backend.
+pub(super) const WIRE: &str = "wire";
+/// The hosts.
+pub(super) const HOSTS: [&str; 2] = ["h1", "h2"];
+
+/// Names that are known to be valid.
+pub(super) fn plugin(name: &str) -> PluginName {
+    PluginName::new(name).unwrap_or_else(|error| unreachable!("{error}"))
+}
+
+pub(super) fn host(name: &str) -> HostName {
+    HostName::new(name).unwrap_or_else(|error| unreachable!("{error}"))
+}
+
+pub(super) fn lab(name: &str) -> LabName {
+    LabName::new(name).unwrap_or_else(|error| unreachable!("{error}"))
+}
+
+pub(super) fn node(number: u64) -> NodeName {
+    NodeName::new(format!("n{number}")).unwrap_or_else(|error| unreachable!("{error}"))
+}
+
+pub(super) fn interface(name: &str) -> IfName {
+    IfName::new(name).unwrap_or_else(|error| unreachable!("{error}"))
+}
+
+/// A vendor with three kinds: one plain, one that is probed and configured, one with a provider of its own.
+#[derive(Debug)]
+struct Vendor(Vec<KindData>);
+
+impl VendorConfig for Vendor {
+    fn kinds(&self) -> &[KindData] {
+        &self.0
+    }
+
+    fn interface(&self, _: &KindData, port: &PortName) -> Option<IfName> {
+        IfName::new(port).ok()
+    }
+
+    fn port(&self, _: &KindData, interface: &IfName) -> Option<PortName> {
+        PortName::new(interface).ok()
+    }
+
+    fn after_start(&self, kind: &KindData, node: &VendorContext<'_>) -> Vec<VendorAction> {
+        if kind.kind != "router" {
+            return Vec::new();
+        }
+        let command = |end: &&lifecycle_core::topology::NodeEnd| VendorAction::Exec {
+            argv: vec!["ip".to_owned(), "link".to_owned(), "show".to_owned(), end.ifname.to_string()],
+        };
+        node.ends.iter().map(command).collect()
+    }
+}
+
+pub(super) fn vendor() -> Arc<dyn VendorConfig> {
+    let kind = |name: &str, provider: Option<&str>, readiness: Readiness| KindData {
+        kind: name.to_owned(),
+        aliases: Vec::new(),
+        provider: provider.map(plugin),
+        readiness,
+        start_timeout: None,
+        env: Default::default(),
+    };
+    let probe = Readiness::Command { argv: vec!["ready".to_owned()], interval: 5, timeout: 30 };
+    Arc::new(Vendor(vec![
+        kind("linux", None, Readiness::WhenRunning),
+        kind("router", None, probe),
+        kind("cell", Some(JAIL), Readiness::WhenRunning),
+    ]))
+}
+
+/// A new lab.
+pub(super) fn draw(name: &str, chance: &mut Chance) -> Topology {
+    let mut topology = Topology::new(lab(name), "/labs");
+    topology.settings.host = match chance.below(10) {
+        0..=6 => Some(host(HOSTS[0])),
+        7 => Some(host(HOSTS[1])),
+        _ => None,
+    };
+    if chance.per_mille(200) {
+        topology.settings.provider = Some(plugin(JAIL));
+    }
+    for number in 1..=chance.between(1, 5) {
+        topology.nodes.push(draw_node(number, chance));
+    }
+    for _ in 0..chance.between(0, 6) {
+        add_link(&mut topology, chance);
+    }
+    topology
+}
+
+fn draw_node(number: u64, chance: &mut Chance) -> NodeSpec {
+    let kind = chance.pick(&["linux", "linux", "linux", "router", "cell"]).copied().unwrap_or("linux");
+    let mut spec = NodeSpec::new(node(number), kind);
+    for _ in 0..2 {
+        change_node(&mut spec, chance);
+    }
+    spec
+}
+
+/// Changes one thing about a node.
+fn change_node(spec: &mut NodeSpec, chance: &mut Chance) {
+    match chance.below(12) {
+        0 | 1 => spec.image = Some("small:1".to_owned()),
+        2 => spec.image = Some("large:1".to_owned()),
+        3 => {
+            spec.image = Some(if chance.per_mille(300) { LOST_IMAGE } else { "small:2" }.to_owned());
+            spec.image_pull_policy = match chance.below(4) {
+                0 => ImagePullPolicy::Never,
+                1 => ImagePullPolicy::Always,
+                _ => ImagePullPolicy::IfNotPresent,
+            };
+        }
+        4 => spec.resources.memory = Some(chance.between(1, 4) << 30),
+        5 => spec.resources.cpu = Some(chance.between(1, 30) as f64 / 10.0),
+        6 => spec.host = chance.pick(&HOSTS).map(|name| host(name)),
+        7 => spec.host = None,
+        8 => spec.provider = chance.pick(&[None, Some(POD), Some(JAIL)]).copied().flatten().map(plugin),
+        9 => {
+            spec.cmd = chance.per_mille(250).then(|| vec![if chance.coin() { CRASHES } else { BAD_BINARY }.to_owned()])
+        }
+        10 => spec.startup_delay = if chance.per_mille(300) { 2 } else { 0 },
+        _ => {
+            spec.desired = if chance.per_mille(300) { NodeIntent::Stopped } else { NodeIntent::Running };
+            spec.healthcheck = chance.per_mille(300).then(|| Healthcheck {
+                test: vec!["healthy".to_owned()],
+                interval: 3,
+                timeout: 2,
+                retries: 2,
+                start_period: 4,
+            });
+        }
+    }
+}
+
+fn add_link(topology: &mut Topology, chance: &mut Chance) {
+    let ends = topology.links.iter().flat_map(LinkSpec::ends);
+    let used: BTreeSet<String> =
+        ends.filter_map(|end| end.as_node().map(|end| format!("{}:{}", end.node, end.ifname))).collect();
+    let free = |chance: &mut Chance, not: Option<&NodeName>| {
+        let names: Vec<_> = topology.nodes.iter().map(|spec| &spec.name).filter(|name| Some(*name) != not).collect();
+        let name = (*chance.pick(&names)?).clone();
+        let ifname = interface(&format!("eth{}", chance.between(1, 4)));
+        (!used.contains(&format!("{name}:{ifname}"))).then(|| Endpoint::node(name, ifname))
+    };
+    let Some(a) = free(chance, None) else { return };
+    let b = if chance.per_mille(120) {
+        let interface = interface(&format!("{}{}", topology.name, chance.between(1, 3)));
+        let taken = |link: &LinkSpec| matches!(&link.b, Endpoint::Host { interface: other } if *other == interface);
+        (!topology.links.iter().any(taken)).then_some(Endpoint::Host { interface: interface.clone() })
+    } else {
+        free(chance, a.as_node().map(|end| &end.node))
+    };
+    let Some(b) = b else { return };
+    let mut spec = LinkSpec::new(a, b);
+    spec.attrs = draw_attrs(chance);
+    topology.links.push(spec);
+}
+
+/// Attributes of a link, now and then such that the backend cannot have them.
+pub(super) fn draw_attrs(chance: &mut Chance) -> LinkAttrs {
+    LinkAttrs {
+        mtu: if chance.per_mille(300) { 1500 } else { 9500 },
+        admin: if chance.per_mille(100) { Admin::Down } else { Admin::Up },
+        rate: chance.per_mille(20).then_some(1_000_000),
+        delay: chance.per_mille(200).then_some(500),
+        ..LinkAttrs::default()
+    }
+}
+
+/// Changes a lab here and there.
+pub(super) fn change(topology: &mut Topology, chance: &mut Chance) {
+    for _ in 0..chance.between(1, 3) {
+        match chance.below(8) {
+            0 => {
+                let free = (1..=6).find(|number| topology.node(&node(*number)).is_none());
+                if let Some(number) = free {
+                    topology.nodes.push(draw_node(number, chance));
+                }
+            }
+            1 if topology.nodes.len() > 1 => {
+                let gone = topology.nodes.remove(chance.below(topology.nodes.len() as u64) as usize).name;
+                let at = |end: &Endpoint| end.as_node().is_some_and(|end| end.node == gone);
+                topology.links.retain(|link| !at(&link.a) && !at(&link.b));
+            }
+            2 | 3 => {
+                let index = chance.below(topology.nodes.len() as u64) as usize;
+                change_node(&mut topology.nodes[index], chance);
+            }
+            4 if !topology.links.is_empty() => {
+                topology.links.remove(chance.below(topology.links.len() as u64) as usize);
+            }
+            5 if !topology.links.is_empty() => {
+                let index = chance.below(topology.links.len() as u64) as usize;
+                let attrs = draw_attrs(chance);
+                let link = &mut topology.links[index];
+                // The same link written the other way round is the same link.
+                if chance.per_mille(200) {
+                    std::mem::swap(&mut link.a, &mut link.b);
+                } else {
+                    link.attrs = attrs;
+                }
+            }
+            _ => add_link(topology, chance),
+        }
+    }
+}

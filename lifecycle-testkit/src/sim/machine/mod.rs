@@ -1,0 +1,168 @@
+//! The world outside: two hosts with providers and a network backend each, as truthful as a model can be.
+//!
+//! What is here is what *is*. Controllers learn of it only through calls, whose answers may be late, lost or lies.
+
+mod census;
+mod hands;
+mod instances;
+mod network;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lifecycle_core::attach::{AttachKind, AttachPoint};
+use lifecycle_core::error::{Error, ErrorKind, Result};
+use lifecycle_core::model::LabRecord;
+use lifecycle_core::name::{HostName, PluginName};
+use lifecycle_core::plugin::network::LinkRequest;
+use lifecycle_core::plugin::provider::Capacity;
+use lifecycle_core::time::{BootId, Timestamp};
+use lifecycle_core::topology::{ImagePullPolicy, NodeSpec};
+use lifecycle_engine::decide::{Action, ConnectPlan, Done, Effect, EndPlan, News, Outcome};
+
+pub(super) use census::Foreign;
+pub(super) use instances::{BAD_BINARY, CRASHES, Exit, Instance};
+pub(super) use network::{HOST_NAMESPACE, Interface, UPLINK};
+
+/// An image that no registry has.
+pub(super) const LOST_IMAGE: &str = "lost:1";
+
+/// All machines. They are of one boot: the engine of today knows one machine only, and the hosts stand for parts of it.
+#[derive(Debug, Clone)]
+pub(super) struct Machine {
+    pub(super) hosts: BTreeMap<HostName, Host>,
+}
+
+/// One host.
+#[derive(Debug, Clone)]
+pub(super) struct Host {
+    pub(super) name: HostName,
+    pub(super) boot: BootId,
+    pub(super) capacity: Capacity,
+    pub(super) images: BTreeSet<String>,
+    /// Instances by provider and name.
+    pub(super) instances: BTreeMap<(PluginName, String), Instance>,
+    /// Interfaces by cookie of their namespace and index.
+    pub(super) interfaces: BTreeMap<(u64, u32), Interface>,
+    /// Providers whose instances do not outlive a boot.
+    pub(super) volatile: BTreeSet<PluginName>,
+    /// What the plugins have to tell.
+    pub(super) news: Vec<(PluginName, News)>,
+    /// The plugin that tells of links.
+    pub(super) backend: PluginName,
+    /// Processes that are going to end by themselves.
+    pub(super) exits: Vec<Exit>,
+    next_cookie: u64,
+    next_ifindex: u32,
+}
+
+impl Host {
+    pub(super) fn new(name: HostName, boot: BootId, backend: PluginName, volatile: BTreeSet<PluginName>) -> Self {
+        Self {
+            name,
+            boot,
+            capacity: Capacity { memory: 8 << 30, cpu: 8.0 },
+            images: BTreeSet::new(),
+            instances: BTreeMap::new(),
+            interfaces: BTreeMap::new(),
+            volatile,
+            news: Vec::new(),
+            backend,
+            exits: Vec::new(),
+            next_cookie: HOST_NAMESPACE,
+            next_ifindex: 1,
+        }
+    }
+
+    /// Carries out what a controller asks for.
+    pub(super) fn perform(&mut self, effect: &Effect, wall: Timestamp) -> Outcome {
+        let plugin = &effect.plugin;
+        match &effect.action {
+            Action::EnsureImage(spec) => self.ensure_image(spec).map(|()| Done::Nothing),
+            Action::CreateNode(request) => self.create(plugin, request).map(Done::Created),
+            Action::StartNode(instance) => self.start(plugin, instance, wall).map(|()| Done::Nothing),
+            Action::StopNode { instance, .. } => self.stop(plugin, instance, wall).map(|()| Done::Nothing),
+            Action::DestroyNode(instance) => {
+                self.destroy(plugin, instance);
+                Ok(Done::Nothing)
+            }
+            Action::ObserveNode(instance) => Ok(Done::Node(self.observe(plugin, instance))),
+            Action::RunCommands { instance, commands } => self.run(plugin, instance, commands),
+            Action::ProbeReady { instance, argv } => self.probe(plugin, instance, argv),
+            Action::ListNodes => Ok(Done::Nodes(self.list(plugin))),
+            Action::ReadCapacity => Ok(Done::Capacity(self.capacity)),
+            Action::Connect(plan) => self.connect_plan(plan).map(|identity| Done::Connected(Box::new(identity))),
+            Action::Disconnect(identity) => {
+                self.disconnect(identity);
+                Ok(Done::Nothing)
+            }
+            Action::Verify(identity) => Ok(Done::Report(Box::new(self.verify(identity)))),
+            Action::SetParams { identity, attrs } => self.set_params(identity, attrs).map(|()| Done::Nothing),
+            Action::SetCarrier { identity, side, up } => self.set_carrier(identity, *side, *up).map(|()| Done::Nothing),
+            Action::ObserveLinks(namespaces) => Ok(Done::Links(self.observe_links(namespaces))),
+            Action::RemoveLink { observed, .. } => {
+                self.remove_link(observed);
+                Ok(Done::Nothing)
+            }
+        }
+    }
+
+    fn ensure_image(&mut self, spec: &NodeSpec) -> Result<()> {
+        let Some(image) = &spec.image else { return Ok(()) };
+        if self.images.contains(image) {
+            return Ok(());
+        }
+        if spec.image_pull_policy == ImagePullPolicy::Never || image == LOST_IMAGE {
+            return Err(Error::new(ErrorKind::ImageUnavailable, "fetch image", "it is nowhere to be had").about(image));
+        }
+        self.images.insert(image.clone());
+        Ok(())
+    }
+
+    fn connect_plan(&mut self, plan: &ConnectPlan) -> Result<lifecycle_core::plugin::network::LinkIdentity> {
+        let a = self.point(&plan.ends[0])?;
+        let b = self.point(&plan.ends[1])?;
+        self.connect(&LinkRequest { link: plan.link, incarnation: plan.incarnation, a, b, attrs: plan.attrs })
+    }
+
+    fn point(&self, end: &EndPlan) -> Result<AttachPoint> {
+        match end {
+            EndPlan::Place(point) => Ok(point.clone()),
+            EndPlan::Port { provider, instance, port } => {
+                let found = self.find(provider, instance).ok_or_else(|| missing("find attach point", instance))?;
+                Ok(AttachPoint {
+                    node: Some(instance.node),
+                    incarnation: instance.incarnation,
+                    ifname: port.ifname.clone(),
+                    mac: port.mac,
+                    mtu: port.mtu,
+                    place: AttachKind::Namespace(self.namespace(found.cookie)),
+                })
+            }
+        }
+    }
+
+    /// Power fails: processes end and all that the kernel held is gone.
+    pub(super) fn reboot(&mut self, boot: BootId) {
+        self.boot = boot;
+        self.news.clear();
+        self.exits.clear();
+        self.interfaces.retain(|(cookie, _), interface| *cookie == HOST_NAMESPACE && !interface.is_made());
+        let volatile = self.volatile.clone();
+        self.instances.retain(|(plugin, _), _| !volatile.contains(plugin));
+        // Cookies and indexes are counted anew, so that old ones come up again and mean something else.
+        (self.next_cookie, self.next_ifindex) = (HOST_NAMESPACE, 1_000);
+        for instance in self.instances.values_mut() {
+            self.next_cookie += 1;
+            instance.reboot(self.next_cookie);
+        }
+    }
+}
+
+pub(super) fn missing(operation: &'static str, subject: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::NotFound, operation, "it does not exist").about(subject)
+}
+
+/// The name under which a node's instances are known to every provider here.
+pub(super) fn identifier(lab: &LabRecord, node: &lifecycle_core::name::NodeName) -> String {
+    lab.topology.long_name(node)
+}

@@ -1,0 +1,259 @@
+//! What the network backend of a host does: pairs of interfaces that are each other's peers, as the kernel has them.
+
+use std::collections::BTreeMap;
+
+use lifecycle_core::attach::{AttachKind, AttachPoint, Mac, NsAccess, NsRef};
+use lifecycle_core::error::{Error, ErrorKind, Result};
+use lifecycle_core::id::LinkId;
+use lifecycle_core::name::IfName;
+use lifecycle_core::plugin::network::{
+    EndIdentity, EndReport, LinkIdentity, LinkReport, LinkRequest, ObservedLink, ProbeResult,
+};
+use lifecycle_core::policy::link::Side;
+use lifecycle_core::topology::{Admin, LinkAttrs};
+use lifecycle_engine::decide::News;
+
+use super::{Host, missing};
+
+/// Cookie of the host's own network namespace.
+pub(crate) const HOST_NAMESPACE: u64 = 1;
+
+/// The interface of each host that is not ours and is always there.
+pub(crate) const UPLINK: &str = "uplink";
+
+/// One interface.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Interface {
+    pub(crate) name: IfName,
+    pub(crate) mac: Mac,
+    pub(crate) up: bool,
+    /// Its other end.
+    pub(crate) peer: Option<(u64, u32)>,
+    /// The link and incarnation that it bears the mark of; none for what is not ours.
+    pub(crate) mark: Option<(LinkId, u64)>,
+    pub(crate) attrs: LinkAttrs,
+}
+
+impl Interface {
+    /// Whether somebody made it, so that it ends with the boot, unlike a card of the machine.
+    pub(super) fn is_made(&self) -> bool {
+        self.name.as_str() != UPLINK
+    }
+}
+
+fn conflict(operation: &'static str, message: &str) -> Error {
+    Error::new(ErrorKind::Conflict, operation, message)
+}
+
+/// There is always something that a backend cannot do.
+fn refuse_rate(operation: &'static str, attrs: &LinkAttrs) -> Result<()> {
+    match attrs.rate {
+        None => Ok(()),
+        Some(_) => Err(Error::new(ErrorKind::Unsupported, operation, "links here have no rate")),
+    }
+}
+
+impl Host {
+    pub(super) fn namespace(&self, cookie: u64) -> NsRef {
+        NsRef { access: NsAccess::Path { path: format!("{}/{cookie}", self.name).into() }, cookie, boot: self.boot }
+    }
+
+    pub(super) fn new_cookie(&mut self) -> u64 {
+        self.next_cookie += 1;
+        self.next_cookie
+    }
+
+    fn new_ifindex(&mut self) -> u32 {
+        self.next_ifindex += 1;
+        self.next_ifindex
+    }
+
+    fn cookie_of(&self, point: &AttachPoint) -> Result<u64> {
+        match &point.place {
+            AttachKind::Namespace(ns) => {
+                let lives = self.instances.values().any(|it| it.cookie == ns.cookie);
+                let found = lives && ns.boot == self.boot;
+                found.then_some(ns.cookie).ok_or_else(|| missing("enter namespace", ns.cookie))
+            }
+            _ => Ok(HOST_NAMESPACE),
+        }
+    }
+
+    fn at(&self, cookie: u64, name: &IfName) -> Option<(u32, &Interface)> {
+        let inside = self.interfaces.range((cookie, 0)..=(cookie, u32::MAX));
+        inside.map(|(&(_, index), found)| (index, found)).find(|(_, found)| found.name == *name)
+    }
+
+    pub(super) fn connect(&mut self, request: &LinkRequest) -> Result<LinkIdentity> {
+        refuse_rate("connect", &request.attrs)?;
+        let cookies = [self.cookie_of(&request.a)?, self.cookie_of(&request.b)?];
+        let points = [&request.a, &request.b];
+        let newer = |it: &Interface| it.mark.is_some_and(|(link, n)| link == request.link && n > request.incarnation);
+        if self.interfaces.values().any(newer) {
+            return Err(conflict("connect", "a newer incarnation is there"));
+        }
+        let mark = Some((request.link, request.incarnation));
+        let found = |side: usize| self.at(cookies[side], &points[side].ifname).filter(|(_, it)| it.mark == mark);
+        if let (Some((a, _)), Some((b, _))) = (found(0), found(1)) {
+            return Ok(self.identity(request, cookies, [a, b]));
+        }
+        self.remove_marked(request.link, |_| true);
+        for side in [0, 1] {
+            match self.at(cookies[side], &points[side].ifname) {
+                None => {}
+                Some((_, found)) if found.mark.is_none() => {
+                    let message = "an interface of this name is there and not ours";
+                    return Err(Error::new(ErrorKind::Foreign, "connect", message).about(&points[side].ifname));
+                }
+                Some(_) => return Err(conflict("connect", "another link ends here").about(&points[side].ifname)),
+            }
+        }
+        let indexes = [self.new_ifindex(), self.new_ifindex()];
+        for side in [0, 1] {
+            let interface = Interface {
+                name: points[side].ifname.clone(),
+                mac: points[side].mac,
+                up: request.attrs.admin == Admin::Up,
+                peer: Some((cookies[1 - side], indexes[1 - side])),
+                mark,
+                attrs: request.attrs,
+            };
+            self.interfaces.insert((cookies[side], indexes[side]), interface);
+        }
+        self.tell_link(request.link);
+        Ok(self.identity(request, cookies, indexes))
+    }
+
+    fn identity(&self, request: &LinkRequest, cookies: [u64; 2], indexes: [u32; 2]) -> LinkIdentity {
+        let end = |side: usize, point: &AttachPoint| EndIdentity {
+            point: point.clone(),
+            namespace: cookies[side],
+            ifindex: indexes[side],
+            mac: point.mac,
+        };
+        LinkIdentity {
+            backend: self.backend.clone(),
+            link: request.link,
+            incarnation: request.incarnation,
+            boot: self.boot,
+            a: end(0, &request.a),
+            b: Some(end(1, &request.b)),
+            detail: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn disconnect(&mut self, identity: &LinkIdentity) {
+        self.remove_marked(identity.link, |_| true);
+    }
+
+    pub(super) fn remove_link(&mut self, observed: &ObservedLink) {
+        self.remove_marked(observed.link, |n| observed.incarnation.is_none_or(|wanted| n == wanted));
+    }
+
+    fn remove_marked(&mut self, link: LinkId, incarnation: impl Fn(u64) -> bool) {
+        let ours = |it: &Interface| it.mark.is_some_and(|(marked, n)| marked == link && incarnation(n));
+        let keys: Vec<_> = self.interfaces.iter().filter(|(_, it)| ours(it)).map(|(key, _)| *key).collect();
+        keys.into_iter().for_each(|key| self.drop_pair(key));
+    }
+
+    /// Removes an interface with its other end.
+    pub(super) fn drop_pair(&mut self, key: (u64, u32)) {
+        let Some(gone) = self.interfaces.remove(&key) else { return };
+        let other = gone.peer.and_then(|peer| self.interfaces.remove(&peer));
+        for interface in [Some(gone), other].into_iter().flatten() {
+            if let Some((link, _)) = interface.mark {
+                self.tell_link(link);
+            }
+        }
+    }
+
+    pub(super) fn drop_namespace(&mut self, cookie: u64) {
+        let inside: Vec<_> = self.interfaces.range((cookie, 0)..=(cookie, u32::MAX)).map(|(key, _)| *key).collect();
+        inside.into_iter().for_each(|key| self.drop_pair(key));
+    }
+
+    fn end(&self, end: &EndIdentity, boot: lifecycle_core::time::BootId) -> Option<((u64, u32), &Interface)> {
+        let key = (end.namespace, end.ifindex);
+        let found = self.interfaces.get(&key)?;
+        (boot == self.boot && found.mac == end.mac && found.name == end.point.ifname).then_some((key, found))
+    }
+
+    pub(super) fn set_params(&mut self, identity: &LinkIdentity, attrs: &LinkAttrs) -> Result<()> {
+        refuse_rate("set attributes", attrs)?;
+        let ends: Option<Vec<_>> = [Some(&identity.a), identity.b.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|end| self.end(end, identity.boot).map(|(key, _)| key))
+            .collect();
+        let ends = ends.ok_or_else(|| missing("set attributes", identity.link))?;
+        for key in ends {
+            if let Some(interface) = self.interfaces.get_mut(&key) {
+                // What took its carrier is not undone by an attribute.
+                if interface.attrs.admin != attrs.admin {
+                    interface.up = attrs.admin == Admin::Up;
+                }
+                interface.attrs = *attrs;
+            }
+        }
+        self.tell_link(identity.link);
+        Ok(())
+    }
+
+    pub(super) fn set_carrier(&mut self, identity: &LinkIdentity, side: Side, up: bool) -> Result<()> {
+        let end = match side {
+            Side::A => Some(&identity.a),
+            Side::B => identity.b.as_ref(),
+        };
+        let found = end.and_then(|end| self.end(end, identity.boot)).map(|(key, _)| key);
+        let key = found.ok_or_else(|| missing("set carrier", identity.link))?;
+        if let Some(interface) = self.interfaces.get_mut(&key) {
+            interface.up = up && interface.attrs.admin == Admin::Up;
+        }
+        self.tell_link(identity.link);
+        Ok(())
+    }
+
+    pub(super) fn observe_links(&self, namespaces: &[NsRef]) -> Vec<ObservedLink> {
+        let mut found: BTreeMap<(LinkId, u64), Vec<(u64, u32, IfName)>> = BTreeMap::new();
+        for (&(cookie, index), interface) in &self.interfaces {
+            let seen =
+                cookie == HOST_NAMESPACE || namespaces.iter().any(|ns| ns.cookie == cookie && ns.boot == self.boot);
+            if let Some(mark) = interface.mark.filter(|_| seen) {
+                found.entry(mark).or_default().push((cookie, index, interface.name.clone()));
+            }
+        }
+        found
+            .into_iter()
+            .map(|((link, n), interfaces)| ObservedLink { link, incarnation: Some(n), interfaces })
+            .collect()
+    }
+
+    pub(super) fn verify(&self, identity: &LinkIdentity) -> LinkReport {
+        let mut problems = Vec::new();
+        let mut read = |end: &EndIdentity| match self.end(end, identity.boot) {
+            None => {
+                problems.push(format!("{} is not what was built", end.point.ifname));
+                EndReport::default()
+            }
+            Some((_, found)) => {
+                let peer = found.peer.and_then(|peer| self.interfaces.get(&peer));
+                let carrier = found.up && peer.is_some_and(|peer| peer.up);
+                EndReport { intact: true, admin_up: found.up, carrier, mtu: found.attrs.mtu }
+            }
+        };
+        let (a, b) = (read(&identity.a), identity.b.as_ref().map(&mut read));
+        let peer = |end: &EndIdentity| self.end(end, identity.boot).and_then(|(_, found)| found.peer);
+        let joined = identity
+            .b
+            .as_ref()
+            .is_none_or(|b| peer(&identity.a) == Some((b.namespace, b.ifindex)) && peer(b).is_some());
+        if !joined {
+            problems.push("the ends are not each other's peers".to_owned());
+        }
+        LinkReport { a, b, joined, probe: ProbeResult::NotNeeded, problems }
+    }
+
+    pub(super) fn tell_link(&mut self, link: LinkId) {
+        self.news.push((self.backend.clone(), News::Link(link)));
+    }
+}

@@ -1,0 +1,181 @@
+//! The life of one seed: trouble; then calm, in which everything has to settle; then everything is asked for once more,
+//! and has to come; then one node is restarted; then all is removed, and nothing may be left.
+
+use std::collections::BTreeMap;
+
+use lifecycle_core::machine::{NodeIntent, NodeState};
+use lifecycle_core::name::{LabName, NodeName};
+use lifecycle_engine::decide::invariant::{Violation, check_settled};
+use lifecycle_engine::decide::{Command, NodeAction};
+
+use super::faults::Faults;
+use super::labs::{self, JAIL, POD, WIRE};
+use super::simulation::{Seat, Simulation};
+
+/// Time in which everything has to settle once the faults have stopped, in milliseconds. A node may be pending for ten
+/// minutes, and use up its attempts afterwards.
+const BOUND: u64 = 2_400_000;
+/// Steps that settling takes at most; more means that something runs hot.
+const SETTLING_STEPS: u64 = 6_000;
+
+impl Simulation {
+    /// Lives through everything; stops at the first violation.
+    pub(super) fn live(&mut self, steps: u64) {
+        self.unleash();
+        while self.steps < steps && self.violations.is_empty() {
+            if !self.advance() {
+                break;
+            }
+            self.i18_foreign_things_are_untouched();
+        }
+        self.calm();
+        let broken = self.mischief.per_mille(150);
+        if broken {
+            // L2: with one host broken, the other's nodes meet the same bound.
+            for plugin in [POD, JAIL, WIRE] {
+                let hangs = self.mischief.coin();
+                self.break_plugin(labs::host("h2"), labs::plugin(plugin), 10 * BOUND, hangs);
+            }
+        }
+        self.settle("calm");
+        self.outages.clear();
+        self.ask_again();
+        self.settle("asked again");
+        self.everything_came();
+        self.restart_one();
+        self.destroy_all();
+        self.settle("destroyed");
+        self.nothing_is_left();
+    }
+
+    /// Nothing goes wrong any more.
+    fn calm(&mut self) {
+        self.trace.say(self.clock.millis, || format!("---- calm after {} steps", self.steps));
+        self.faults = Faults::NONE;
+        self.outages.clear();
+        self.user_acts = false;
+        self.active_at = self.clock.millis;
+    }
+
+    /// Time without anything happening after which nothing will: every list and every check came twice, and what is to
+    /// be collected had its grace.
+    fn quiet(&self) -> u64 {
+        let limits = &self.settings.limits;
+        let passes = limits.sync_pass.max(limits.link_pass) * 2 + limits.collection_grace + limits.enforcement_pass * 2;
+        u64::try_from(passes.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Lets time pass until nothing happens any more, then looks whether that is right.
+    fn settle(&mut self, what: &str) {
+        let (began, steps) = (self.clock.millis, self.steps);
+        while self.violations.is_empty() {
+            let rested = self.clock.millis - self.active_at;
+            let awake = matches!(self.seat, Seat::Taken(_)) && !self.is_changing();
+            if awake && rested > self.quiet() {
+                break;
+            }
+            if self.clock.millis - began > BOUND || self.steps - steps > SETTLING_STEPS {
+                let text = format!("not settled ({what}): {:?}", self.pending());
+                self.fail(Violation::new("L1", "everything", text));
+            }
+            if !self.advance() {
+                self.fail(Violation::new("L1", "everything", "nothing is to happen any more"));
+            }
+            self.i18_foreign_things_are_untouched();
+        }
+        if !self.violations.is_empty() {
+            return;
+        }
+        self.trace.say(self.clock.millis, || format!("---- settled ({what}) after {} steps", self.steps));
+        let census = self.machine.census();
+        let found = self.world().map(|world| check_settled(world, &census)).unwrap_or_default();
+        found.into_iter().for_each(|violation| self.fail(violation));
+        let found = self.truth_of_settings();
+        found.into_iter().for_each(|violation| self.fail(violation));
+    }
+
+    /// The user asks for everything once more, with nothing in the way.
+    fn ask_again(&mut self) {
+        if !self.violations.is_empty() {
+            return;
+        }
+        self.machine.clear_the_way();
+        self.foreign = self.machine.foreign();
+        let Some(world) = self.world() else { return };
+        let mut commands = Vec::new();
+        for lab in world.labs.values().filter(|lab| !lab.deleting) {
+            let name = lab.topology.name.clone();
+            commands.push(Command::Reconcile { lab: name.clone() });
+            for node in world.nodes_of(lab.id) {
+                let action = match node.desired {
+                    NodeIntent::Running => NodeAction::Start,
+                    NodeIntent::Stopped => NodeAction::Stop { abort: false },
+                };
+                commands.push(Command::Node { lab: name.clone(), node: node.name.clone(), action });
+            }
+        }
+        commands.into_iter().for_each(|command| self.command(command));
+        self.active_at = self.clock.millis;
+        self.decide();
+    }
+
+    /// I25 on the machine: a restart of one node touches no other.
+    fn restart_one(&mut self) {
+        let Some((lab, node)) = self.running_node() else { return };
+        if !self.violations.is_empty() {
+            return;
+        }
+        let before = self.others(&lab, &node);
+        self.command(Command::Node { lab: lab.clone(), node: node.clone(), action: NodeAction::Restart });
+        self.active_at = self.clock.millis;
+        self.decide();
+        self.settle("restarted");
+        if self.violations.is_empty() {
+            self.everything_came();
+            let after = self.others(&lab, &node);
+            if before != after {
+                let text = format!("a restart of {node} changed others: {before:?} became {after:?}");
+                self.fail(Violation::new("I25", &lab, text));
+            }
+        }
+    }
+
+    fn running_node(&mut self) -> Option<(LabName, NodeName)> {
+        let world = self.world()?;
+        let lab = |id| world.labs.get(&id).map(|lab| lab.topology.name.clone());
+        let runs = world.nodes.values().filter(|node| node.actual == NodeState::Running && !node.recreate);
+        // One that ends by itself would restart others' links in its own time.
+        let steady = runs.filter(|node| world.spec(node.id).is_some_and(|spec| spec.cmd.is_none()));
+        let nodes: Vec<_> = steady.filter_map(|node| Some((lab(node.lab)?, node.name.clone()))).collect();
+        self.mischief.clone().pick(&nodes).cloned()
+    }
+
+    /// Every other instance and every interface of links that do not end at a node.
+    fn others(&self, lab: &LabName, node: &NodeName) -> BTreeMap<String, String> {
+        let Some(world) = self.world() else { return BTreeMap::new() };
+        let Some(row) = world.lab_by_name(lab).and_then(|lab| world.node_by_name(lab.id, node)) else {
+            return BTreeMap::new();
+        };
+        let mut others = BTreeMap::new();
+        for host in self.machine.hosts.values() {
+            for ((_, name), it) in host.instances.iter().filter(|(_, it)| it.node != row.id) {
+                others.insert(format!("{} {name}", host.name), format!("{} {} {:?}", it.cookie, it.starts, it.state));
+            }
+            for (key, it) in &host.interfaces {
+                let own = it.mark.is_some_and(|(link, _)| world.links_at(row.id).any(|at| at.id == link));
+                if !own {
+                    others.insert(format!("{} {key:?}", host.name), format!("{it:?}"));
+                }
+            }
+        }
+        others
+    }
+
+    fn destroy_all(&mut self) {
+        let Some(world) = self.world() else { return };
+        let labs: Vec<LabName> = world.lab_names().cloned().collect();
+        labs.into_iter().for_each(|lab| self.command(Command::Destroy { lab }));
+        self.active_at = self.clock.millis;
+        self.decide();
+    }
+}
