@@ -11,7 +11,7 @@ mod open;
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -53,14 +53,36 @@ pub enum Want {
 #[derive(Debug, Default)]
 pub struct NamespaceAccess {
     brokers: Mutex<HashMap<PathBuf, Arc<Broker>>>,
-    opener: Mutex<Option<Opener>>,
+    enter: Enter,
     boot: OnceLock<BootId>,
+}
+
+/// Which thread enters a namespace.
+#[derive(Debug)]
+enum Enter {
+    /// One that does nothing else, started when it is needed first.
+    Opener(Mutex<Option<Opener>>),
+    /// The caller's, which belongs to the namespace in the file.
+    Caller(OnceLock<File>),
+}
+
+impl Default for Enter {
+    fn default() -> Self {
+        Self::Opener(Mutex::default())
+    }
 }
 
 impl NamespaceAccess {
     /// An access without connections yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An access that enters namespaces on the calling thread and comes back, which saves the hand-over to another one.
+    /// Only for a caller with a thread of its own, always the same and always in the same namespace: never one of a
+    /// runtime.
+    pub fn on_calling_thread() -> Self {
+        Self { enter: Enter::Caller(OnceLock::new()), ..Self::default() }
     }
 
     /// Opens a socket inside `ns`. Blocks for some tens of microseconds; see [`NamespaceAccess::open_all`].
@@ -112,8 +134,24 @@ impl NamespaceAccess {
     ///
     /// # Errors
     /// [`NamespaceError::Enter`] when this process may not enter the namespace.
+    ///
+    /// # Panics
+    /// When the kernel refuses the way back to a thread that is the caller's.
     pub fn open_inside(&self, ns: OwnedFd, cookie: Option<u64>, want: &[Want]) -> Result<Vec<OwnedFd>, NamespaceError> {
-        let mut opener = self.opener.lock().unwrap_or_else(PoisonError::into_inner);
+        let opener = match &self.enter {
+            Enter::Opener(opener) => opener,
+            Enter::Caller(home) => {
+                let home = match home.get() {
+                    Some(home) => home,
+                    None => {
+                        let found = open::home().map_err(|source| NamespaceError::Enter { source })?;
+                        home.get_or_init(|| found)
+                    }
+                };
+                return open::there_and_back(home, ns.as_fd(), cookie, want);
+            }
+        };
+        let mut opener = opener.lock().unwrap_or_else(PoisonError::into_inner);
         let opener = match &mut *opener {
             Some(opener) => opener,
             none => none.insert(Opener::start().map_err(|source| NamespaceError::Enter { source })?),

@@ -31,11 +31,11 @@ pub(crate) fn on_this_thread(
 }
 
 /// The network namespace of the calling thread.
-fn home() -> io::Result<File> {
+pub(super) fn home() -> io::Result<File> {
     File::open("/proc/thread-self/ns/net")
 }
 
-fn there_and_back(
+pub(super) fn there_and_back(
     home: &File,
     ns: BorrowedFd<'_>,
     cookie: Option<u64>,

@@ -30,16 +30,31 @@ impl RouteSocket {
     /// # Errors
     /// When the kernel refuses.
     pub fn nsid(&mut self, ns: BorrowedFd<'_>) -> Result<i32, NetlinkError> {
-        if let Some(id) = self.given_nsid(ns)? {
-            return Ok(id);
+        match self.given_nsid(ns)? {
+            Some(id) => Ok(id),
+            None => self.nsid_as(ns, ANY),
         }
-        let assign = RouteNetlinkMessage::NewNsId(message(ns, Some(ANY)));
-        match self.run(Request::new("number the namespace", assign)) {
-            // Somebody else, or the kernel itself, was faster.
-            Err(error) if !error.is_exists() => return Err(error),
-            _ => {}
+    }
+
+    /// As [`RouteSocket::nsid`], with a number to give to a namespace that has none; faster when that is free.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn nsid_as(&mut self, ns: BorrowedFd<'_>, wanted: i32) -> Result<i32, NetlinkError> {
+        for wanted in [wanted, ANY] {
+            let assign = RouteNetlinkMessage::NewNsId(message(ns, Some(wanted)));
+            match self.run(Request::new("number the namespace", assign)) {
+                Ok(()) if wanted >= 0 => return Ok(wanted),
+                Ok(()) => {}
+                // The namespace has a number, from somebody else or the kernel itself, or another one has this number.
+                Err(error) if error.is_exists() => {}
+                Err(error) => return Err(error),
+            }
+            if let Some(id) = self.given_nsid(ns)? {
+                return Ok(id);
+            }
         }
-        self.given_nsid(ns)?.ok_or(NetlinkError::Malformed { operation: READ })
+        Err(NetlinkError::Malformed { operation: READ })
     }
 
     fn given_nsid(&mut self, ns: BorrowedFd<'_>) -> Result<Option<i32>, NetlinkError> {

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::libc;
-use nix::sys::socket::sockopt::{RcvBuf, RcvBufForce, ReceiveTimeout};
+use nix::sys::socket::sockopt::ReceiveTimeout;
 use nix::sys::socket::{MsgFlags, NetlinkAddr, recv, sendto, setsockopt};
 use nix::sys::time::TimeVal;
 
@@ -13,12 +13,11 @@ use super::{NetlinkError, Request};
 use crate::identity::netns_cookie;
 use crate::sys::sockopt::set_int;
 
-/// Requests in one system call. Bounded because all answers must fit the socket's receive buffer at once.
-const WINDOW: usize = 64;
+/// Requests in one system call. Bounded because all answers must fit the socket's receive buffer, which is some 200 KiB
+/// unless somebody changed the system's default, at some 4 KiB each.
+const WINDOW: usize = 32;
 /// Room for one datagram of the kernel, which never makes them longer.
 const DATAGRAM: usize = 32 << 10;
-/// Wanted size of the receive buffer in bytes; an ordinary user gets what `net.core.rmem_max` allows.
-const RECEIVE_BUFFER: usize = 1 << 20;
 /// How often a list is tried again that changed while it was read.
 const DUMP_TRIES: u32 = 20;
 /// The kernel answers at once; an answer that takes this many seconds was lost.
@@ -43,7 +42,6 @@ impl RouteSocket {
         for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK, libc::NETLINK_GET_STRICT_CHK] {
             set_int(&fd, libc::SOL_NETLINK, option, 1)?;
         }
-        setsockopt(&fd, RcvBufForce, &RECEIVE_BUFFER).or_else(|_| setsockopt(&fd, RcvBuf, &RECEIVE_BUFFER))?;
         setsockopt(&fd, ReceiveTimeout, &TimeVal::new(ANSWER_SECONDS, 0))?;
         Ok(Self { fd, sequence: 0 })
     }

@@ -12,7 +12,7 @@ use lifecycle_core::policy::naming::LINK_GROUP;
 use lifecycle_core::topology::{Admin, LinkAttrs, MacvlanMode};
 use lifecycle_linux::netlink::{
     BRIDGE_PORT_FORWARD_ALL, Change, Link, NetlinkError, NewLink, PortChange, Veth, Which, change_link, create_dummy,
-    create_ifb, create_macvlan, create_veth, delete_link, get_link, set_port,
+    create_ifb, create_macvlan, create_veth, delete_link, set_port,
 };
 use nix::errno::Errno;
 
@@ -188,12 +188,24 @@ impl Worker {
         }
     }
 
-    /// Labels the ends, sets them up, and reads them back.
+    /// Reads the ends back, labels them and sets them up.
+    ///
+    /// They are read before they are set up: the kernel announces carrier a moment later, and reading would wait for that.
+    /// Whether a link carries frames is for [`Worker::verify`] to say.
     fn finish(&mut self, request: &LinkRequest, ends: &[End<'_>], stands: bool) -> Outcome<LinkIdentity> {
-        let up = request.attrs.admin == Admin::Up;
         let mut links = Vec::new();
         for end in ends {
-            let name = Which::Name(&end.point.ifname);
+            let vanished = || Failure::new(ErrorKind::Conflict, "an end vanished while the link was being built");
+            links.push(end.place.link(Which::Name(&end.point.ifname))?.ok_or_else(vanished)?);
+        }
+        if let ([a, b], [link_a, link_b]) = (ends, &links[..])
+            && !are_peers(&a.place, link_a, &b.place, link_b)?
+        {
+            return Err(Failure::new(ErrorKind::Conflict, "an end was replaced while the link was being built"));
+        }
+        let up = request.attrs.admin == Admin::Up;
+        for (end, link) in ends.iter().zip(&mut links) {
+            let which = Which::Index(link.index);
             let alias = end.label.to_string();
             let change = Change {
                 up: Some(up),
@@ -206,23 +218,15 @@ impl Worker {
             if end.master.is_some() {
                 // The host has no business on a segment of a lab. A kernel without IPv6 refuses, and needs it not.
                 let quiet = Change { link_local: Some(false), ..Change::default() };
-                let _ = end.place.route(|route| route.run(change_link(name, &quiet)));
+                let _ = end.place.route(|route| route.run(change_link(which, &quiet)));
             }
-            end.place.route(|route| route.run(change_link(name, &change)))?;
+            end.place.route(|route| route.run(change_link(which, &change)))?;
             if end.master.is_some() {
                 let port = PortChange { group_fwd_mask: Some(BRIDGE_PORT_FORWARD_ALL), learning: None };
-                end.place.route(|route| route.run(set_port(name, port)))?;
+                end.place.route(|route| route.run(set_port(which, port)))?;
             }
-        }
-        for end in ends {
-            let link = end.place.route(|route| route.links_of(&[get_link(Which::Name(&end.point.ifname))]).pop());
-            let vanished = || Failure::new(ErrorKind::Conflict, "an end vanished while the link was being built");
-            links.push(link.unwrap_or(Ok(None))?.ok_or_else(vanished)?);
-        }
-        if let ([a, b], [link_a, link_b]) = (ends, &links[..])
-            && !are_peers(&a.place, link_a, &b.place, link_b)?
-        {
-            return Err(Failure::new(ErrorKind::Conflict, "an end was replaced while the link was being built"));
+            // What the kernel will announce of the end as it was left is no news.
+            (link.admin_up, link.carrier, link.mtu, link.master) = (up, up, end.mtu, end.master);
         }
         Ok(self.identity(request, ends, &links))
     }

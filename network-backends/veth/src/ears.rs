@@ -27,6 +27,8 @@ pub(crate) struct Ears {
 struct Hub {
     numbering: RouteSocket,
     cookie: u64,
+    /// A number that is likely to be free.
+    next: i32,
     _reader: Reader,
 }
 
@@ -53,8 +55,11 @@ impl Ears {
         if hub.cookie == place.cookie {
             return self.news.numbered(index, None, place.cookie);
         }
-        match hub.numbering.nsid(place.ns.as_fd()) {
-            Ok(number) => self.news.numbered(index, Some(number), place.cookie),
+        match hub.numbering.nsid_as(place.ns.as_fd(), hub.next) {
+            Ok(number) => {
+                hub.next = hub.next.max(number) + 1;
+                self.news.numbered(index, Some(number), place.cookie);
+            }
             Err(error) => {
                 tracing::warn!(namespace = place.cookie, %error, "changes of links in a namespace are not heard");
                 self.deaf.insert(place.cookie);
@@ -75,6 +80,6 @@ impl Ears {
         let numbering = RouteSocket::new(numbering)?;
         let cookie = numbering.cookie()?;
         let reader = Reader::start(NoticeSocket::new(hearing)?, index, Arc::clone(&self.news))?;
-        Ok(Hub { numbering, cookie, _reader: reader })
+        Ok(Hub { numbering, cookie, next: 0, _reader: reader })
     }
 }

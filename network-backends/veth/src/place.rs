@@ -76,7 +76,7 @@ impl Site {
 }
 
 /// Namespaces that are open at the moment.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Places {
     pub(crate) access: NamespaceAccess,
     open: HashMap<u64, Rc<Place>>,
@@ -88,6 +88,17 @@ pub(crate) struct Places {
 }
 
 impl Places {
+    /// None yet; for the thread that will open them.
+    pub(crate) fn new() -> Self {
+        Self {
+            access: NamespaceAccess::on_calling_thread(),
+            open: HashMap::new(),
+            sites: Vec::new(),
+            brokers: BTreeSet::new(),
+            swept: None,
+        }
+    }
+
     /// The namespace that `ns` names.
     pub(crate) fn namespace(&mut self, ns: &NsRef) -> Outcome<Rc<Place>> {
         if let NsAccess::Broker { socket, .. } = &ns.access

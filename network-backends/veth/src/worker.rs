@@ -53,7 +53,7 @@ impl Worker {
             controller,
             boot: boot_id()?,
             facts: Facts::of_user(),
-            places: Places::default(),
+            places: Places::new(),
             ears: Ears::new(Arc::clone(&news)),
             news,
         })
