@@ -34,7 +34,7 @@ fn own() -> Suite {
         })
         .law("process::a_node_whose_supervisor_was_killed_is_never_run_twice", async || {
             let processes = fixture::Processes::new();
-            let node = processes.started("sleep 1000").await;
+            let node = processes.start(&["sleep", "1000"]).await.unwrap();
             let before = processes.of(&node);
             processes.kill_supervisor(&node);
             let state = async || processes.provider().observe_node(&node).await.unwrap().unwrap().state;
