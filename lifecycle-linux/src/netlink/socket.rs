@@ -12,6 +12,7 @@ use super::decode::{self, Message, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR};
 use super::{NetlinkError, Request};
 use crate::identity::netns_cookie;
 use crate::sys::sockopt::set_int;
+use crate::sys::uninterrupted;
 
 /// Requests in one system call. Bounded because all answers must fit the socket's receive buffer, which is some 200 KiB
 /// unless somebody changed the system's default, at some 4 KiB each.
@@ -159,12 +160,13 @@ impl RouteSocket {
         }
         // Naming the kernel as the destination makes it judge by the rights of who sends, not of who opened the socket.
         // An ordinary user has every right in all user namespaces of theirs; a socket opened in one has them there only.
-        sendto(self.fd.as_raw_fd(), &outgoing, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
+        let kernel = NetlinkAddr::new(0, 0);
+        uninterrupted(|| sendto(self.fd.as_raw_fd(), &outgoing, &kernel, MsgFlags::empty()))?;
         Ok(first)
     }
 
     fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
-        match recv(self.fd.as_raw_fd(), buffer, MsgFlags::empty())? {
+        match uninterrupted(|| recv(self.fd.as_raw_fd(), buffer, MsgFlags::empty()))? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             len => Ok(&buffer[..len]),
         }

@@ -7,3 +7,16 @@ pub(crate) mod interface;
 pub(crate) mod passing;
 pub(crate) mod sockopt;
 pub(crate) mod user_namespace;
+
+use nix::errno::Errno;
+
+/// Makes a system call again when a signal broke it off before it did anything. Calls on sockets with a time limit are
+/// broken off by every signal whose handler the thread happens to run, however the handler was installed.
+pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            result => return result,
+        }
+    }
+}

@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use nix::cmsg_space;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 
+use super::uninterrupted;
+
 /// Most descriptors in one message; the kernel's own limit is 253.
 pub(crate) const MAX_DESCRIPTORS: usize = 16;
 
@@ -16,12 +18,22 @@ pub(crate) fn send(socket: impl AsFd, text: &[u8], descriptors: &[OwnedFd], flag
     let rights = [ControlMessage::ScmRights(&raw)];
     let control = if raw.is_empty() { &[][..] } else { &rights[..] };
     let parts = [IoSlice::new(text)];
-    let sent = sendmsg::<()>(socket.as_fd().as_raw_fd(), &parts, control, flags | MsgFlags::MSG_NOSIGNAL, None)?;
+    let (fd, flags) = (socket.as_fd().as_raw_fd(), flags | MsgFlags::MSG_NOSIGNAL);
+    let sent = uninterrupted(|| sendmsg::<()>(fd, &parts, control, flags, None))?;
     if sent == text.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }
 
 /// Receives one message of at most `limit` bytes with its descriptors; an empty one means that the other side closed.
 pub(crate) fn receive(socket: BorrowedFd<'_>, limit: usize) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+    loop {
+        match receive_once(socket, limit) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+fn receive_once(socket: BorrowedFd<'_>, limit: usize) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     let mut text = vec![0; limit];
     let mut space = cmsg_space!([RawFd; MAX_DESCRIPTORS]);
     let mut parts = [IoSliceMut::new(&mut text)];

@@ -24,6 +24,12 @@ use crate::worker::{Hand, Worker};
 ///
 /// Making one starts a thread that does all blocking work; dropping it ends that thread after the work under way. See
 /// [`NetworkBackend`] for its laws.
+///
+/// # Cancellation
+///
+/// A future that is dropped before its work began leaves it undone; later, dropping waits until the work is done, a few
+/// milliseconds. Only a disconnect has several steps: dropped in between, the interfaces go all the same, and a bridge that
+/// they leave empty goes with the next disconnect of the link or the next cleanup.
 pub struct VethBackend {
     hand: Hand,
     reaper: Reaper,

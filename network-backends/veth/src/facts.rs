@@ -10,7 +10,7 @@ use lifecycle_linux::netlink::{NetlinkError, NewLink, Request, RouteSocket, Veth
 use lifecycle_linux::netlink::{create_ifb, create_veth};
 use nix::errno::Errno;
 
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 
 const ROOTLESS: &str = "only root may attach something to the host's own network namespace";
 
@@ -31,7 +31,12 @@ impl Facts {
 
     /// Tries in a namespace that goes away by itself, with what was made in it.
     pub(crate) fn find_out() -> Outcome<Self> {
-        let namespace = FreshNamespace::new()?;
+        let namespace = FreshNamespace::new().map_err(|error| {
+            Failure::from(error).saying(
+                "no network namespace can be made; allow user namespaces (user.max_user_namespaces, \
+                 kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns) or run as root",
+            )
+        })?;
         let mut socket = RouteSocket::new(namespace.route)?;
         let name = |text: &'static str| IfName::new(text).unwrap_or_else(|_| unreachable!("{text} is a valid name"));
         let names = ["try0", "try1", "try2", "try3", "try4"].map(name);

@@ -31,6 +31,11 @@ impl Failure {
         Self::new(ErrorKind::Unsupported, message)
     }
 
+    /// The same in other words.
+    pub(crate) fn saying(self, message: impl Into<String>) -> Self {
+        Self { message: message.into(), ..self }
+    }
+
     pub(crate) const fn kind(&self) -> ErrorKind {
         self.kind
     }

@@ -22,6 +22,9 @@ use crate::failure::{Failure, Outcome};
 /// How long a namespace that nobody asked for stays open while there is other work.
 const KEEP: Duration = Duration::from_millis(200);
 
+/// Namespaces that are open at once; beyond it all are closed, since none is worth more than another.
+const MOST: usize = 256;
+
 /// How a namespace was reached, and is again.
 #[derive(Debug, Clone)]
 enum Origin {
@@ -185,6 +188,9 @@ impl Places {
     }
 
     fn keep(&mut self, place: Place) -> Rc<Place> {
+        if self.open.len() >= MOST {
+            self.close();
+        }
         let place = Rc::new(place);
         self.open.insert(place.cookie, Rc::clone(&place));
         place
@@ -199,7 +205,7 @@ impl Places {
         }
     }
 
-    /// Closes everything; called when there is no more work.
+    /// Closes everything but what is being worked with; called when there is no more work.
     pub(crate) fn close(&mut self) {
         self.open.clear();
     }
