@@ -11,6 +11,7 @@ use lifecycle_core::policy::enforcement::Budget;
 use lifecycle_core::policy::link::{EndOwner, LinkEnd, LinkKey, OperReason, OperState};
 use lifecycle_core::topology::{Endpoint, LinkAttrs, LinkSpec, NodeSpec, Topology};
 
+use super::effect::Subject;
 use super::input::{CommandError, Plan, Reply};
 use super::ledger::Entry;
 use super::{Cx, Why, World, commands, jobs, link};
@@ -36,7 +37,7 @@ pub fn plan(world: &World, topology: &Topology) -> Result<Plan, CommandError> {
         match id.and_then(|id| world.node_by_name(id, &spec.name)) {
             None => plan.add_nodes.push(spec.name.clone()),
             Some(node) if node.deleting => plan.add_nodes.push(spec.name.clone()),
-            Some(node) if needs_recreation(world, node, spec) => plan.recreate_nodes.push(spec.name.clone()),
+            Some(node) if needs_recreation(world, node, topology, spec) => plan.recreate_nodes.push(spec.name.clone()),
             Some(_) => {}
         }
     }
@@ -64,10 +65,11 @@ pub fn plan(world: &World, topology: &Topology) -> Result<Plan, CommandError> {
 }
 
 /// Whether what changed about a node can only be had by making it again.
-fn needs_recreation(world: &World, node: &NodeRecord, spec: &NodeSpec) -> bool {
+fn needs_recreation(world: &World, node: &NodeRecord, topology: &Topology, spec: &NodeSpec) -> bool {
     // What is wanted of it at first is not part of what it is.
     let comparable = |spec: &NodeSpec| NodeSpec { desired: NodeIntent::Running, ..spec.clone() };
     world.spec(node.id).is_none_or(|old| comparable(old) != comparable(spec))
+        || provider_of_node(world, node.id) != provider_of(world, topology, spec)
 }
 
 /// Everything that is wrong with a topology on these hosts.
@@ -140,11 +142,22 @@ fn provider_of(world: &World, topology: &Topology, spec: &NodeSpec) -> PluginNam
     chosen.unwrap_or_else(|| world.settings.provider.clone())
 }
 
+/// The provider that is to run a node from now on; the present one for a node that is no longer part of its lab.
+pub(super) fn provider_of_node(world: &World, id: NodeId) -> PluginName {
+    let Some(node) = world.nodes.get(&id) else { return world.settings.provider.clone() };
+    let topology = world.labs.get(&node.lab).map(|lab| &lab.topology);
+    match (topology, world.spec(id)) {
+        (Some(topology), Some(spec)) => provider_of(world, topology, spec),
+        _ => node.provider.clone(),
+    }
+}
+
 /// Makes the rows of a lab what a topology says.
 pub(super) fn apply(cx: &mut Cx<'_>, user: &str, topology: Topology, dry_run: bool) -> Result<Reply, CommandError> {
     let plan = plan(cx.world, &topology)?;
     let lab = cx.world.lab_by_name(&topology.name).map(|lab| lab.id);
-    if dry_run || (lab.is_some() && plan.is_empty()) {
+    let known = lab.and_then(|lab| cx.world.labs.get(&lab)).is_some_and(|lab| *lab.topology == topology);
+    if dry_run || (known && plan.is_empty()) {
         return Ok(Reply::Applied { lab, job: None, plan });
     }
     let id = put_lab(cx, user, lab, topology);
@@ -190,11 +203,15 @@ fn put_nodes(cx: &mut Cx<'_>, user: &str, lab: LabId, plan: &Plan) -> Vec<NodeId
             None => affected.push(insert_node(cx, user, lab, &topology, spec)),
             Some(id) if added.contains(&spec.name) || recreated.contains(&spec.name) => {
                 let provider = provider_of(cx.world, &topology, spec);
+                let busy = cx.world.is_busy(Subject::Node(id));
                 cx.change_node(id, |node| {
                     node.deleting = false;
-                    node.recreate = node.instance.is_some();
-                    if node.instance.is_none() {
+                    // What is just being made is made of what was wanted before.
+                    node.recreate = node.instance.is_some() || busy;
+                    if !node.recreate {
                         node.provider = provider;
+                        // What was asked for before and may come late is told from what is wanted now.
+                        node.incarnation += 1;
                     }
                 });
                 commands::want(cx, user, id, spec.desired);
@@ -304,6 +321,10 @@ fn change_link(cx: &mut Cx<'_>, user: &str, id: LinkId, spec: &LinkSpec) {
     if !in_place {
         cx.change_link(id, |link| {
             link.rebuild = link.identity.is_some();
+            if link.identity.is_none() {
+                // What is just being built, or may have been, is not what is wanted now.
+                link.incarnation += 1;
+            }
             link.spec = LinkSpec { attrs: link.spec.attrs, ..spec.clone() };
             link.deleting = false;
         });

@@ -1,9 +1,9 @@
 //! Collection: removes what bears our mark and belongs to no row, after a grace, with a row in the audit trail.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use lifecycle_core::attach::{AttachKind, NsRef};
+use lifecycle_core::attach::NsRef;
+use lifecycle_core::id::NodeId;
 use lifecycle_core::model::{AuditAction, SubjectKind};
 use lifecycle_core::name::{HostName, PluginName};
 use lifecycle_core::plugin::network::ObservedLink;
@@ -45,7 +45,9 @@ fn collect_instances(cx: &mut Cx<'_>) {
     for (host, plugin, instance, reason) in ripe {
         // It may have become somebody's since it was listed.
         let wanted = cx.world.nodes.get(&instance.node).is_some_and(|node| {
-            node.incarnation == instance.incarnation && node.host.as_ref() == Some(&host) && node.provider == plugin
+            let only = node.instance.as_ref().is_none_or(|own| own.reference == instance);
+            let here = node.host.as_ref() == Some(&host) && node.provider == plugin;
+            only && here && node.incarnation == instance.incarnation
         });
         let effect = if wanted {
             None
@@ -85,7 +87,7 @@ fn collect_links(cx: &mut Cx<'_>) {
             let entry = Entry::new(AuditAction::Collected, Why::enforcement().because(reason))
                 .metadata(serde_json::json!({ "link": observed, "host": host, "backend": plugin }));
             cx.record(SubjectKind::Object, observed.link.to_string(), observed.link.to_string(), None, entry);
-            let namespaces = namespaces(cx.world, &host, &plugin);
+            let namespaces = namespaces(cx.world, &host);
             let action = Action::RemoveLink { observed: observed.clone(), namespaces };
             Some(cx.ask(host.clone(), plugin.clone(), Subject::Host, action, timeout))
         };
@@ -153,24 +155,18 @@ pub(super) fn removed(cx: &mut Cx<'_>, asked: &InFlight, outcome: Outcome) {
     }
 }
 
-/// The namespaces that links of a backend on a host are attached to.
-pub(super) fn namespaces(world: &World, host: &HostName, plugin: &PluginName) -> Vec<NsRef> {
-    let links = world.links.values().filter(|link| link.host.as_ref() == Some(host) && link.backend == *plugin);
-    let identities = links.filter_map(|link| link.identity.as_ref());
-    let ends = identities.flat_map(|identity| [Some(&identity.a), identity.b.as_ref()]).flatten();
-    let found: BTreeSet<NsRef> = ends
-        .filter_map(|end| match &end.point.place {
-            AttachKind::Namespace(ns) => Some(ns.clone()),
-            _ => None,
-        })
-        .collect();
-    found.into_iter().collect()
+/// The namespaces on a host in which links may be found: those of instances that were ever attached to.
+pub(super) fn namespaces(world: &World, host: &HostName) -> Vec<NsRef> {
+    let here = |node: &NodeId| world.nodes.get(node).is_some_and(|node| node.host.as_ref() == Some(host));
+    world.places.iter().filter(|(node, _)| here(node)).map(|(_, (_, ns))| ns.clone()).collect()
 }
 
 /// When something on the list will have been there for long enough.
 pub(super) fn next_wake(world: &World) -> Option<BootInstant> {
     let hosts = world.hosts.values();
-    let instances = hosts.clone().flat_map(|host| host.providers.values()).flat_map(|it| it.orphans.values());
+    // Those of a provider that cannot be reached wait for it.
+    let providers = hosts.clone().flat_map(|host| host.providers.values()).filter(|it| !it.unreachable);
+    let instances = providers.flat_map(|it| it.orphans.values());
     let links =
         hosts.flat_map(|host| host.backends.values()).flat_map(|it| it.orphans.values().map(|(_, orphan)| orphan));
     let waiting = instances.chain(links).filter(|orphan| orphan.removing.is_none());

@@ -72,7 +72,8 @@ fn on_node(
                 if matches!(action, NodeAction::Stop { .. }) { NodeIntent::Stopped } else { NodeIntent::Running };
             want(cx, user, id, intent);
             let job = jobs::open(cx, lab, vec![id], intent, user);
-            if restart && cx.world.nodes.get(&id).is_some_and(|node| node.actual == NodeState::Running) {
+            // One that is to be made anew is restarted by that.
+            if restart && cx.world.nodes.get(&id).is_some_and(|it| it.actual == NodeState::Running && !it.recreate) {
                 let work = NodeWork::new(Goal::Stop, Phase::Stop).then_run();
                 cx.world.node_work.insert(id, work);
             }
@@ -114,11 +115,15 @@ pub(super) fn want(ledger: &mut Ledger<'_>, user: &str, id: NodeId, intent: Node
         node.budget.reset_by_user();
         node.blocked = None;
     });
-    let stuck: Vec<LinkId> =
-        ledger.world.links_at(id).filter(|link| link.budget.given_up_at.is_some()).map(|link| link.id).collect();
-    for link in stuck {
-        ledger.change_link(link, |link| link.budget.reset_by_user());
-        ledger.world.touch_link(link);
+    let links: Vec<LinkId> = ledger.world.links_at(id).map(|link| link.id).collect();
+    links.into_iter().for_each(|link| try_again(ledger, link));
+}
+
+/// A link that was given up is tried again.
+fn try_again(ledger: &mut Ledger<'_>, id: LinkId) {
+    if ledger.world.links.get(&id).is_some_and(|link| link.budget.given_up_at.is_some()) {
+        ledger.change_link(id, |link| link.budget.reset_by_user());
+        ledger.world.touch_link(id);
     }
 }
 
@@ -164,6 +169,7 @@ fn reconcile(cx: &mut Cx<'_>, lab: &LabName) -> Result<Reply, CommandError> {
     let ids: Vec<LinkId> = cx.world.links_of(lab).map(|link| link.id).collect();
     let now = cx.now.boot;
     for &id in &ids {
+        try_again(cx, id);
         link::doubt(cx.world, id, now);
     }
     Ok(Reply::Reconciling { links: u32::try_from(ids.len()).unwrap_or(u32::MAX) })

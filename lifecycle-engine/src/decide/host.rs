@@ -54,8 +54,8 @@ pub struct ProviderState {
     pub next_list: Option<BootInstant>,
     /// Another list is due as soon as the current one is read.
     pub list_again: bool,
-    /// Instances that are being looked at by themselves.
-    pub observing: BTreeSet<InstanceRef>,
+    /// Instances that are being looked at by themselves, and whether something was heard of them since.
+    pub observing: BTreeMap<InstanceRef, bool>,
     /// Operations on nodes that are under way.
     pub busy: usize,
     /// Nodes that wait for an operation to end.
@@ -73,7 +73,7 @@ impl ProviderState {
             listing: None,
             next_list: None,
             list_again: false,
-            observing: BTreeSet::new(),
+            observing: BTreeMap::new(),
             busy: 0,
             waiting: BTreeSet::new(),
             orphans: BTreeMap::new(),

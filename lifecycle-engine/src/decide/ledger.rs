@@ -190,7 +190,8 @@ impl Ledger<'_> {
         self.world.touch_links_at(id);
     }
 
-    fn deadline_of(&self, id: NodeId, state: NodeState) -> Option<std::time::Duration> {
+    /// How long a node may be in a transitional state.
+    pub(super) fn deadline_of(&self, id: NodeId, state: NodeState) -> Option<std::time::Duration> {
         let limits = &self.world.settings.limits;
         match state {
             NodeState::Pending => Some(limits.pending),
@@ -237,6 +238,11 @@ impl Ledger<'_> {
             self.world.unsettled.remove(&id);
         } else {
             self.world.unsettled.insert(id);
+        }
+        if self.world.nodes.get(&id).is_some_and(|node| node.blocked.is_some()) {
+            self.world.blocked.insert(id);
+        } else {
+            self.world.blocked.remove(&id);
         }
         self.world.touch_node(id);
     }
@@ -298,7 +304,8 @@ impl Ledger<'_> {
 
 /// Whether enforcement has nothing to look at.
 pub(super) fn is_settled(node: &NodeRecord) -> bool {
-    node.actual.matches(node.desired) && !node.deleting && !node.recreate && node.stale_since.is_none()
+    let waits = node.recreate && node.desired == NodeIntent::Running;
+    node.actual.matches(node.desired) && !node.deleting && !waits && node.stale_since.is_none()
 }
 
 /// What a row of the audit trail says besides its subject.

@@ -89,6 +89,15 @@ impl Cx<'_> {
     ) -> EffectId {
         let id = EffectId(self.world.next_effect);
         self.world.next_effect += 1;
+        if action.is_mutating() {
+            // Whoever acts commits something first, so that a controller that was replaced is told before it acts.
+            match subject {
+                Subject::Node(id) => drop(self.world.nodes.get_mut(&id)),
+                Subject::Link(id) => drop(self.world.links.get_mut(&id)),
+                // What is collected has a row in the audit trail.
+                Subject::Host => {}
+            }
+        }
         let effect = Effect { id, host, subject, plugin, action, timeout };
         let issued = self.world.step;
         self.world.in_flight.insert(id, InFlight { effect: effect.clone(), issued });
@@ -128,6 +137,9 @@ pub fn step(world: &mut World, inputs: impl IntoIterator<Item = Input>, now: Now
     }
     passes::due(&mut cx);
     settle(&mut cx);
+    while placement::look_again(&mut cx) {
+        settle(&mut cx);
+    }
 
     let Cx { ledger: _, effects, replies, .. } = cx;
     let (changes, events) = events::drain(world, now);

@@ -17,8 +17,8 @@ pub(super) fn take(cx: &mut Cx<'_>, id: EffectId, outcome: Outcome) {
         return;
     }
     match effect.subject {
-        Subject::Node(node) => node::take_outcome(cx, node, id, &effect.action, outcome),
-        Subject::Link(link) => link::take_outcome(cx, link, id, outcome),
+        Subject::Node(node) => node::take_outcome(cx, node, effect, outcome),
+        Subject::Link(link) => link::take_outcome(cx, link, effect, outcome),
         Subject::Host => {
             if effect.action.is_mutating() {
                 collect::removed(cx, &in_flight, outcome);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use lifecycle_core::error::Error;
 use lifecycle_core::id::{LinkId, NodeId};
 use lifecycle_core::name::{HostName, PluginName};
+use lifecycle_core::plugin::provider::InstanceRef;
 use lifecycle_core::time::{BootInstant, Now};
 
 use super::effect::{Action, Done, Outcome, Subject};
@@ -95,7 +96,7 @@ fn read_backends(cx: &mut Cx<'_>) {
             .map(|link| link.id)
             .collect();
         links.into_iter().for_each(|id| link::doubt(cx.world, id, now));
-        let namespaces = collect::namespaces(cx.world, &host, &name);
+        let namespaces = collect::namespaces(cx.world, &host);
         let action = Action::ObserveLinks(namespaces);
         let effect = cx.ask(host.clone(), name.clone(), Subject::Host, action, limits.reading);
         if let Some(backend) = cx.world.hosts.get_mut(&host).and_then(|host| host.backends.get_mut(&name)) {
@@ -124,8 +125,11 @@ pub(super) fn read(cx: &mut Cx<'_>, asked: &InFlight, outcome: Outcome) {
         }
         Action::ObserveNode(instance) => {
             let state = cx.world.hosts.get_mut(&host);
-            if let Some(provider) = state.and_then(|host| host.providers.get_mut(&plugin)) {
-                provider.observing.remove(instance);
+            let provider = state.and_then(|host| host.providers.get_mut(&plugin));
+            let heard_again = provider.and_then(|provider| provider.observing.remove(instance)).unwrap_or(false);
+            if heard_again {
+                // What was read may be older than what was heard last.
+                observe(cx, &host, &plugin, instance.clone());
             }
             match outcome {
                 Ok(Done::Node(found)) => {
@@ -144,6 +148,7 @@ pub(super) fn read(cx: &mut Cx<'_>, asked: &InFlight, outcome: Outcome) {
         Action::ReadCapacity => {
             if let (Some(host), Ok(Done::Capacity(capacity))) = (cx.world.hosts.get_mut(&host), outcome) {
                 host.capacity = Some(capacity);
+                cx.world.freed = true;
             }
         }
         Action::ObserveLinks(_) => {
@@ -162,15 +167,12 @@ pub(super) fn read(cx: &mut Cx<'_>, asked: &InFlight, outcome: Outcome) {
 pub(super) fn news(cx: &mut Cx<'_>, host: &HostName, plugin: &PluginName, news: News) {
     match news {
         // News about a node that an effect is at work on are mostly of our own making, and its end is read anyway.
-        News::Node(instance) if cx.world.is_busy(Subject::Node(instance.node)) => {}
-        News::Node(instance) => {
-            let Some(state) = cx.world.hosts.get_mut(host) else { return };
-            let Some(provider) = state.providers.get_mut(plugin).filter(|provider| provider.synced) else { return };
-            if provider.observing.insert(instance.clone()) {
-                let timeout = cx.world.settings.limits.reading;
-                cx.ask(host.clone(), plugin.clone(), Subject::Host, Action::ObserveNode(instance), timeout);
+        News::Node(instance) if cx.world.is_busy(Subject::Node(instance.node)) => {
+            if let Some(work) = cx.world.node_work.get_mut(&instance.node) {
+                work.heard = true;
             }
         }
+        News::Node(instance) => observe(cx, host, plugin, instance),
         News::Link(id) => {
             let now = cx.now.boot;
             link::doubt(cx.world, id, now);
@@ -187,14 +189,28 @@ pub(super) fn news(cx: &mut Cx<'_>, host: &HostName, plugin: &PluginName, news: 
     }
 }
 
-/// A provider could not be reached: what is known of its nodes is stale, and nothing but a list is asked of it.
-pub(super) fn provider_lost(cx: &mut Cx<'_>, node: NodeId, error: &Error) {
-    let Some(row) = cx.world.nodes.get(&node) else { return };
-    let (Some(host), plugin) = (row.host.clone(), row.provider.clone()) else { return };
-    lose(cx, &host, &plugin, error);
+/// Looks at the instance of a node by itself.
+pub(super) fn observe_node(cx: &mut Cx<'_>, id: NodeId) {
+    let Some(node) = cx.world.nodes.get(&id) else { return };
+    let (Some(host), plugin) = (node.host.clone(), node.provider.clone()) else { return };
+    let Some(instance) = node.instance.as_ref().map(|instance| instance.reference.clone()) else { return };
+    observe(cx, &host, &plugin, instance);
 }
 
-fn lose(cx: &mut Cx<'_>, host: &HostName, plugin: &PluginName, error: &Error) {
+fn observe(cx: &mut Cx<'_>, host: &HostName, plugin: &PluginName, instance: InstanceRef) {
+    let Some(state) = cx.world.hosts.get_mut(host) else { return };
+    let Some(provider) = state.providers.get_mut(plugin).filter(|provider| provider.synced) else { return };
+    if let Some(heard_again) = provider.observing.get_mut(&instance) {
+        *heard_again = true;
+        return;
+    }
+    provider.observing.insert(instance.clone(), false);
+    let timeout = cx.world.settings.limits.reading;
+    cx.ask(host.clone(), plugin.clone(), Subject::Host, Action::ObserveNode(instance), timeout);
+}
+
+/// A provider could not be reached: what is known of its nodes is stale, and nothing but a list is asked of it.
+pub(super) fn lose(cx: &mut Cx<'_>, host: &HostName, plugin: &PluginName, error: &Error) {
     let (now, wait) = (cx.now.boot, cx.world.settings.limits.reconnect);
     let Some(provider) = cx.world.hosts.get_mut(host).and_then(|host| host.providers.get_mut(plugin)) else { return };
     provider.next_list = Some(now.after(wait));
@@ -218,6 +234,7 @@ fn provider_found(cx: &mut Cx<'_>, host: &HostName, plugin: &PluginName) {
     if !was_lost && !first {
         return;
     }
+    cx.world.freed = true;
     for id in nodes_on(cx.world, host, plugin) {
         if cx.world.nodes.get(&id).is_some_and(|node| node.stale_since.is_some()) {
             cx.change_node(id, |node| {

@@ -2,8 +2,9 @@
 
 use lifecycle_core::id::{JobId, LinkId, NodeId};
 use lifecycle_core::machine::{JobState, LinkState};
+use lifecycle_core::time::Deadline;
 
-use super::{Cx, Why, jobs};
+use super::{Cx, Why, jobs, link};
 
 /// Picks up what the controller before left. Nothing is done to the world outside before it was read.
 pub(super) fn begin(cx: &mut Cx<'_>) {
@@ -16,41 +17,36 @@ pub(super) fn begin(cx: &mut Cx<'_>) {
     for id in nodes {
         let Some(node) = cx.world.nodes.get(&id) else { continue };
         let other_boot = |at: lifecycle_core::time::BootInstant| at.boot != now.boot;
-        let stale_waits = node.budget.next_attempt.is_some_and(|wait| other_boot(wait.from))
-            || node.deadline.is_some_and(|wait| other_boot(wait.from));
-        cx.change_node(id, |node| {
-            if stale_waits {
+        let stale_wait = node.budget.next_attempt.is_some_and(|wait| other_boot(wait.from));
+        cx.world.touch_node(id);
+        let Some(node) = cx.world.nodes.get(&id) else { continue };
+        let transitional = node.actual.is_transitional();
+        if stale_wait || transitional {
+            cx.change_node(id, |node| {
                 node.budget.rebase(now);
-                node.deadline = node.deadline.map(|wait| wait.rebased(now));
-            }
-            // A transitional state without work has lasted long enough: look as soon as the provider was read.
-            if node.actual.is_transitional() {
-                node.deadline = node.deadline.map(|wait| lifecycle_core::time::Deadline { wait_millis: 0, ..wait });
-            }
-        });
+                // A transitional state without work has lasted long enough: look as soon as the provider was read.
+                if transitional {
+                    node.deadline = Some(Deadline { from: now, wait_millis: 0 });
+                }
+            });
+        }
     }
     let links: Vec<LinkId> = cx.world.links.keys().copied().collect();
     for id in links {
         let Some(link) = cx.world.links.get(&id) else { continue };
         let voided = link.identity.as_ref().is_some_and(|identity| identity.boot != now.boot);
-        let creating = link.actual == LinkState::Creating;
-        cx.change_link(id, |link| {
-            link.budget.rebase(now);
-            if voided {
-                link.identity = None;
-                link.incarnation += 1;
-            }
-        });
-        if creating {
-            cx.link_is(id, LinkState::Pending, Why::sync().because("the controller was restarted"));
-        } else if voided && link_is_built(cx, id) {
-            cx.link_is(id, LinkState::Pending, Why::drift().because("the machine was restarted"));
+        let stale_wait = link.budget.next_attempt.is_some_and(|wait| wait.from.boot != now.boot);
+        if stale_wait {
+            cx.change_link(id, |link| link.budget.rebase(now));
         }
-        super::link::doubt(cx.world, id, now);
+        if voided {
+            link::void(cx, id, "the machine was restarted");
+        }
+        if cx.world.links.get(&id).is_some_and(|link| link.actual == LinkState::Creating) {
+            // Whether anything came of it is found out by building it again.
+            cx.link_is(id, LinkState::Pending, Why::sync().because("the controller was restarted"));
+        }
+        link::doubt(cx.world, id, now);
         cx.world.touch_link(id);
     }
-}
-
-fn link_is_built(cx: &Cx<'_>, id: LinkId) -> bool {
-    cx.world.links.get(&id).is_some_and(|link| matches!(link.actual, LinkState::Up | LinkState::Down))
 }

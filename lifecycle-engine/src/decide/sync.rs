@@ -27,18 +27,21 @@ pub(super) fn take(
     let mut by_node: BTreeMap<NodeId, ObservedNode> = BTreeMap::new();
     let mut strangers = Vec::new();
     for seen in found {
-        let row = ledger.world.nodes.get(&seen.instance.node);
+        let id = seen.instance.node;
+        let row = ledger.world.nodes.get(&id);
         let lives_here = row.is_some_and(|row| row.host.as_ref() == Some(host) && row.provider == *plugin);
-        let current = row.is_some_and(|row| row.incarnation == seen.instance.incarnation);
-        if lives_here && current {
-            by_node.insert(seen.instance.node, seen);
-        } else {
-            let reason = match row {
-                None => "its node is gone",
-                Some(_) if !lives_here => "its node runs elsewhere",
-                Some(_) => OTHER_INCARNATION,
-            };
-            strangers.push((seen.instance, reason));
+        match row {
+            None => strangers.push((seen.instance, "its node is gone")),
+            Some(_) if !lives_here => strangers.push((seen.instance, "its node runs elsewhere")),
+            Some(row) if row.incarnation != seen.instance.incarnation => {
+                strangers.push((seen.instance, OTHER_INCARNATION));
+            }
+            Some(row) => {
+                // Of several under one mark it is the one that is recorded.
+                let recorded = row.instance.as_ref().is_some_and(|own| own.reference == seen.instance);
+                let second = if recorded || !by_node.contains_key(&id) { by_node.insert(id, seen) } else { Some(seen) };
+                strangers.extend(second.map(|seen| (seen.instance, "it is a second instance of its node")));
+            }
         }
     }
     note_orphans(ledger, host, plugin, strangers);
@@ -90,6 +93,7 @@ fn is_current(ledger: &Ledger<'_>, id: NodeId, issued: u64) -> bool {
 fn record(ledger: &mut Ledger<'_>, id: NodeId, seen: ObservedNode) {
     let Some(row) = ledger.world.nodes.get(&id) else { return };
     let (state, working) = (row.actual, ledger.world.node_work.contains_key(&id));
+    let (wanted, recreate) = (row.desired == NodeIntent::Running && !row.deleting, row.recreate);
     let instance = NodeInstance { reference: seen.instance, management: seen.management };
     if row.instance.as_ref() != Some(&instance) {
         ledger.change_node(id, |row| row.instance = Some(instance));
@@ -120,6 +124,12 @@ fn record(ledger: &mut Ledger<'_>, id: NodeId, seen: ObservedNode) {
             }
             _ => {}
         },
+        // What does not run needs not be whole: it is made anew when it is to run.
+        InstanceState::Broken { .. } if !wanted && matches!(state, NodeState::Stopped | NodeState::Exited) => {
+            if !recreate {
+                ledger.change_node(id, |row| row.recreate = true);
+            }
+        }
         InstanceState::Broken { reason } => {
             if state != NodeState::Error && !working {
                 node::count_failure(ledger, id, &reason);

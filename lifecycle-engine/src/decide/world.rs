@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use lifecycle_core::attach::{AttachKind, NsRef};
 use lifecycle_core::id::{ControllerId, JobId, LabId, LinkId, NodeId};
 use lifecycle_core::model::{Head, HostRecord, JobRecord, LabRecord, LinkRecord, NodeRecord, Snapshot};
 use lifecycle_core::name::{HostName, LabName, NodeName, PluginName};
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::effect::{Effect, EffectId, Subject};
 use super::host::HostState;
 use super::input::Limits;
+use super::ledger::is_settled;
 use super::link::LinkWork;
 use super::node::{NodeWork, Probe};
 use super::table::{Row, Table};
@@ -163,6 +165,12 @@ pub struct World {
     pub(crate) queued: BTreeSet<Subject>,
     /// Moments at which subjects want to be looked at.
     pub(crate) timers: BTreeSet<(u64, Subject)>,
+    /// Nodes that no retry can help until the world changes.
+    pub(crate) blocked: BTreeSet<NodeId>,
+    /// Resources were freed, or a host came back, so that nodes that could not be placed are worth another look.
+    pub(crate) freed: bool,
+    /// Network namespaces of instances as far as they are known, by node and incarnation: where links may be found.
+    pub(crate) places: BTreeMap<NodeId, (u64, NsRef)>,
     pub(crate) next_effect: u64,
     pub(crate) next_enforcement_pass: Option<BootInstant>,
     /// Tokens of the bucket that bounds how fast enforcement begins work by itself, with the time of the last refill.
@@ -199,6 +207,9 @@ impl World {
             due_links: VecDeque::new(),
             queued: BTreeSet::new(),
             timers: BTreeSet::new(),
+            blocked: BTreeSet::new(),
+            freed: false,
+            places: BTreeMap::new(),
             next_effect: 1,
             next_enforcement_pass: None,
             tokens: (0.0, None),
@@ -221,8 +232,19 @@ impl World {
         }
         for node in self.nodes.values() {
             self.lab_nodes.entry(node.lab).or_default().insert(node.name.clone(), node.id);
+            if node.blocked.is_some() {
+                self.blocked.insert(node.id);
+            }
+            if !is_settled(node) {
+                self.unsettled.insert(node.id);
+            }
         }
         for link in self.links.values() {
+            for end in link.identity.iter().flat_map(|identity| [Some(&identity.a), identity.b.as_ref()]).flatten() {
+                if let (Some(node), AttachKind::Namespace(ns)) = (end.point.node, &end.point.place) {
+                    self.places.insert(node, (end.point.incarnation, ns.clone()));
+                }
+            }
             self.lab_links.entry(link.lab).or_default().insert(link.id);
             self.link_keys.insert(link.key.clone(), link.id);
             for node in link.nodes.iter().flatten() {
@@ -300,7 +322,7 @@ impl World {
     }
 
     /// Entries in each index over the rows; a world without rows has none.
-    pub fn index_sizes(&self) -> [usize; 9] {
+    pub fn index_sizes(&self) -> [usize; 11] {
         [
             self.last_done.len(),
             self.lab_names.len(),
@@ -311,6 +333,8 @@ impl World {
             self.spec_index.len(),
             self.unsettled.len(),
             self.queued.len(),
+            self.blocked.len(),
+            self.places.len(),
         ]
     }
 

@@ -13,7 +13,7 @@ use lifecycle_core::topology::Endpoint;
 
 use super::super::effect::{Action, ConnectPlan, EndPlan};
 use super::super::{Cx, Why, World};
-use super::{LinkPhase, begin, outcome};
+use super::{LinkPhase, begin, refresh_oper, remove, to_pending};
 
 /// Asks for a link to be built.
 pub(super) fn connect(cx: &mut Cx<'_>, id: LinkId) {
@@ -21,14 +21,39 @@ pub(super) fn connect(cx: &mut Cx<'_>, id: LinkId) {
     let planned = plan(cx.world, link);
     let (host, backend, plan) = match planned {
         Ok(planned) => planned,
-        Err(reason) => return outcome::impossible(cx, id, &reason),
+        // Where it might have been there is no place for it any more.
+        Err(_) if link.deleting => return remove::forget(cx, id),
+        Err(reason) => return cannot_be(cx, id, &reason),
     };
+    to_pending(cx, id, "its ends can be attached to");
     cx.change_link(id, |link| {
         link.backend = backend.clone();
         link.host = Some(host.clone());
+        // From now on it may be there, with these attributes.
+        link.applied = Some(plan.attrs);
+        link.carrier = [true, true];
     });
     cx.link_becomes(id, LinkState::Creating, Why::enforcement());
     begin(cx, id, LinkPhase::Connect, host, backend, Action::Connect(Box::new(plan)));
+}
+
+/// A link that cannot be built between its ends as they are. Whenever one of them changes it is planned anew, which costs
+/// nothing.
+fn cannot_be(cx: &mut Cx<'_>, id: LinkId, reason: &str) {
+    let known =
+        |link: &LinkRecord| link.actual == LinkState::Error && link.budget.last_error.as_deref() == Some(reason);
+    if !cx.world.links.get(&id).is_some_and(known) {
+        cx.change_link(id, |link| {
+            link.budget.first_error.get_or_insert_with(|| reason.to_owned());
+            link.budget.last_error = Some(reason.to_owned());
+        });
+        to_pending(cx, id, "its ends can be attached to");
+        cx.link_becomes(id, LinkState::Error, Why::enforcement().error(reason));
+        for node in cx.world.links.get(&id).map(|link| link.nodes).unwrap_or_default().into_iter().flatten() {
+            cx.world.touch_node(node);
+        }
+    }
+    refresh_oper(cx, id, None);
 }
 
 fn plan(world: &World, link: &LinkRecord) -> Result<(HostName, PluginName, ConnectPlan), String> {

@@ -5,12 +5,16 @@
 //! either end. What a node does to its own interface is reported and left alone.
 
 mod connect;
+mod keep;
 mod outcome;
+mod remove;
 mod report;
 
 use lifecycle_core::id::{LinkId, NodeId};
 use lifecycle_core::machine::{LinkIntent, LinkState, NodeState};
 use lifecycle_core::model::LinkRecord;
+use lifecycle_core::name::{HostName, PluginName};
+use lifecycle_core::plugin::network::LinkIdentity;
 use lifecycle_core::policy::enforcement;
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::time::BootInstant;
@@ -21,6 +25,7 @@ use super::node;
 use super::{Cx, Ledger, Why, World};
 
 pub(super) use outcome::take as take_outcome;
+pub(super) use remove::lose_end;
 pub(super) use report::refresh_oper;
 
 /// What is being done about a link.
@@ -32,6 +37,8 @@ pub enum LinkPhase {
     Connect,
     /// It is being removed.
     Disconnect,
+    /// It was removed, and whether nothing is left is being read.
+    Confirm,
     /// It is being read back.
     Verify,
     /// Its attributes are being changed.
@@ -65,40 +72,46 @@ impl Default for LinkWork {
 
 /// Looks at a link and does the next thing that it needs.
 pub(super) fn advance(cx: &mut Cx<'_>, id: LinkId) {
+    let Some(link) = cx.world.links.get(&id) else { return };
+    if link.actual == LinkState::Up && !nodes_run(cx.world, link) {
+        doubt_proof(cx.world, id);
+        cx.link_becomes(id, LinkState::Down, Why::enforcement().because("a node at its end does not run"));
+    }
     if cx.world.is_busy(Subject::Link(id)) {
         return;
     }
     let Some(link) = cx.world.links.get(&id) else { return };
     if link.deleting {
-        return remove(cx, id);
+        return remove::remove(cx, id);
     }
     if !backend_answers(cx.world, link) {
-        return;
+        return refresh_oper(cx, id, None);
     }
     if lost_its_place(cx.world, link) {
         void(cx, id, "the place that it was attached to is gone");
     } else if link.identity.is_some() && link.rebuild {
-        return disconnect(cx, id);
+        return remove::rebuild(cx, id);
     }
     let Some(link) = cx.world.links.get(&id) else { return };
-    if !link.nodes.iter().flatten().all(|node| node::is_attachable(cx.world, *node)) {
+    if !is_attachable(cx.world, link) {
         refresh_oper(cx, id, None);
         return;
     }
     if link.identity.is_none() {
         return build(cx, id);
     }
-    keep(cx, id);
+    keep::keep(cx, id);
 }
 
 /// Whether the host's providers were read, so that it is known which nodes are there.
 fn backend_answers(world: &World, link: &LinkRecord) -> bool {
-    link.nodes.iter().flatten().all(|node| {
-        let Some(node) = world.nodes.get(node) else { return false };
-        let Some(host) = &node.host else { return true };
-        let provider = world.hosts.get(host).and_then(|host| host.providers.get(&node.provider));
-        provider.is_some_and(|provider| provider.synced && !provider.unreachable)
-    })
+    let mut nodes = link.nodes.iter().flatten().map(|id| world.nodes.get(id));
+    nodes.all(|node| node.is_some_and(|node| node::provider_answers(world, node)))
+}
+
+/// Whether both ends can be attached to.
+fn is_attachable(world: &World, link: &LinkRecord) -> bool {
+    link.nodes.iter().flatten().all(|node| node::is_attachable(world, *node))
 }
 
 /// Whether an end was attached to an instance that is there no longer: then nothing of the link is left.
@@ -112,7 +125,7 @@ fn lost_its_place(world: &World, link: &LinkRecord) -> bool {
 }
 
 /// Forgets what was built, since nothing of it is left.
-fn void(ledger: &mut Ledger<'_>, id: LinkId, reason: &str) {
+pub(super) fn void(ledger: &mut Ledger<'_>, id: LinkId, reason: &str) {
     ledger.change_link(id, |link| {
         link.identity = None;
         link.applied = None;
@@ -120,7 +133,10 @@ fn void(ledger: &mut Ledger<'_>, id: LinkId, reason: &str) {
         link.incarnation += 1;
     });
     ledger.world.link_work.remove(&id);
-    to_pending(ledger, id, reason);
+    // A link that was given up stays so until its user wants it again.
+    if ledger.world.links.get(&id).is_some_and(|link| link.budget.given_up_at.is_none()) {
+        to_pending(ledger, id, reason);
+    }
 }
 
 /// Takes a link back to where it waits to be built.
@@ -145,62 +161,20 @@ fn build(cx: &mut Cx<'_>, id: LinkId) {
     if link.budget.given_up_at.is_some() {
         return refresh_oper(cx, id, None);
     }
-    let due = enforcement::due_millis(link.budget.next_attempt, cx.now.boot);
-    if due > cx.now.boot.millis {
-        let wait = std::time::Duration::from_millis(due - cx.now.boot.millis);
-        return cx.wake_after(wait, Subject::Link(id));
+    if is_early(cx, id) {
+        return;
     }
-    to_pending(cx, id, "its ends can be attached to");
     connect::connect(cx, id);
 }
 
-/// Keeps a link that was built as it is wanted: attributes, carrier, and proof.
-fn keep(cx: &mut Cx<'_>, id: LinkId) {
-    let Some(link) = cx.world.links.get(&id) else { return };
-    let given_up = link.budget.given_up_at.is_some();
-    if link.applied != Some(link.spec.attrs) && !given_up {
-        let attrs = link.spec.attrs;
-        return ask(cx, id, LinkPhase::SetParams, |identity| Action::SetParams { identity, attrs });
+/// Whether the next attempt is not due yet; then the link is looked at again when it is.
+fn is_early(cx: &mut Cx<'_>, id: LinkId) -> bool {
+    let due = cx.world.links.get(&id).map_or(0, |link| enforcement::due_millis(link.budget.next_attempt, cx.now.boot));
+    let early = due > cx.now.boot.millis;
+    if early {
+        cx.wake_after(std::time::Duration::from_millis(due - cx.now.boot.millis), Subject::Link(id));
     }
-    for side in [Side::A, Side::B] {
-        let Some(node) = link.nodes[side.index()] else { continue };
-        let up = node::wants_carrier(cx.world, node);
-        if link.carrier[side.index()] != up && !given_up {
-            return ask(cx, id, LinkPhase::SetCarrier(side, up), |identity| Action::SetCarrier { identity, side, up });
-        }
-    }
-    let run = nodes_run(cx.world, link);
-    // Proved while a node did not run; now that both do, it has to be read again.
-    let stale_proof = run && link.actual == LinkState::Down && link.oper.iter().any(|end| is_about_nodes(end.reason));
-    if link.actual == LinkState::Up && !run {
-        cx.link_becomes(id, LinkState::Down, Why::enforcement().because("a node at its end does not run"));
-    }
-    let work = cx.world.link_work.entry(id).or_default();
-    work.unverified |= stale_proof;
-    if !work.unverified {
-        return refresh_oper(cx, id, None);
-    }
-    // While a node is still to start, what is heard of its links is mostly of our own making, and they are read back
-    // anyway once it runs.
-    if !run && let Some(doubted) = work.doubted {
-        let ready = doubted.after(SETTLING);
-        if ready.millis > cx.now.boot.millis {
-            cx.world.wake(ready, Subject::Link(id));
-            return refresh_oper(cx, id, None);
-        }
-    } else if !run {
-        return refresh_oper(cx, id, None);
-    }
-    cx.world.link_work.entry(id).or_default().doubted = None;
-    ask(cx, id, LinkPhase::Verify, Action::Verify);
-}
-
-/// Time that news about a link of a node that does not run is left to settle.
-const SETTLING: std::time::Duration = std::time::Duration::from_millis(250);
-
-fn is_about_nodes(reason: Option<lifecycle_core::policy::link::OperReason>) -> bool {
-    use lifecycle_core::policy::link::OperReason;
-    matches!(reason, Some(OperReason::LocalNodeDown | OperReason::PeerNodeDown | OperReason::PeerHostOffline))
+    early
 }
 
 /// Whether the nodes at both ends run.
@@ -209,26 +183,14 @@ fn nodes_run(world: &World, link: &LinkRecord) -> bool {
 }
 
 /// Asks for an effect on what was built.
-fn ask(
-    cx: &mut Cx<'_>,
-    id: LinkId,
-    phase: LinkPhase,
-    action: impl FnOnce(Box<lifecycle_core::plugin::network::LinkIdentity>) -> Action,
-) {
+fn ask(cx: &mut Cx<'_>, id: LinkId, phase: LinkPhase, action: impl FnOnce(Box<LinkIdentity>) -> Action) {
     let Some(link) = cx.world.links.get(&id) else { return };
     let (Some(identity), Some(host)) = (link.identity.clone(), link.host.clone()) else { return };
     let (backend, action) = (link.backend.clone(), action(Box::new(identity)));
     begin(cx, id, phase, host, backend, action);
 }
 
-fn begin(
-    cx: &mut Cx<'_>,
-    id: LinkId,
-    phase: LinkPhase,
-    host: lifecycle_core::name::HostName,
-    backend: lifecycle_core::name::PluginName,
-    action: Action,
-) {
+fn begin(cx: &mut Cx<'_>, id: LinkId, phase: LinkPhase, host: HostName, backend: PluginName, action: Action) {
     let limits = &cx.world.settings.limits;
     let timeout = if action.is_mutating() { limits.connecting } else { limits.reading };
     let effect = cx.ask(host, backend, Subject::Link(id), action, timeout);
@@ -237,53 +199,10 @@ fn begin(
     work.effect = Some(effect);
 }
 
-fn disconnect(cx: &mut Cx<'_>, id: LinkId) {
-    let due = cx.world.links.get(&id).map_or(0, |link| enforcement::due_millis(link.budget.next_attempt, cx.now.boot));
-    if due > cx.now.boot.millis {
-        let wait = std::time::Duration::from_millis(due - cx.now.boot.millis);
-        return cx.wake_after(wait, Subject::Link(id));
-    }
-    ask(cx, id, LinkPhase::Disconnect, Action::Disconnect);
-}
-
-/// Removes a link: first what was built, then its row.
-fn remove(cx: &mut Cx<'_>, id: LinkId) {
-    let Some(link) = cx.world.links.get(&id) else { return };
-    if link.identity.is_none() || lost_its_place(cx.world, link) {
-        return forget(cx, id);
-    }
-    // A namespace that goes takes its links along, which is much faster than removing them one by one.
-    let going = link.nodes.iter().flatten().any(|node| !node::is_attachable(cx.world, *node));
-    if !going {
-        disconnect(cx, id);
-    }
-}
-
-/// Removes the row of a link of which nothing is left.
-fn forget(cx: &mut Cx<'_>, id: LinkId) {
-    let Some(link) = cx.world.links.remove(&id) else { return };
-    cx.world.link_work.remove(&id);
-    cx.world.link_keys.remove(&link.key);
-    if let Some(links) = cx.world.lab_links.get_mut(&link.lab) {
-        links.remove(&id);
-    }
-    for node in link.nodes.into_iter().flatten() {
-        if let Some(links) = cx.world.node_links.get_mut(&node) {
-            links.remove(&id);
-        }
-        cx.world.touch_node(node);
-    }
-    let entry = super::ledger::Entry::new(lifecycle_core::model::AuditAction::Deleted, Why::enforcement())
-        .states(Some(link.actual.to_string()), None);
-    let subject = lifecycle_core::model::SubjectKind::Link;
-    cx.record(subject, id.to_string(), link.key.to_string(), Some(link.lab), entry);
-    super::apply::forget_lab_if_empty(cx, link.lab);
-}
-
 /// Whether every link at a node that can be there is there, so that its process finds its interfaces.
 pub(super) fn are_wired(world: &World, id: NodeId) -> bool {
     world.links_at(id).all(|link| {
-        if link.deleting || link.actual == LinkState::Error {
+        if link.deleting || link.actual == LinkState::Error || link.budget.given_up_at.is_some() {
             return true;
         }
         let far = link.nodes.iter().flatten().find(|node| **node != id);
@@ -301,13 +220,16 @@ pub(super) fn doubt(world: &mut World, id: LinkId, now: BootInstant) {
     if !world.links.get(&id).is_some_and(|link| link.identity.is_some()) {
         return;
     }
-    let work = world.link_work.entry(id).or_default();
-    if work.effect.is_some() && work.phase == LinkPhase::Verify {
-        work.again = true;
-    }
-    work.unverified = true;
-    work.doubted.get_or_insert(now);
+    doubt_proof(world, id);
+    world.link_work.entry(id).or_default().doubted.get_or_insert(now);
     world.touch_link(id);
+}
+
+/// What was read of a link, or is just being read, proves nothing any more.
+fn doubt_proof(world: &mut World, id: LinkId) {
+    let work = world.link_work.entry(id).or_default();
+    work.again |= work.effect.is_some() && work.phase == LinkPhase::Verify;
+    work.unverified = true;
 }
 
 /// What its user wants of a link with these attributes.

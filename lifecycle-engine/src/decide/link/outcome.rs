@@ -1,81 +1,184 @@
 //! Takes in how an effect on a link ended.
 
-use lifecycle_core::error::Error;
+use lifecycle_core::attach::AttachKind;
+use lifecycle_core::error::{Error, ErrorKind};
 use lifecycle_core::id::LinkId;
 use lifecycle_core::machine::LinkState;
-use lifecycle_core::plugin::network::LinkReport;
+use lifecycle_core::plugin::network::{LinkIdentity, LinkReport};
 use lifecycle_core::policy::enforcement::Spent;
 use lifecycle_core::time::Deadline;
 
-use super::super::effect::{Done, EffectId, Outcome, Subject};
+use super::super::effect::{Action, Done, Effect, Outcome, Subject};
 use super::super::{Cx, Why};
 use super::{LinkPhase, nodes_run, refresh_oper, to_pending, void};
 
 /// Takes in how an effect on a link ended.
-pub(in super::super) fn take(cx: &mut Cx<'_>, id: LinkId, effect: EffectId, outcome: Outcome) {
-    let Some(work) = cx.world.link_work.get_mut(&id).filter(|work| work.effect == Some(effect)) else {
+pub(in super::super) fn take(cx: &mut Cx<'_>, id: LinkId, asked: &Effect, outcome: Outcome) {
+    let Some(work) = cx.world.link_work.get_mut(&id).filter(|work| work.effect == Some(asked.id)) else {
         return cx.world.touch_link(id);
     };
     let phase = work.phase;
     work.effect = None;
     work.phase = LinkPhase::Idle;
     match (phase, outcome) {
-        (LinkPhase::Connect, Ok(Done::Connected(identity))) => {
-            cx.change_link(id, |link| {
-                link.applied = Some(link.spec.attrs);
-                link.carrier = [true, true];
-                link.identity = Some(*identity);
-            });
-            let work = cx.world.link_work.entry(id).or_default();
-            (work.unverified, work.again, work.proved) = (true, false, false);
-            cx.link_becomes(id, LinkState::Down, Why::outcome().because("wired"));
-            let nodes = cx.world.links.get(&id).map(|link| link.nodes).unwrap_or_default();
-            nodes.into_iter().flatten().for_each(|node| cx.world.touch_node(node));
+        (LinkPhase::Connect, Ok(Done::Connected(identity))) => connected(cx, id, *identity),
+        (LinkPhase::Connect, Ok(_)) => not_connected(cx, id, &unanswered("connect")),
+        (LinkPhase::Connect, Err(error)) => not_connected(cx, id, &error),
+        (LinkPhase::Disconnect, Ok(_)) => {
+            // That it is gone is read back, since what is left of it would be in the way of what comes next.
+            super::ask(cx, id, LinkPhase::Confirm, Action::Verify);
         }
-        // Building again is safe whether it was built or not: it is the same link under the same mark.
-        (LinkPhase::Connect, Err(error)) => failed(cx, id, &error),
-        (LinkPhase::Disconnect, Ok(_)) => void(cx, id, "removed"),
-        (LinkPhase::Disconnect, Err(error)) => count_failure(cx, id, &error),
+        (LinkPhase::Confirm, Ok(Done::Report(report))) => confirmed(cx, id, &report),
+        (LinkPhase::Disconnect | LinkPhase::Confirm, Err(error)) => removal_failed(cx, id, &error),
         (LinkPhase::SetParams, Ok(_)) => {
-            cx.change_link(id, |link| link.applied = Some(link.spec.attrs));
-            doubt(cx, id);
+            let Action::SetParams { attrs, .. } = asked.action else { return };
+            cx.change_link(id, |link| link.applied = Some(attrs));
+            super::doubt_proof(cx.world, id);
         }
         (LinkPhase::SetCarrier(side, up), Ok(_)) => {
             cx.change_link(id, |link| link.carrier[side.index()] = up);
-            doubt(cx, id);
-            let nodes = cx.world.links.get(&id).map(|link| link.nodes).unwrap_or_default();
-            nodes.into_iter().flatten().for_each(|node| cx.world.touch_node(node));
+            super::doubt_proof(cx.world, id);
+            wake_nodes(cx, id);
         }
-        (LinkPhase::SetParams | LinkPhase::SetCarrier(..), Err(error)) => {
-            // What was built may have changed under us; reading it back decides.
-            count_failure(cx, id, &error);
-            doubt(cx, id);
-            return cx.wake_after(RETRY, Subject::Link(id));
-        }
+        (LinkPhase::SetParams | LinkPhase::SetCarrier(..), Err(error)) => not_changed(cx, id, &error),
         (LinkPhase::Verify, Ok(Done::Report(report))) => verified(cx, id, &report),
-        (LinkPhase::Verify, Err(error)) => {
-            unproved(cx, id, &error);
-            return cx.wake_after(RETRY, Subject::Link(id));
-        }
-        _ => {}
+        (LinkPhase::Verify, Ok(_)) => return unproved(cx, id, &unanswered("verify")),
+        (LinkPhase::Verify, Err(error)) => return unproved(cx, id, &error),
+        (LinkPhase::Confirm, Ok(_)) => removal_failed(cx, id, &unanswered("verify")),
+        (LinkPhase::Idle, _) => {}
     }
     cx.world.touch_link(id);
 }
 
-/// Time before what could not be read is read again.
-const RETRY: std::time::Duration = std::time::Duration::from_millis(500);
+/// The answer was to another question.
+fn unanswered(operation: &'static str) -> Error {
+    Error::new(ErrorKind::Failed, operation, "the plugin answered something else")
+}
 
-fn doubt(cx: &mut Cx<'_>, id: LinkId) {
-    cx.world.link_work.entry(id).or_default().unverified = true;
+/// It is built.
+fn connected(cx: &mut Cx<'_>, id: LinkId, identity: LinkIdentity) {
+    for end in [Some(&identity.a), identity.b.as_ref()].into_iter().flatten() {
+        if let (Some(node), AttachKind::Namespace(ns)) = (end.point.node, &end.point.place) {
+            cx.world.places.insert(node, (end.point.incarnation, ns.clone()));
+        }
+    }
+    cx.change_link(id, |link| {
+        // Something else was wanted while it was being built.
+        link.rebuild = identity.incarnation != link.incarnation;
+        link.identity = Some(identity);
+    });
+    let work = cx.world.link_work.entry(id).or_default();
+    (work.unverified, work.again, work.proved) = (true, false, false);
+    cx.link_becomes(id, LinkState::Down, Why::outcome().because("wired"));
+    wake_nodes(cx, id);
+}
+
+/// It is not built, or nobody knows.
+fn not_connected(cx: &mut Cx<'_>, id: LinkId, error: &Error) {
+    let kind = error.kind();
+    if !kind.is_unknown() {
+        // A link is built or nothing of it remains. Where nobody knows, it is safe to build it again: it is the same link
+        // under the same mark.
+        cx.change_link(id, |link| link.applied = None);
+    }
+    match kind {
+        ErrorKind::Unreachable => wait(cx, id, "its host cannot be reached"),
+        ErrorKind::NotFound => {
+            look_at_nodes(cx, id);
+            wait(cx, id, "an end was not there");
+        }
+        ErrorKind::Conflict => {
+            look_for_leftovers(cx, id);
+            count_failure(cx, id, error);
+            to_error(cx, id, &error.chain());
+        }
+        kind if kind.may_pass() => {
+            count_failure(cx, id, error);
+            to_error(cx, id, &error.chain());
+        }
+        _ => {
+            give_up(cx, id, &error.chain());
+            to_error(cx, id, &error.chain());
+        }
+    }
+}
+
+/// It is not its own fault: it is tried again before long, and no attempt is counted.
+fn wait(cx: &mut Cx<'_>, id: LinkId, reason: &str) {
+    to_pending(cx, id, reason);
+    pause(cx, id);
+}
+
+/// Keeps a link from being tried again at once.
+fn pause(cx: &mut Cx<'_>, id: LinkId) {
+    let (now, wait) = (cx.now.boot, cx.world.settings.limits.reconnect);
+    cx.change_link(id, |link| link.budget.next_attempt = Some(Deadline::after(now, wait)));
+    cx.wake_after(wait, Subject::Link(id));
+}
+
+/// The providers of its nodes are asked what is there.
+fn look_at_nodes(cx: &mut Cx<'_>, id: LinkId) {
+    let nodes = cx.world.links.get(&id).map(|link| link.nodes).unwrap_or_default();
+    for node in nodes.into_iter().flatten() {
+        let Some(row) = cx.world.nodes.get(&node) else { continue };
+        let (Some(host), provider) = (row.host.clone(), row.provider.clone()) else { continue };
+        if let Some(provider) = cx.world.hosts.get_mut(&host).and_then(|host| host.providers.get_mut(&provider)) {
+            provider.list_again = true;
+        }
+    }
+}
+
+/// Something of ours is in the way: it is looked for, so that it can be collected.
+fn look_for_leftovers(cx: &mut Cx<'_>, id: LinkId) {
+    let Some(link) = cx.world.links.get(&id) else { return };
+    let (Some(host), backend) = (link.host.clone(), link.backend.clone()) else { return };
+    if let Some(backend) = cx.world.hosts.get_mut(&host).and_then(|host| host.backends.get_mut(&backend)) {
+        backend.next_observation = None;
+    }
+}
+
+fn confirmed(cx: &mut Cx<'_>, id: LinkId, report: &LinkReport) {
+    let left = report.a.intact || report.b.as_ref().is_some_and(|b| b.intact);
+    if left {
+        let error = Error::new(ErrorKind::Failed, "disconnect", "it was reported as removed and is still there");
+        return removal_failed(cx, id, &error);
+    }
+    void(cx, id, "removed");
+}
+
+fn removal_failed(cx: &mut Cx<'_>, id: LinkId, error: &Error) {
+    if error.kind().is_unreachable() {
+        return pause(cx, id);
+    }
+    count_failure(cx, id, error);
+    if cx.world.links.get(&id).is_some_and(|link| link.budget.given_up_at.is_some() && !link.deleting) {
+        let message = cx.world.links.get(&id).map(|link| link.budget.give_up_message()).unwrap_or_default();
+        to_error(cx, id, &message);
+    }
+}
+
+/// An attribute or the carrier could not be changed.
+fn not_changed(cx: &mut Cx<'_>, id: LinkId, error: &Error) {
+    // What was built may have changed under us; reading it back decides.
+    super::doubt_proof(cx.world, id);
+    match error.kind() {
+        ErrorKind::NotFound => {}
+        ErrorKind::Unreachable => pause(cx, id),
+        kind if kind.may_pass() => count_failure(cx, id, error),
+        _ => give_up(cx, id, &error.chain()),
+    }
 }
 
 /// A link that could not be read back is not known to be up.
 fn unproved(cx: &mut Cx<'_>, id: LinkId, error: &Error) {
     let text = error.chain();
-    cx.change_link(id, |link| link.budget.last_error = Some(text.clone()));
+    if cx.world.links.get(&id).is_some_and(|link| link.budget.last_error.as_ref() != Some(&text)) {
+        cx.change_link(id, |link| link.budget.last_error = Some(text.clone()));
+    }
     if cx.world.links.get(&id).is_some_and(|link| link.actual == LinkState::Up) {
         cx.link_becomes(id, LinkState::Down, Why::sync().error(text));
     }
+    cx.wake_after(cx.world.settings.limits.reconnect, Subject::Link(id));
 }
 
 /// A link was read back.
@@ -94,11 +197,15 @@ fn verified(cx: &mut Cx<'_>, id: LinkId, report: &LinkReport) {
     }
     if report.is_up() && run {
         let wall = cx.now.wall;
+        // A budget that was used up by what could not be changed is not given back by what could.
+        let whole = link.applied == Some(link.spec.attrs);
         let clean = link.budget == Default::default();
-        if state != LinkState::Up || !clean {
+        if state != LinkState::Up || whole && !clean {
             cx.change_link(id, |link| {
                 link.verified_at = Some(wall);
-                link.budget = Default::default();
+                if whole {
+                    link.budget = Default::default();
+                }
             });
         }
         match state {
@@ -117,46 +224,35 @@ fn verified(cx: &mut Cx<'_>, id: LinkId, report: &LinkReport) {
 /// What was built is no longer what it was: it is built again. What was never right is a failed attempt.
 fn broken(cx: &mut Cx<'_>, id: LinkId, report: &LinkReport) {
     let problems = if report.problems.is_empty() { "it is not intact".to_owned() } else { report.problems.join("; ") };
-    let proved = cx.world.link_work.get(&id).is_none_or(|work| work.proved);
+    let proved = cx.world.link_work.get(&id).is_some_and(|work| work.proved);
     let was_up = cx.world.links.get(&id).is_some_and(|link| link.actual == LinkState::Up);
     if proved || was_up {
         cx.link_is(id, LinkState::Down, Why::drift().because(problems));
     } else {
-        let error = Error::new(lifecycle_core::error::ErrorKind::Failed, "verify link", problems);
-        count_failure(cx, id, &error);
+        count_failure(cx, id, &Error::new(ErrorKind::Failed, "verify link", problems));
     }
     cx.change_link(id, |link| link.rebuild = true);
     if cx.world.links.get(&id).is_some_and(|link| link.budget.given_up_at.is_some()) {
         let message = cx.world.links.get(&id).map(|link| link.budget.give_up_message()).unwrap_or_default();
-        cx.link_becomes(id, LinkState::Error, Why::enforcement().error(message));
+        to_error(cx, id, &message);
     }
     refresh_oper(cx, id, Some(report));
 }
 
-/// Building failed: it counts, and the next attempt waits its time.
-fn failed(cx: &mut Cx<'_>, id: LinkId, error: &Error) {
-    if error.kind().is_unreachable() {
-        to_pending(cx, id, "its host cannot be reached");
-        return cx.wake_after(cx.world.settings.limits.reconnect, Subject::Link(id));
-    }
-    if !error.kind().may_pass() {
-        return impossible(cx, id, &error.chain());
-    }
-    count_failure(cx, id, error);
-    cx.link_becomes(id, LinkState::Error, Why::outcome().error(error.chain()));
+fn to_error(cx: &mut Cx<'_>, id: LinkId, reason: &str) {
+    cx.link_becomes(id, LinkState::Error, Why::outcome().error(reason));
     wake_nodes(cx, id);
 }
 
-/// Nothing that is done by itself can build the link.
-pub(super) fn impossible(cx: &mut Cx<'_>, id: LinkId, reason: &str) {
+/// Nothing that is done by itself can do what is wanted.
+fn give_up(cx: &mut Cx<'_>, id: LinkId, reason: &str) {
     let wall = cx.now.wall;
     cx.change_link(id, |link| {
         link.budget.first_error.get_or_insert_with(|| reason.to_owned());
         link.budget.last_error = Some(reason.to_owned());
+        link.budget.next_attempt = None;
         link.budget.given_up_at = Some(wall);
     });
-    cx.link_becomes(id, LinkState::Error, Why::enforcement().error(reason));
-    wake_nodes(cx, id);
 }
 
 fn wake_nodes(cx: &mut Cx<'_>, id: LinkId) {

@@ -7,9 +7,11 @@ use lifecycle_core::machine::{NodeIntent, NodeState};
 use lifecycle_core::model::NodeRecord;
 use lifecycle_core::policy::enforcement::{self, EnforcementAction, EnforcementFacts};
 
+use lifecycle_core::policy::blocked::Blocked;
+
 use super::super::effect::Subject;
 use super::super::{Cx, Why, jobs};
-use super::{Goal, NodeWork, Phase, end, ready};
+use super::{Goal, NodeWork, Phase, end, ready, remake};
 
 /// Begins the work that a node needs, if any.
 pub(super) fn begin(cx: &mut Cx<'_>, id: NodeId) {
@@ -17,9 +19,17 @@ pub(super) fn begin(cx: &mut Cx<'_>, id: NodeId) {
     if node.deleting {
         return remove(cx, id);
     }
-    if node.recreate && node.instance.is_some() && !node.actual.is_transitional() {
-        let run = node.desired == NodeIntent::Running;
-        return open(cx, id, Goal::Remove, Phase::Destroy, run);
+    if node.recreate && node.instance.is_none() {
+        // What was to be made anew never came to be, or is gone: the next one is made of what is wanted now. Should the
+        // old one appear late, it is of another incarnation.
+        cx.change_node(id, |node| {
+            node.recreate = false;
+            node.incarnation += 1;
+        });
+        return begin(cx, id);
+    }
+    if remake::is_due(node) {
+        return remake::begin(cx, id);
     }
     let facts = facts(node, cx.now.boot);
     match enforcement::decide(&facts, cx.now.boot) {
@@ -55,7 +65,7 @@ fn facts(node: &NodeRecord, now: lifecycle_core::time::BootInstant) -> Enforceme
 }
 
 /// Opens work, with a job of its own unless a user's request already gave the node one.
-fn open(cx: &mut Cx<'_>, id: NodeId, goal: Goal, phase: Phase, then_run: bool) {
+pub(super) fn open(cx: &mut Cx<'_>, id: NodeId, goal: Goal, phase: Phase, then_run: bool) {
     let Some(node) = cx.world.nodes.get(&id) else { return };
     let lab = node.lab;
     if node.job.is_none() {
@@ -85,8 +95,8 @@ fn look(cx: &mut Cx<'_>, id: NodeId) {
     open(cx, id, goal, Phase::Look, false);
 }
 
-/// A node that is where it is wanted.
-fn settled(cx: &mut Cx<'_>, id: NodeId) {
+/// A node that is where it is wanted, or cannot get there by itself.
+pub(super) fn settled(cx: &mut Cx<'_>, id: NodeId) {
     let Some(node) = cx.world.nodes.get(&id) else { return };
     if node.job.is_some() && node.actual.matches(node.desired) {
         jobs::leave(cx, id, None);
@@ -133,6 +143,16 @@ pub(super) fn without_provider(cx: &mut Cx<'_>, id: NodeId) {
     let Some(node) = cx.world.nodes.get(&id) else { return };
     let Some(host) = &node.host else { return };
     let provider = cx.world.hosts.get(host).and_then(|host| host.providers.get(&node.provider));
+    let unreachable = provider.is_some_and(|provider| provider.unreachable);
+    if unreachable && remake::is_due(node) && node.blocked.is_none() {
+        // Nobody can tell whether the old instance is gone, so no other may come to be.
+        let reason = Blocked::SourceUnreachable { host: host.clone() };
+        let text = reason.to_string();
+        return cx.change_node(id, |node| {
+            node.budget.last_error = Some(text);
+            node.blocked = Some(reason);
+        });
+    }
     if provider.is_none() && node.deleting && node.instance.is_none() {
         // Its host or provider is no longer part of this controller and nothing of it was left there.
         cx.node_is(id, NodeState::Undeployed, Why::enforcement().because("nothing of it was left"));

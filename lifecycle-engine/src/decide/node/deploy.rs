@@ -9,8 +9,8 @@ use lifecycle_core::plugin::vendor::{VendorAction, VendorContext};
 use lifecycle_core::topology::{NetworkMode, NodeEnd};
 
 use super::super::effect::{Action, Subject};
-use super::super::{Cx, Why, link, placement};
-use super::{Flow, Phase, end, host_of, take_slot};
+use super::super::{Cx, Why, apply, link, placement};
+use super::{Flow, Phase, end, slot};
 
 /// Chooses a host.
 pub(super) fn place(cx: &mut Cx<'_>, id: NodeId) -> Flow {
@@ -18,8 +18,13 @@ pub(super) fn place(cx: &mut Cx<'_>, id: NodeId) -> Flow {
     if node.instance.is_some() {
         return Flow::Next(Phase::Image);
     }
-    match placement::choose(cx, id) {
-        Ok(()) => {
+    let provider = apply::provider_of_node(cx.world, id);
+    if node.provider != provider {
+        cx.change_node(id, |node| node.provider = provider);
+    }
+    match placement::reserve(cx, id) {
+        Ok(host) => {
+            placement::settle_at(cx, id, host);
             let synced = cx.world.nodes.get(&id).is_some_and(|node| super::provider_answers(cx.world, node));
             // The provider of a host that was not read yet is waited for: its list touches the node.
             if synced { Flow::Next(Phase::Image) } else { Flow::Wait }
@@ -51,7 +56,10 @@ pub(super) fn create(cx: &mut Cx<'_>, id: NodeId) -> Flow {
     if node.instance.is_some() {
         return Flow::Next(Phase::Wire);
     }
-    if !take_slot(cx, id) {
+    if node.actual != NodeState::Pending {
+        return lost(cx, id);
+    }
+    if !slot::take(cx, id) {
         return Flow::Wait;
     }
     let mut request = match create_request(cx, id) {
@@ -61,7 +69,7 @@ pub(super) fn create(cx: &mut Cx<'_>, id: NodeId) -> Flow {
     if let Some((vendor, kind)) = cx.world.kinds.get(&request.spec.kind)
         && let Err(error) = vendor.before_create(kind, &mut request)
     {
-        end::failed(cx, id, &error);
+        end::refused(cx, id, &error);
         return Flow::Wait;
     }
     let timeout = cx.world.settings.limits.starting;
@@ -90,7 +98,17 @@ fn create_request(cx: &Cx<'_>, id: NodeId) -> Option<CreateNode> {
 
 /// Waits until the interfaces of the node exist, so that its process finds them when it starts.
 pub(super) fn wire(cx: &mut Cx<'_>, id: NodeId) -> Flow {
-    super::give_slot(cx, id);
+    slot::give(cx, id);
+    let Some(node) = cx.world.nodes.get(&id) else { return Flow::Wait };
+    if node.instance.is_none() {
+        return lost(cx, id);
+    }
+    match node.actual {
+        NodeState::Pending | NodeState::Starting => {}
+        // Somebody else started it meanwhile.
+        NodeState::Running => return Flow::Next(Phase::Configure),
+        _ => cx.node_becomes(id, NodeState::Starting, Why::enforcement()),
+    }
     let Some(node) = cx.world.nodes.get(&id) else { return Flow::Wait };
     // A link that never comes does not keep its node from starting for ever.
     let overdue = node.deadline.is_some_and(|deadline| deadline.is_over(cx.now.boot));
@@ -100,33 +118,48 @@ pub(super) fn wire(cx: &mut Cx<'_>, id: NodeId) -> Flow {
     let delay = cx.world.spec(id).map_or(0, |spec| spec.startup_delay);
     if node.actual != NodeState::Starting {
         cx.node_becomes(id, NodeState::Starting, Why::enforcement());
-        if delay > 0 {
-            cx.wake_after(Duration::from_secs(delay.into()), Subject::Node(id));
-        }
     }
     let waited = cx.world.nodes.get(&id).and_then(|node| node.deadline).and_then(|it| cx.now.boot.since(it.from));
-    if waited.is_some_and(|waited| waited < Duration::from_secs(delay.into())) {
+    let left = Duration::from_secs(delay.into()).saturating_sub(waited.unwrap_or_default());
+    if !left.is_zero() {
+        cx.wake_after(left, Subject::Node(id));
         return Flow::Wait;
     }
     Flow::Next(Phase::Start)
 }
 
+/// The instance went away while its node was on the way up.
+fn lost(cx: &mut Cx<'_>, id: NodeId) -> Flow {
+    end::attempt_failed(cx, id, "its instance was gone before it could be started");
+    Flow::Wait
+}
+
 /// Starts the process.
 pub(super) fn start(cx: &mut Cx<'_>, id: NodeId) -> Flow {
-    if !take_slot(cx, id) {
+    let Some(node) = cx.world.nodes.get(&id) else { return Flow::Wait };
+    let Some(instance) = node.instance.clone() else { return lost(cx, id) };
+    match node.actual {
+        NodeState::Starting => {}
+        NodeState::Running => return Flow::Next(Phase::Configure),
+        _ => return Flow::Next(Phase::Wire),
+    }
+    if !slot::take(cx, id) {
         return Flow::Wait;
     }
-    let Some(instance) = cx.world.nodes.get(&id).and_then(|node| node.instance.clone()) else { return Flow::Wait };
-    let timeout = cx.world.settings.limits.starting;
+    let timeout = cx.deadline_of(id, NodeState::Starting).unwrap_or(cx.world.settings.limits.starting);
     super::ask(cx, id, Action::StartNode(instance.reference), timeout)
 }
 
 /// Runs the commands that follow a start: those of the vendor, then those of the user.
 pub(super) fn configure(cx: &mut Cx<'_>, id: NodeId) -> Flow {
-    super::give_slot(cx, id);
+    slot::give(cx, id);
     let commands = commands(cx, id);
-    let Some(instance) = cx.world.nodes.get(&id).and_then(|node| node.instance.clone()) else { return Flow::Done };
-    if commands.is_empty() || host_of(cx.world, id).is_none() {
+    let Some(node) = cx.world.nodes.get(&id) else { return Flow::Done };
+    let Some(instance) = node.instance.clone().filter(|_| node.actual == NodeState::Running) else {
+        // It ended before its commands could be run; its next start runs them.
+        return Flow::Done;
+    };
+    if commands.is_empty() {
         cx.change_node(id, |node| node.configured = true);
         return Flow::Done;
     }

@@ -9,27 +9,27 @@ use lifecycle_core::policy::blocked::Blocked;
 use lifecycle_core::policy::enforcement::Spent;
 use lifecycle_core::time::Deadline;
 
-use super::super::effect::Subject;
+use super::super::effect::{Effect, Subject};
 use super::super::ledger::Entry;
-use super::super::{Cx, Ledger, Why, jobs, passes};
-use super::{Goal, NodeWork, Phase, give_slot};
+use super::super::{Cx, Ledger, Why, apply, jobs, link, placement};
+use super::{Goal, NodeWork, Phase, slot};
 
 /// The work reached its goal.
 pub(super) fn done(cx: &mut Cx<'_>, id: NodeId) {
-    give_slot(cx, id);
+    slot::give(cx, id);
     let Some(work) = cx.world.node_work.remove(&id) else { return };
-    if work.goal == Goal::Remove && work.then_run {
-        cx.change_node(id, |node| node.recreate = false);
-    }
     if work.then_run {
         // The job stays: the node is halfway to where it was asked to be.
-        let (goal, phase) = (Goal::Run, Phase::Place);
-        let next = if work.goal == Goal::Stop { Phase::Image } else { phase };
-        cx.world.node_work.insert(id, NodeWork::new(goal, next));
+        let phase = if work.goal == Goal::Stop || work.target.is_some() { Phase::Image } else { Phase::Place };
+        if let Some(target) = work.target {
+            placement::settle_at(cx, id, target);
+        }
+        cx.world.node_work.insert(id, NodeWork::new(Goal::Run, phase));
         if work.goal == Goal::Remove {
             cx.node_becomes(id, NodeState::Pending, Why::enforcement());
         }
         cx.world.touch_node(id);
+        cx.world.touch_links_at(id);
         return;
     }
     jobs::leave(cx, id, None);
@@ -61,18 +61,18 @@ pub(super) fn regain_budget(cx: &mut Cx<'_>, id: NodeId) {
     }
 }
 
-/// An operation on the node failed.
-pub(super) fn failed(cx: &mut Cx<'_>, id: NodeId, error: &Error) {
-    if error.kind().is_unreachable() {
-        passes::provider_lost(cx, id, error);
-        return drop_work(cx, id);
+/// An operation on the node failed, on a host that answered.
+pub(super) fn failed(cx: &mut Cx<'_>, id: NodeId, asked: &Effect, error: &Error) {
+    match blocked_by(cx, id, error, asked.host.clone()) {
+        Some(reason) => block(cx, id, reason, error.chain()),
+        None => attempt_failed(cx, id, &error.chain()),
     }
-    if let Some(host) = cx.world.nodes.get(&id).and_then(|node| node.host.clone())
-        && let Some(reason) = blocked_by(cx, id, error, host)
-    {
-        return block(cx, id, reason, error.chain());
-    }
-    attempt_failed(cx, id, &error.chain());
+}
+
+/// A node cannot be made as its vendor would have it.
+pub(super) fn refused(cx: &mut Cx<'_>, id: NodeId, error: &Error) {
+    let what = error.chain();
+    block(cx, id, Blocked::Unsupported { what: what.clone() }, what);
 }
 
 /// What a failed operation is blocked by, if no retry can help.
@@ -98,26 +98,39 @@ pub(super) fn blocked(cx: &mut Cx<'_>, id: NodeId, reason: Blocked) {
 }
 
 fn block(cx: &mut Cx<'_>, id: NodeId, reason: Blocked, text: String) {
-    give_slot(cx, id);
+    let untouched = is_untouched(cx, id);
+    slot::give(cx, id);
     cx.world.node_work.remove(&id);
     cx.change_node(id, |node| {
         node.budget.first_error.get_or_insert_with(|| text.clone());
         node.budget.last_error = Some(text.clone());
         node.blocked = Some(reason);
     });
-    to_error(cx, id, &text);
+    if !untouched {
+        to_error(cx, id, &text);
+    }
     jobs::leave(cx, id, Some(&text));
 }
 
 /// An attempt failed: it counts, and the next one waits its time.
 pub(super) fn attempt_failed(cx: &mut Cx<'_>, id: NodeId, error: &str) {
-    give_slot(cx, id);
+    let untouched = is_untouched(cx, id);
+    slot::give(cx, id);
     cx.world.node_work.remove(&id);
     count_failure(cx, id, error);
     let text = error.to_owned();
-    to_error(cx, id, &text);
+    if !untouched {
+        to_error(cx, id, &text);
+    }
     jobs::leave(cx, id, Some(&text));
     cx.world.touch_node(id);
+}
+
+/// Whether the node runs as it did before, since only its next place was being got ready: then it is not in error,
+/// though what went wrong can be read of it.
+fn is_untouched(cx: &Cx<'_>, id: NodeId) -> bool {
+    let preparing = cx.world.node_work.get(&id).is_some_and(|work| matches!(work.phase, Phase::Prepare | Phase::Fetch));
+    preparing && cx.world.nodes.get(&id).is_some_and(|node| node.actual == NodeState::Running)
 }
 
 fn to_error(cx: &mut Cx<'_>, id: NodeId, text: &str) {
@@ -140,10 +153,20 @@ pub(in super::super) fn count_failure(ledger: &mut Ledger<'_>, id: NodeId, error
 
 /// Drops the work without judging it: what stood in the way is not the node's fault.
 pub(super) fn drop_work(cx: &mut Cx<'_>, id: NodeId) {
-    give_slot(cx, id);
+    slot::give(cx, id);
     if cx.world.node_work.remove(&id).is_some() {
         jobs::leave(cx, id, Some("its host cannot be reached; work goes on when it can"));
+        cx.world.freed = true;
     }
+}
+
+/// Ends work that is no longer called for and has done nothing yet.
+pub(super) fn call_off(cx: &mut Cx<'_>, id: NodeId) {
+    slot::give(cx, id);
+    cx.world.node_work.remove(&id);
+    cx.world.freed = true;
+    jobs::leave(cx, id, None);
+    cx.world.touch_node(id);
 }
 
 /// The node's instance is confirmed to be gone.
@@ -155,8 +178,11 @@ pub(in super::super) fn lose_instance(ledger: &mut Ledger<'_>, id: NodeId) {
         node.instance = None;
         node.incarnation += 1;
         node.configured = false;
+        node.recreate = false;
     });
-    ledger.world.touch_links_at(id);
+    ledger.world.freed = true;
+    ledger.world.places.remove(&id);
+    link::lose_end(ledger, id);
 }
 
 /// Removes the row of a node of which nothing is left, once its links are gone.
@@ -167,6 +193,9 @@ pub(super) fn forget(cx: &mut Cx<'_>, id: NodeId) {
     jobs::leave(cx, id, None);
     let Some(node) = cx.world.nodes.remove(&id) else { return };
     cx.world.node_work.remove(&id);
+    cx.world.freed = true;
+    cx.world.places.remove(&id);
+    cx.world.blocked.remove(&id);
     cx.world.node_links.remove(&id);
     cx.world.last_done.remove(&id);
     cx.world.probes.remove(&id);
@@ -179,5 +208,5 @@ pub(super) fn forget(cx: &mut Cx<'_>, id: NodeId) {
         .states(Some(node.actual.to_string()), None)
         .metadata(serde_json::json!({ "incarnation": node.incarnation, "host": node.host }));
     cx.record(SubjectKind::Node, id.to_string(), node.name.to_string(), Some(node.lab), entry);
-    super::super::apply::forget_lab_if_empty(cx, node.lab);
+    apply::forget_lab_if_empty(cx, node.lab);
 }

@@ -5,27 +5,44 @@ use lifecycle_core::machine::{NodeIntent, NodeState};
 
 use super::super::effect::Action;
 use super::super::{Cx, Why};
-use super::{Flow, Goal, Phase, ask, reference, take_slot};
+use super::{Flow, Goal, Phase, ask, end, reference, slot};
 
-/// Turns work that makes a node run into work that stops it, when its user no longer wants it to run.
+/// Turns work that makes a node run into work that stops it, when its user no longer wants it to run, and drops work that
+/// is no longer called for before it began.
 ///
 /// An effect that is under way is waited for: two effects on one node never run side by side.
 pub(super) fn redirect(cx: &mut Cx<'_>, id: NodeId) {
     let Some(node) = cx.world.nodes.get(&id) else { return };
-    let unwanted = node.desired == NodeIntent::Stopped || node.deleting;
+    let wanted = node.desired == NodeIntent::Running && !node.deleting;
     let (deleting, state, exists) = (node.deleting, node.actual, node.instance.is_some());
     let Some(work) = cx.world.node_work.get_mut(&id) else { return };
-    if unwanted {
+    if !wanted {
         work.then_run = false;
     }
-    if !unwanted || work.effect.is_some() || work.goal != Goal::Run || work.phase == Phase::Look {
+    if work.effect.is_some() || work.phase == Phase::Look {
         return;
     }
-    let (goal, phase) = match state {
-        NodeState::Starting | NodeState::Running if exists && !deleting => (Goal::Stop, Phase::Stop),
-        _ => (Goal::Remove, Phase::Destroy),
+    let next = match (work.goal, work.phase) {
+        _ if deleting => Some((Goal::Remove, Phase::Destroy)),
+        (Goal::Run, Phase::Configure) if wanted => return,
+        (Goal::Run, _) | (Goal::Remove, Phase::Prepare | Phase::Fetch) if wanted => return,
+        (Goal::Run, _) => match state {
+            // What was never started is taken back altogether.
+            NodeState::Pending => Some((Goal::Remove, Phase::Destroy)),
+            NodeState::Starting | NodeState::Running | NodeState::Error if exists => Some((Goal::Stop, Phase::Stop)),
+            // It does not run yet, and its instance is its user's.
+            _ => None,
+        },
+        (Goal::Remove, Phase::Prepare | Phase::Fetch) => None,
+        (Goal::Remove, Phase::Stop) if !wanted => Some((Goal::Stop, Phase::Stop)),
+        // A stop that was taken back before it began.
+        (Goal::Stop, Phase::Stop) if wanted && !work.then_run && state == NodeState::Running => None,
+        _ => return,
     };
-    (work.goal, work.phase) = (goal, phase);
+    match next {
+        Some((goal, phase)) => (work.goal, work.phase) = (goal, phase),
+        None => end::call_off(cx, id),
+    }
     cx.world.touch_links_at(id);
 }
 
@@ -39,7 +56,7 @@ pub(super) fn stop(cx: &mut Cx<'_>, id: NodeId) -> Flow {
         Some(NodeState::Running | NodeState::Starting | NodeState::Error | NodeState::Stopping) => {}
         _ => return Flow::Done,
     }
-    if !take_slot(cx, id) {
+    if !slot::take(cx, id) {
         return Flow::Wait;
     }
     cx.node_becomes(id, NodeState::Stopping, Why::enforcement());
@@ -50,7 +67,7 @@ pub(super) fn stop(cx: &mut Cx<'_>, id: NodeId) -> Flow {
 
 /// Removes the instance.
 pub(super) fn destroy(cx: &mut Cx<'_>, id: NodeId) -> Flow {
-    if !take_slot(cx, id) {
+    if !slot::take(cx, id) {
         return Flow::Wait;
     }
     let Some(state) = cx.world.nodes.get(&id).map(|node| node.actual) else { return Flow::Wait };

@@ -1,13 +1,18 @@
 //! The lifecycle of nodes: brings each node to where it is wanted, phase by phase.
 //!
-//! Work on a node has a goal and a phase. Phases follow one another as table below; each is one function that either
-//! asks for one effect, waits for something else, or goes on at once.
+//! Work on a node has a goal and a phase. Phases follow one another as in the table below; each is one function that
+//! either asks for one effect, waits for something else, or goes on at once.
 //!
 //! ```text
 //! run:     place → image → create → wire → start → configure
 //! stop:    stop
-//! remove:  destroy                (then place, if the node is to run again)
+//! remove:  destroy
+//! remake:  prepare → fetch → stop → destroy → look, then run
 //! ```
+//!
+//! A node is made anew when what is wanted of it changed, or when its instance is broken; it may move to another host or
+//! provider by that. Its new place is made ready first: reachable, resources reserved, image there. Only then is the old
+//! instance touched, and only when it was seen to be gone does the new one come to be.
 //!
 //! An effect whose end is unknown is followed by `look`, which reads what is true before anything else is tried.
 
@@ -17,10 +22,12 @@ mod end;
 mod halt;
 mod outcome;
 mod ready;
+mod remake;
+mod slot;
 
 use lifecycle_core::id::NodeId;
 use lifecycle_core::machine::{NodeIntent, NodeState};
-use lifecycle_core::name::HostName;
+use lifecycle_core::name::{HostName, PluginName};
 use lifecycle_core::plugin::provider::InstanceRef;
 
 use super::effect::{Action, EffectId, Subject};
@@ -56,6 +63,10 @@ pub enum Phase {
     Start,
     /// Running the commands that follow a start.
     Configure,
+    /// Choosing the place of the next instance, while the present one is left alone.
+    Prepare,
+    /// Having the image there, while the present instance is left alone.
+    Fetch,
     /// Ending its process.
     Stop,
     /// Removing the instance.
@@ -75,13 +86,17 @@ pub struct NodeWork {
     pub phase: Phase,
     /// The effect that it waits for.
     pub effect: Option<EffectId>,
-    /// It counts against the host's limit of operations.
-    pub has_slot: bool,
+    /// Where it counts against the limit of operations.
+    pub slot: Option<(HostName, PluginName)>,
+    /// Where the next instance is going to be; its resources are reserved there.
+    pub target: Option<HostName>,
+    /// News came in while the effect was under way.
+    pub heard: bool,
 }
 
 impl NodeWork {
     pub(super) fn new(goal: Goal, phase: Phase) -> Self {
-        Self { goal, then_run: false, phase, effect: None, has_slot: false }
+        Self { goal, then_run: false, phase, effect: None, slot: None, target: None, heard: false }
     }
 
     /// The same work, after which the node is to run again.
@@ -121,6 +136,8 @@ pub(super) fn advance(cx: &mut Cx<'_>, id: NodeId) {
             Phase::Wire => deploy::wire(cx, id),
             Phase::Start => deploy::start(cx, id),
             Phase::Configure => deploy::configure(cx, id),
+            Phase::Prepare => remake::prepare(cx, id),
+            Phase::Fetch => remake::fetch(cx, id),
             Phase::Stop => halt::stop(cx, id),
             Phase::Destroy => halt::destroy(cx, id),
             Phase::Look => halt::look(cx, id),
@@ -141,15 +158,10 @@ fn set_phase(world: &mut World, id: NodeId, phase: Phase) {
 
 /// Whether the node's provider on its host was read since the controller started, and can be reached. A node that was
 /// never placed needs no provider yet.
-fn provider_answers(world: &World, node: &lifecycle_core::model::NodeRecord) -> bool {
+pub(super) fn provider_answers(world: &World, node: &lifecycle_core::model::NodeRecord) -> bool {
     let Some(host) = &node.host else { return true };
     let provider = world.hosts.get(host).and_then(|host| host.providers.get(&node.provider));
     provider.is_some_and(|provider| provider.synced && !provider.unreachable)
-}
-
-/// Where a node's effects go.
-fn host_of(world: &World, id: NodeId) -> Option<HostName> {
-    world.nodes.get(&id)?.host.clone()
 }
 
 /// The reference of a node's instance: the recorded one, or the one that it gets or would have got.
@@ -161,53 +173,28 @@ fn reference(world: &World, id: NodeId) -> Option<InstanceRef> {
     Some(InstanceRef { node: id, incarnation: node.incarnation, identifier: String::new() })
 }
 
-/// Asks for an effect on a node and lets its work wait for it.
+/// Asks for an effect on a node where it is, and lets its work wait for it.
 fn ask(cx: &mut Cx<'_>, id: NodeId, action: Action, timeout: std::time::Duration) -> Flow {
     let Some(node) = cx.world.nodes.get(&id) else { return Flow::Wait };
     let (Some(host), provider) = (node.host.clone(), node.provider.clone()) else { return Flow::Wait };
+    ask_at(cx, id, host, provider, action, timeout)
+}
+
+/// Asks for an effect on a node at some place, and lets its work wait for it.
+fn ask_at(
+    cx: &mut Cx<'_>,
+    id: NodeId,
+    host: HostName,
+    provider: PluginName,
+    action: Action,
+    timeout: std::time::Duration,
+) -> Flow {
     let effect = cx.ask(host, provider, Subject::Node(id), action, timeout);
     if let Some(work) = cx.world.node_work.get_mut(&id) {
         work.effect = Some(effect);
+        work.heard = false;
     }
     Flow::Wait
-}
-
-/// Takes one of the host's slots for operations, or waits in line for it.
-fn take_slot(cx: &mut Cx<'_>, id: NodeId) -> bool {
-    let Some(work) = cx.world.node_work.get(&id) else { return false };
-    if work.has_slot {
-        return true;
-    }
-    let Some(node) = cx.world.nodes.get(&id) else { return false };
-    let (Some(host), provider) = (node.host.clone(), node.provider.clone()) else { return false };
-    let provider = cx.world.hosts.get_mut(&host).and_then(|host| host.providers.get_mut(&provider));
-    let Some(provider) = provider else { return false };
-    if !provider.has_room() {
-        provider.waiting.insert(id);
-        return false;
-    }
-    provider.busy += 1;
-    provider.waiting.remove(&id);
-    if let Some(work) = cx.world.node_work.get_mut(&id) {
-        work.has_slot = true;
-    }
-    true
-}
-
-/// Gives the slot back and wakes the next in line.
-fn give_slot(cx: &mut Cx<'_>, id: NodeId) {
-    let Some(work) = cx.world.node_work.get_mut(&id) else { return };
-    if !std::mem::take(&mut work.has_slot) {
-        return;
-    }
-    let Some(node) = cx.world.nodes.get(&id) else { return };
-    let (Some(host), provider) = (node.host.clone(), node.provider.clone()) else { return };
-    let provider = cx.world.hosts.get_mut(&host).and_then(|host| host.providers.get_mut(&provider));
-    let Some(provider) = provider else { return };
-    provider.busy = provider.busy.saturating_sub(1);
-    if let Some(next) = provider.waiting.pop_first() {
-        cx.world.touch_node(next);
-    }
 }
 
 /// Whether the interfaces of a node are to have carrier: it runs, or is about to.
@@ -221,7 +208,10 @@ pub(super) fn wants_carrier(world: &World, id: NodeId) -> bool {
 
 /// Whether an instance of the node is there and is to stay, so that links can be attached to it.
 pub(super) fn is_attachable(world: &World, id: NodeId) -> bool {
-    let removing = world.node_work.get(&id).is_some_and(|work| work.goal == Goal::Remove);
+    let removing = world.node_work.get(&id).is_some_and(|work| {
+        // Until its next place is ready, an instance that is to be made anew is as good as any.
+        work.goal == Goal::Remove && !matches!(work.phase, Phase::Prepare | Phase::Fetch)
+    });
     world.nodes.get(&id).is_some_and(|node| node.instance.is_some() && !node.deleting && !removing)
 }
 

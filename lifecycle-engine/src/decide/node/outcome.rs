@@ -1,19 +1,20 @@
 //! Takes in how an effect on a node ended.
 
-use lifecycle_core::error::Error;
+use lifecycle_core::error::{Error, ErrorKind};
 use lifecycle_core::id::NodeId;
 use lifecycle_core::machine::NodeState;
 use lifecycle_core::plugin::provider::{InstanceState, ObservedNode};
 
-use super::super::effect::{Action, Done, EffectId, Outcome};
-use super::super::{Cx, Why, jobs};
-use super::{Goal, Phase, end, ready, set_phase};
+use super::super::effect::{Action, Done, Effect, Outcome, Subject};
+use super::super::{Cx, Why, jobs, passes, placement};
+use super::{Goal, Phase, end, ready, remake, set_phase};
 use lifecycle_core::model::NodeInstance;
 
 /// Takes in how an effect on a node ended.
-pub(in super::super) fn take(cx: &mut Cx<'_>, id: NodeId, effect: EffectId, action: &Action, outcome: Outcome) {
+pub(in super::super) fn take(cx: &mut Cx<'_>, id: NodeId, asked: &Effect, outcome: Outcome) {
+    let (effect, action) = (asked.id, &asked.action);
     if matches!(action, Action::ProbeReady { .. }) {
-        return ready::take(cx, id, outcome);
+        return ready::take(cx, id, effect, outcome);
     }
     let step = cx.world.step;
     cx.world.last_done.insert(id, step);
@@ -22,22 +23,46 @@ pub(in super::super) fn take(cx: &mut Cx<'_>, id: NodeId, effect: EffectId, acti
         return cx.world.touch_node(id);
     };
     work.effect = None;
-    let (goal, phase) = (work.goal, work.phase);
+    let (goal, phase, heard) = (work.goal, work.phase, work.heard);
     match outcome {
         Ok(done) => succeeded(cx, id, phase, goal, done),
-        Err(error) if error.kind().is_unknown() && phase != Phase::Look => {
+        Err(error) if calls_for_a_look(phase, error.kind()) => {
             jobs::log(cx, id, [format!("{}; looking at what is true", error.chain())]);
             cx.change_node(id, |node| node.budget.last_error = Some(error.chain()));
             set_phase(cx.world, id, Phase::Look);
         }
-        Err(error) => failed(cx, id, phase, &error),
+        Err(error) => failed(cx, id, phase, asked, &error),
+    }
+    if heard && phase == Phase::Start {
+        // What was heard while it was starting may be more than its start: it may have ended right away.
+        passes::observe_node(cx, id);
     }
     cx.world.touch_node(id);
 }
 
+/// Whether a failure leaves open what is true. Having an image or running commands leaves nothing behind that would have
+/// to be looked for; an instance that is not found is looked for once more before it is given up.
+fn calls_for_a_look(phase: Phase, error: ErrorKind) -> bool {
+    match phase {
+        Phase::Create | Phase::Stop | Phase::Start | Phase::Destroy => {
+            error.is_unknown() || error == ErrorKind::NotFound
+        }
+        Phase::Look | Phase::Image | Phase::Fetch | Phase::Configure => false,
+        Phase::Place | Phase::Wire | Phase::Prepare => false,
+    }
+}
+
 fn succeeded(cx: &mut Cx<'_>, id: NodeId, phase: Phase, goal: Goal, done: Done) {
     match (phase, done) {
-        (Phase::Image, _) => set_phase(cx.world, id, Phase::Create),
+        (Phase::Image, _) => {
+            placement::image_arrived(cx, id);
+            set_phase(cx.world, id, Phase::Create);
+        }
+        (Phase::Fetch, _) => {
+            placement::image_arrived(cx, id);
+            let next = remake::touch_old(cx, id);
+            set_phase(cx.world, id, next);
+        }
         (Phase::Create, Done::Created(created)) => {
             let instance = NodeInstance { reference: created.instance, management: created.management };
             cx.change_node(id, |node| node.instance = Some(instance));
@@ -53,12 +78,22 @@ fn succeeded(cx: &mut Cx<'_>, id: NodeId, phase: Phase, goal: Goal, done: Done) 
             });
             end::done(cx, id);
         }
+        (Phase::Stop, _) if goal == Goal::Remove => {
+            cx.node_becomes(id, NodeState::Stopped, Why::outcome());
+            set_phase(cx.world, id, Phase::Destroy);
+        }
         (Phase::Stop, _) => stopped(cx, id),
+        // What comes next may run elsewhere, so that it is gone is worth a look.
+        (Phase::Destroy, _) if is_to_run_again(cx, id) => set_phase(cx.world, id, Phase::Look),
         (Phase::Destroy, _) => gone(cx, id),
         (Phase::Look, Done::Node(found)) => looked(cx, id, goal, found),
         // An answer to another question: ask again.
         _ => {}
     }
+}
+
+fn is_to_run_again(cx: &Cx<'_>, id: NodeId) -> bool {
+    cx.world.node_work.get(&id).is_some_and(|work| work.then_run)
 }
 
 /// The process runs.
@@ -87,7 +122,15 @@ fn gone(cx: &mut Cx<'_>, id: NodeId) {
     end::done(cx, id);
 }
 
-fn failed(cx: &mut Cx<'_>, id: NodeId, phase: Phase, error: &Error) {
+fn failed(cx: &mut Cx<'_>, id: NodeId, phase: Phase, asked: &Effect, error: &Error) {
+    if error.kind().is_unreachable() {
+        passes::lose(cx, &asked.host, &asked.plugin, error);
+        return end::drop_work(cx, id);
+    }
+    if phase == Phase::Create && error.kind() == ErrorKind::Conflict && placement::leftovers_are_in_the_way(cx, id) {
+        // Something of ours bears its name and is about to be removed.
+        return cx.wake_after(cx.world.settings.limits.reconnect, Subject::Node(id));
+    }
     if phase == Phase::Configure {
         // The node runs; that its commands could not be run is a warning, not the node's end.
         cx.change_node(id, |node| {
@@ -97,7 +140,7 @@ fn failed(cx: &mut Cx<'_>, id: NodeId, phase: Phase, error: &Error) {
         jobs::log(cx, id, [error.chain()]);
         return end::done(cx, id);
     }
-    end::failed(cx, id, error);
+    end::failed(cx, id, asked, error);
 }
 
 /// What was found when looking decides how the work goes on. What was asked for and did not come to be is a failed
@@ -130,6 +173,13 @@ fn looked(cx: &mut Cx<'_>, id: NodeId, goal: Goal, found: Option<ObservedNode>) 
         (Goal::Run, _) => end::attempt_failed(cx, id, &error),
         (Goal::Stop, InstanceState::Created | InstanceState::Exited(_) | InstanceState::Broken { .. }) => {
             stopped(cx, id);
+        }
+        // It was asked to stop before it is removed, and it did.
+        (Goal::Remove, InstanceState::Created | InstanceState::Exited(_) | InstanceState::Broken { .. })
+            if state == Some(NodeState::Stopping) =>
+        {
+            cx.node_becomes(id, NodeState::Stopped, Why::outcome());
+            set_phase(cx.world, id, Phase::Destroy);
         }
         (Goal::Stop | Goal::Remove, _) => end::attempt_failed(cx, id, &error),
     }

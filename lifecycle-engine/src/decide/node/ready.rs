@@ -89,8 +89,11 @@ pub(super) fn watch(cx: &mut Cx<'_>, id: NodeId) {
 }
 
 /// Takes in what a probe found.
-pub(super) fn take(cx: &mut Cx<'_>, id: NodeId, outcome: Outcome) {
-    let Some(mut probe) = cx.world.probes.get(&id).copied() else { return };
+pub(super) fn take(cx: &mut Cx<'_>, id: NodeId, effect: EffectId, outcome: Outcome) {
+    // A probe of a run that is over says nothing about the present one.
+    let Some(mut probe) = cx.world.probes.get(&id).copied().filter(|probe| probe.effect == Some(effect)) else {
+        return;
+    };
     probe.effect = None;
     let verdict = match outcome {
         Ok(Done::Ready(verdict)) => verdict,

@@ -1,0 +1,68 @@
+//! Keeps a link that was built as it is wanted: attributes, carrier, and proof.
+
+use std::time::Duration;
+
+use lifecycle_core::id::LinkId;
+use lifecycle_core::machine::LinkState;
+use lifecycle_core::policy::link::{OperReason, Side};
+
+use super::super::effect::{Action, Subject};
+use super::super::{Cx, node};
+use super::{LinkPhase, ask, is_early, nodes_run, refresh_oper};
+
+/// Time that news about a link of a node that does not run is left to settle.
+const SETTLING: Duration = Duration::from_millis(250);
+
+/// Does the next thing that a link needs that was built.
+pub(super) fn keep(cx: &mut Cx<'_>, id: LinkId) {
+    if change(cx, id) {
+        return;
+    }
+    let Some(link) = cx.world.links.get(&id) else { return };
+    let run = nodes_run(cx.world, link);
+    // Proved while a node did not run; now that both do, it has to be read again.
+    let stale_proof = run && link.actual == LinkState::Down && link.oper.iter().any(|end| is_about_nodes(end.reason));
+    let work = cx.world.link_work.entry(id).or_default();
+    work.unverified |= stale_proof;
+    if !work.unverified {
+        return refresh_oper(cx, id, None);
+    }
+    // While a node is still to start, what is heard of its links is mostly of our own making, and they are read back
+    // anyway once it runs.
+    if !run && let Some(doubted) = work.doubted {
+        let ready = doubted.after(SETTLING);
+        if ready.millis > cx.now.boot.millis {
+            cx.world.wake(ready, Subject::Link(id));
+            return refresh_oper(cx, id, None);
+        }
+    } else if !run {
+        return refresh_oper(cx, id, None);
+    }
+    cx.world.link_work.entry(id).or_default().doubted = None;
+    ask(cx, id, LinkPhase::Verify, Action::Verify);
+}
+
+/// Asks for a change that the link needs. True when something was asked for.
+fn change(cx: &mut Cx<'_>, id: LinkId) -> bool {
+    let Some(link) = cx.world.links.get(&id).filter(|link| link.budget.given_up_at.is_none()) else { return false };
+    let attrs = link.spec.attrs;
+    let carrier = [Side::A, Side::B].into_iter().find_map(|side| {
+        let up = node::wants_carrier(cx.world, link.nodes[side.index()]?);
+        (link.carrier[side.index()] != up).then_some((side, up))
+    });
+    let params = link.applied != Some(attrs);
+    if !params && carrier.is_none() || is_early(cx, id) {
+        return false;
+    }
+    match carrier.filter(|_| !params) {
+        None => ask(cx, id, LinkPhase::SetParams, |identity| Action::SetParams { identity, attrs }),
+        Some((side, up)) => {
+            ask(cx, id, LinkPhase::SetCarrier(side, up), |identity| Action::SetCarrier { identity, side, up });
+        }
+    }
+    true
+}
+
+fn is_about_nodes(reason: Option<OperReason>) -> bool {
+    matches!(reason, Some(OperReason::LocalNodeDown | OperReason::PeerNodeDown | OperReason::PeerHostOffline))
+}

@@ -1,0 +1,87 @@
+//! Removes links: first what was built, then, for one that is no longer wanted, its row.
+
+use lifecycle_core::id::{LinkId, NodeId};
+use lifecycle_core::model::{AuditAction, SubjectKind};
+
+use super::super::effect::Action;
+use super::super::ledger::Entry;
+use super::super::{Cx, Ledger, Why, apply, node};
+use super::{LinkPhase, ask, connect, is_attachable, is_early, lost_its_place};
+
+/// Removes what was built, so that it can be built anew.
+pub(super) fn rebuild(cx: &mut Cx<'_>, id: LinkId) {
+    let given_up = cx.world.links.get(&id).is_some_and(|link| link.budget.given_up_at.is_some());
+    if given_up {
+        return super::refresh_oper(cx, id, None);
+    }
+    disconnect(cx, id);
+}
+
+fn disconnect(cx: &mut Cx<'_>, id: LinkId) {
+    if !is_early(cx, id) {
+        ask(cx, id, LinkPhase::Disconnect, Action::Disconnect);
+    }
+}
+
+/// Removes a link that is no longer wanted.
+pub(super) fn remove(cx: &mut Cx<'_>, id: LinkId) {
+    let Some(link) = cx.world.links.get(&id) else { return };
+    if lost_its_place(cx.world, link) {
+        return forget(cx, id);
+    }
+    if link.identity.is_none() {
+        let may_be_there = link.applied.is_some() && is_attachable(cx.world, link);
+        if !may_be_there {
+            return forget(cx, id);
+        }
+        // Nobody knows whether it was built. Building it again tells what there is to be removed.
+        if !is_early(cx, id) {
+            connect::connect(cx, id);
+        }
+        return;
+    }
+    // A namespace that goes takes its links along, which is much faster than removing them one by one.
+    let going = link.nodes.iter().flatten().any(|node| !node::is_attachable(cx.world, *node));
+    if !going {
+        disconnect(cx, id);
+    }
+}
+
+/// Removes the row of a link of which nothing is left.
+pub(super) fn forget(cx: &mut Cx<'_>, id: LinkId) {
+    let Some(link) = cx.world.links.remove(&id) else { return };
+    cx.world.link_work.remove(&id);
+    cx.world.link_keys.remove(&link.key);
+    if let Some(links) = cx.world.lab_links.get_mut(&link.lab) {
+        links.remove(&id);
+    }
+    for node in link.nodes.into_iter().flatten() {
+        if let Some(links) = cx.world.node_links.get_mut(&node) {
+            links.remove(&id);
+        }
+        cx.world.touch_node(node);
+    }
+    let entry = Entry::new(AuditAction::Deleted, Why::enforcement()).states(Some(link.actual.to_string()), None);
+    cx.record(SubjectKind::Link, id.to_string(), link.key.to_string(), Some(link.lab), entry);
+    apply::forget_lab_if_empty(cx, link.lab);
+}
+
+/// An instance is gone, and with it whatever was attached to it: what may have been built there is not there any more.
+pub(in super::super) fn lose_end(ledger: &mut Ledger<'_>, node: NodeId) {
+    let unknown: Vec<LinkId> = ledger
+        .world
+        .links_at(node)
+        .filter(|link| link.identity.is_none() && link.applied.is_some())
+        .map(|link| link.id)
+        .collect();
+    for id in unknown {
+        // One that is just being built finds no place.
+        if !ledger.world.is_busy(super::Subject::Link(id)) {
+            ledger.change_link(id, |link| {
+                link.applied = None;
+                link.incarnation += 1;
+            });
+        }
+    }
+    ledger.world.touch_links_at(node);
+}

@@ -1,0 +1,77 @@
+//! The phases that get the place of a node's next instance ready, while the present one is left alone.
+
+use lifecycle_core::id::NodeId;
+use lifecycle_core::machine::{NodeIntent, NodeState};
+use lifecycle_core::model::NodeRecord;
+use lifecycle_core::policy::enforcement;
+
+use super::super::effect::{Action, Subject};
+use super::super::{Cx, apply, placement};
+use super::{Flow, Goal, Phase, ask_at, begin, end};
+
+/// Whether a node is to be made anew before anything else is done about it. A node that is not to run waits for its
+/// start.
+pub(super) fn is_due(node: &NodeRecord) -> bool {
+    node.recreate && node.instance.is_some() && node.desired == NodeIntent::Running && !node.actual.is_transitional()
+}
+
+/// Begins to make a node anew, within its budget.
+pub(super) fn begin(cx: &mut Cx<'_>, id: NodeId) {
+    let Some(node) = cx.world.nodes.get(&id) else { return };
+    if node.stale_since.is_some() || node.blocked.is_some() || node.budget.given_up_at.is_some() {
+        return begin::settled(cx, id);
+    }
+    let due = enforcement::due_millis(node.budget.next_attempt, cx.now.boot);
+    if due > cx.now.boot.millis {
+        cx.wake_after(std::time::Duration::from_millis(due - cx.now.boot.millis), Subject::Node(id));
+        return begin::settled(cx, id);
+    }
+    begin::open(cx, id, Goal::Remove, Phase::Prepare, true);
+}
+
+/// Chooses the place of the next instance and reserves what it needs there.
+pub(super) fn prepare(cx: &mut Cx<'_>, id: NodeId) -> Flow {
+    match placement::reserve(cx, id) {
+        Ok(host) => {
+            if let Some(work) = cx.world.node_work.get_mut(&id) {
+                work.target = Some(host);
+            }
+            Flow::Next(Phase::Fetch)
+        }
+        Err(blocked) => {
+            end::blocked(cx, id, blocked);
+            Flow::Wait
+        }
+    }
+}
+
+/// Has the image there.
+pub(super) fn fetch(cx: &mut Cx<'_>, id: NodeId) -> Flow {
+    let Some(target) = cx.world.node_work.get(&id).and_then(|work| work.target.clone()) else {
+        return Flow::Next(Phase::Prepare);
+    };
+    let Some(spec) = cx.world.spec(id).cloned() else { return Flow::Wait };
+    let name = apply::provider_of_node(cx.world, id);
+    let provider = cx.world.hosts.get(&target).and_then(|host| host.providers.get(&name));
+    if !provider.is_some_and(|provider| provider.synced && !provider.unreachable) {
+        // Between choosing and fetching it was lost: choose again.
+        let blocked = lifecycle_core::policy::blocked::Blocked::HostOffline { host: target };
+        end::blocked(cx, id, blocked);
+        return Flow::Wait;
+    }
+    if !provider.is_some_and(|provider| provider.capabilities.images) {
+        return Flow::Next(touch_old(cx, id));
+    }
+    let timeout = cx.world.settings.limits.pending;
+    ask_at(cx, id, target, name, Action::EnsureImage(Box::new(spec)), timeout)
+}
+
+/// The phase that follows once everything is ready for the next instance.
+pub(super) fn touch_old(cx: &mut Cx<'_>, id: NodeId) -> Phase {
+    // Its links lose their place now.
+    cx.world.touch_links_at(id);
+    match cx.world.nodes.get(&id).map(|node| node.actual) {
+        Some(NodeState::Running) => Phase::Stop,
+        _ => Phase::Destroy,
+    }
+}
