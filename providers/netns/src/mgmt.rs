@@ -17,7 +17,7 @@ use lifecycle_core::attach::{Mac, NsRef};
 use lifecycle_core::id::{LabId, NodeId};
 use lifecycle_core::name::IfName;
 use lifecycle_core::plugin::provider::{CreateNode, ManagementAddresses};
-use lifecycle_core::policy::naming::{LINK_GROUP, MAC_PREFIX, OurName};
+use lifecycle_core::policy::naming::{LINK_GROUP, MAC_PREFIX, OurName, text_hash};
 use lifecycle_core::topology::{ManagementNetwork, NetworkMode};
 use lifecycle_linux::namespace::broker::HOME;
 use lifecycle_linux::namespace::{NamespaceAccess, NamespaceError, SocketKind, Want};
@@ -256,7 +256,7 @@ impl Wiring<'_> {
         let ours =
             NewLink { group: LINK_GROUP, master: Some(bridge), mtu: network.mtu, up: true, ..NewLink::new(&port) };
         let theirs = NewLink {
-            mac: Some(mac(mark)),
+            mac: Some(mac_of(mark.node.as_u64())),
             group: LINK_GROUP,
             mtu: network.mtu,
             ns: Some(node.as_fd()),
@@ -285,8 +285,9 @@ impl Wiring<'_> {
                 return Err(Failure::new(ErrorKind::Conflict, text));
             }
         }
-        // Marked from birth by its group; an address of its own, so that it keeps it whatever ports come and go.
-        let bridge = NewLink { group: LINK_GROUP, mtu: network.mtu, up: true, ..NewLink::new(&name) };
+        // Marked from birth by its group. With an address of its own it does not take on those of ports that come and go.
+        let mac = Some(mac_of(text_hash(name.as_str())));
+        let bridge = NewLink { mac, group: LINK_GROUP, mtu: network.mtu, up: true, ..NewLink::new(&name) };
         match hub.run(create_bridge(&bridge)) {
             Ok(()) => {}
             // Another node's creation was faster.
@@ -321,9 +322,9 @@ impl Wiring<'_> {
     }
 }
 
-/// The address of a node's management interface, the same for each of its instances.
-fn mac(mark: &Mark) -> Mac {
-    let [.., a, b, c, d, e] = mark.node.as_u64().wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+/// An address for whatever the number stands for, the same each time.
+fn mac_of(number: u64) -> Mac {
+    let [.., a, b, c, d, e] = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
     Mac([MAC_PREFIX, a, b, c, d, e])
 }
 

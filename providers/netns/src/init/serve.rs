@@ -264,16 +264,17 @@ impl Init<'_> {
                 Ok(_) | Err(_) => continue,
             };
             let record = ExitRecord { code, signal, at: Timestamp::try_from(SystemTime::now()).ok() };
-            if self.main == Some(pid) {
-                self.main = None;
-                self.end = Some(record.clone());
-            }
             let mine = |session: &&mut Session| matches!(&session.role, Role::Exec(running) if running.pid == pid);
             if let Some(session) = self.sessions.values_mut().find(mine) {
                 session.command_ended(record.clone());
             }
             if let Some(id) = self.terminals.iter().find(|(_, terminal)| terminal.pid == pid).map(|(id, _)| *id) {
-                self.terminal_ended(id, record);
+                self.terminal_ended(id, record.clone());
+            }
+            // Last, since what it printed on a terminal is logged only while it is the command.
+            if self.main == Some(pid) {
+                self.main = None;
+                self.end = Some(record);
             }
         }
     }

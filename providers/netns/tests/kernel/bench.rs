@@ -1,6 +1,5 @@
 //! A controller's corner of the machine for one test, and the census of what is left of it.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
@@ -13,6 +12,7 @@ use lifecycle_core::id::{ControllerId, LabId, NodeId};
 use lifecycle_core::name::{LabName, NodeName};
 use lifecycle_core::plugin::provider::{CreateNode, ExecRequest, InstanceRef, InstanceState, PortRequest};
 use lifecycle_core::plugin::{HostContext, Provider};
+use lifecycle_core::policy::naming::OurName;
 use lifecycle_core::topology::NodeSpec;
 use lifecycle_provider_netns::NetnsProvider;
 use serde_json::{Value, json};
@@ -54,6 +54,11 @@ impl Corner {
     /// A provider of a later controller.
     pub(crate) fn newer(&self, epoch: u64) -> Arc<NetnsProvider> {
         Arc::new(NetnsProvider::new(&HostContext { epoch, ..self.context.clone() }).unwrap())
+    }
+
+    /// A name of a management network that nobody else uses.
+    pub(crate) fn network(&self) -> String {
+        format!("net-{}", self.directory.path().display())
     }
 
     pub(crate) fn lab(&self) -> PathBuf {
@@ -154,6 +159,10 @@ impl Drop for Corner {
         for (pid, _) in self.processes() {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
+        let bridge = OurName::management_bridge(&self.network()).ifname();
+        if std::fs::exists(format!("/sys/class/net/{bridge}")).unwrap_or(false) {
+            let _ = std::process::Command::new("ip").args(["link", "delete", bridge.as_str()]).status();
+        }
         let path = self.directory.path().display().to_string();
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         for line in mounts.lines().rev().filter(|line| line.contains(&path)) {
@@ -215,9 +224,4 @@ pub(crate) fn port() -> PortRequest {
 
 pub(crate) fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
-}
-
-/// The lines of a set of names, for comparing what is listed.
-pub(crate) fn names<T: Ord>(all: impl IntoIterator<Item = T>) -> BTreeSet<T> {
-    all.into_iter().collect()
 }
