@@ -1,4 +1,4 @@
-//! Whether the controller lives and works, which one it is, and whether it keeps its promises.
+//! Whether the controller lives and works, and which one it is.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -7,7 +7,7 @@ use lifecycle_engine::drive::Status;
 use super::Api;
 use super::extract::Json;
 use super::problem::Problem;
-use super::wire::{About, SelfCheck};
+use super::wire::About;
 
 /// The process answers.
 pub(super) async fn live() -> &'static str {
@@ -33,8 +33,4 @@ pub(super) async fn about(State(api): State<Api>) -> Result<Json<About>, Problem
         epoch: api.controller.epoch(),
         pid: std::process::id(),
     }))
-}
-
-pub(super) async fn selfcheck(State(_api): State<Api>) -> Result<Json<SelfCheck>, Problem> {
-    Ok(Json(SelfCheck { checked: Vec::new(), violations: Vec::new() }))
 }

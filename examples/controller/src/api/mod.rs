@@ -13,6 +13,7 @@ mod listener;
 mod logs;
 mod nodes;
 pub mod problem;
+mod selfcheck;
 pub mod wire;
 
 use std::io;
@@ -68,7 +69,7 @@ fn router(api: Api) -> Router {
         .route("/jobs/{job}/cancel", post(jobs::cancel))
         .route("/events", get(events::events))
         .route("/audit", get(audit::audit))
-        .route("/selfcheck", get(health::selfcheck));
+        .route("/selfcheck", get(selfcheck::selfcheck));
     Router::new()
         .nest("/api/v1", v1)
         .route("/livez", get(health::live))

@@ -1,1 +1,0 @@
-//! A lab in forty lines: Lifecycle embedded in a program.
