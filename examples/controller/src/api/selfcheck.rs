@@ -71,7 +71,7 @@ async fn look(api: &Api) -> Result<(Vec<Violation>, bool), Problem> {
         found.extend(i16_one_active_job_per_node(world));
         found.extend(i20_no_state_outlives_its_deadline(world, now));
         found.extend(i28_reservations_fit(world));
-        let settled = world.in_flight.is_empty() && world.node_work.is_empty();
+        let settled = world.node_work.is_empty() && world.link_work.values().all(|work| work.effect.is_none());
         if settled {
             found.extend(i4_every_instance_has_an_owner(world, &census));
             found.extend(l1_nodes_are_settled(world));
