@@ -184,12 +184,16 @@ impl Controller {
         answer.await.map_err(|_| ended())
     }
 
-    /// All labs.
+    /// All labs, in the order of their names.
     ///
     /// # Errors
     /// When the controller has ended.
     pub async fn labs(&self) -> Result<Vec<LabView>> {
-        self.read(|world| world.labs.values().map(|lab| lab_view(world, lab)).collect()).await
+        self.read(|world| {
+            let labs = world.lab_names().filter_map(|name| world.lab_by_name(name));
+            labs.map(|lab| lab_view(world, lab)).collect()
+        })
+        .await
     }
 
     /// A lab with all that is in it; nothing when there is no such lab.

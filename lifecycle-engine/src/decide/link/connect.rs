@@ -6,12 +6,13 @@ use lifecycle_core::machine::LinkState;
 use lifecycle_core::model::LinkRecord;
 use lifecycle_core::name::{HostName, IfName, PluginName};
 use lifecycle_core::plugin::provider::PortRequest;
-use lifecycle_core::policy::backend::{BackendFacts, select_backend};
+use lifecycle_core::policy::backend::{BackendFacts, NoBackend, select_backend};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::policy::naming::{self, OurName};
 use lifecycle_core::topology::Endpoint;
 
 use super::super::effect::{Action, ConnectPlan, EndPlan};
+use super::super::host::HostState;
 use super::super::{Cx, Why, World};
 use super::{LinkPhase, begin, refresh_oper, remove, to_pending};
 
@@ -79,10 +80,23 @@ fn plan(world: &World, link: &LinkRecord) -> Result<(HostName, PluginName, Conne
         None => select_backend(place_a, place_b, &backends, Some(preferred))
             .or_else(|_| select_backend(place_a, place_b, &backends, None)),
     };
-    let backend = chosen.map_err(|error| error.to_string())?.clone();
+    let backend = chosen.map_err(|error| why_none(&error, state, [place_a, place_b]))?.clone();
     let plan =
         ConnectPlan { link: link.id, incarnation: link.incarnation, ends: [plan_a, plan_b], attrs: link.spec.attrs };
     Ok((host, backend, plan))
+}
+
+/// Why no backend can join two places, with what the backends say of what they lack on this machine.
+fn why_none(error: &NoBackend, state: &HostState, places: [PlaceKind; 2]) -> String {
+    let mut text = error.to_string();
+    for (name, backend) in &state.backends {
+        for place in places {
+            if let Some(reason) = backend.capabilities.missing.get(&place.to_string()) {
+                text.push_str(&format!("; {name} has no {place} here: {reason}"));
+            }
+        }
+    }
+    text
 }
 
 /// The host on which a link is built: that of its nodes.

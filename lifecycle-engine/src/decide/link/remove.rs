@@ -1,7 +1,8 @@
 //! Removes links: first what was built, then, for one that is no longer wanted, its row.
 
+use lifecycle_core::attach::AttachKind;
 use lifecycle_core::id::{LinkId, NodeId};
-use lifecycle_core::model::{AuditAction, SubjectKind};
+use lifecycle_core::model::{AuditAction, LinkRecord, SubjectKind};
 
 use super::super::effect::Action;
 use super::super::ledger::Entry;
@@ -27,7 +28,8 @@ fn disconnect(cx: &mut Cx<'_>, id: LinkId) {
 pub(super) fn remove(cx: &mut Cx<'_>, id: LinkId) {
     let Some(link) = cx.world.links.get(&id) else { return };
     if lost_its_place(cx.world, link) {
-        return forget(cx, id);
+        // A bridge outlives the namespaces of its ports; the backend sees to it when it is told that a port is gone.
+        return if has_bridge(link) { disconnect(cx, id) } else { forget(cx, id) };
     }
     if link.identity.is_none() {
         let may_be_there = link.applied.is_some() && is_attachable(cx.world, link);
@@ -45,6 +47,11 @@ pub(super) fn remove(cx: &mut Cx<'_>, id: LinkId) {
     if !going {
         disconnect(cx, id);
     }
+}
+
+fn has_bridge(link: &LinkRecord) -> bool {
+    let ends = link.identity.iter().flat_map(|identity| [Some(&identity.a), identity.b.as_ref()]);
+    ends.flatten().any(|end| matches!(end.point.place, AttachKind::Bridge { .. }))
 }
 
 /// Removes the row of a link of which nothing is left.

@@ -1,0 +1,141 @@
+//! What is changed by hand is noticed by event and put right; what is a node's own is left alone.
+
+use lifecycle_tests::census::eventually;
+use lifecycle_tests::sandbox::{LONG, Running, Sandbox, User};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use super::nodes::{fingerprint, init, is_up, node, ring, try_init, until_up};
+
+fn deployed(user: User, size: usize) -> Sandbox {
+    let sandbox = Sandbox::new(user);
+    sandbox.write("ring.clab.yml", &ring("ring", size));
+    sandbox
+}
+
+fn deploy(sandbox: &Sandbox) -> Running<'_> {
+    let serve = sandbox.serve();
+    sandbox.ok(&["deploy", "-t", "ring.clab.yml"]);
+    until_up(sandbox);
+    serve
+}
+
+fn finish(sandbox: &Sandbox, mut serve: Running<'_>) {
+    sandbox.ok(&["destroy", "--all"]);
+    serve.end(Signal::SIGTERM);
+    sandbox.assert_clean();
+}
+
+/// Rows of the audit trail of a node that say drift.
+fn drift(sandbox: &Sandbox, name: &str) -> Vec<Value> {
+    let rows = sandbox.json(&["history", name]);
+    rows.as_array().unwrap().iter().filter(|row| row["trigger"] == "drift").cloned().collect()
+}
+
+pub(crate) fn a_killed_process_comes_back(user: User) {
+    let sandbox = deployed(user, 3);
+    let serve = deploy(&sandbox);
+    let others = [fingerprint(&sandbox, "n0"), fingerprint(&sandbox, "n2")];
+    let old = init(&sandbox, "n1");
+    kill(Pid::from_raw(old), Signal::SIGKILL).unwrap();
+    eventually("n1 runs again", LONG, || {
+        let new = try_init(&sandbox, "n1").filter(|new| *new != old)?;
+        is_up(&sandbox.lab()).then_some(new)
+    });
+    assert!(!drift(&sandbox, "n1").is_empty(), "{:#}", sandbox.json(&["history", "n1"]));
+    assert_eq!(others, [fingerprint(&sandbox, "n0"), fingerprint(&sandbox, "n2")], "no other node was touched");
+    finish(&sandbox, serve);
+}
+
+pub(crate) fn a_deleted_veth_comes_back(user: User) {
+    let sandbox = deployed(user, 3);
+    let serve = deploy(&sandbox);
+    let ifindex = || sandbox.ok(&["exec", "n1", "--", "cat", "/sys/class/net/eth1/ifindex"]);
+    let old = ifindex();
+    sandbox.ok(&["exec", "n1", "--", "ip", "link", "delete", "eth1"]);
+    eventually("the link is there again, as another interface", LONG, || {
+        let output = sandbox.run(&["exec", "n1", "--", "cat", "/sys/class/net/eth1/ifindex"]);
+        let new = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.success() && new != old && is_up(&sandbox.lab())).then_some(())
+    });
+    finish(&sandbox, serve);
+}
+
+pub(crate) fn what_a_node_sets_is_left_alone(user: User) {
+    let sandbox = deployed(user, 3);
+    let serve = deploy(&sandbox);
+    sandbox.ok(&["exec", "n1", "--", "ip", "link", "set", "eth1", "down"]);
+    eventually("both ends say so", LONG, || {
+        let lab = sandbox.lab();
+        let link = lab["links"].as_array()?.iter().find(|link| link["actual_state"] == "down")?.clone();
+        let ends = link["ends"].as_array()?;
+        ends.iter().all(|end| end["reason"] == "local_interface_down" && end["up"] == false).then_some(())
+    });
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let flags = sandbox.ok(&["exec", "n1", "--", "cat", "/sys/class/net/eth1/flags"]);
+    let flags = u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).unwrap();
+    assert_eq!(flags & 1, 0, "it is still down");
+    sandbox.ok(&["exec", "n1", "--", "ip", "link", "set", "eth1", "up"]);
+    until_up(&sandbox);
+    finish(&sandbox, serve);
+}
+
+pub(crate) fn a_segment_and_its_bridge(user: User) {
+    let sandbox = Sandbox::new(user);
+    let text = "name: seg\ntopology:\n  nodes:\n    lcbr0: {kind: bridge}\n    a: {kind: linux}\n    b: {kind: linux}\n    c: {kind: linux}\n  links:\n    - endpoints: [\"a:eth1\", \"lcbr0:pa\"]\n    - endpoints: [\"b:eth1\", \"lcbr0:pb\"]\n    - endpoints: [\"c:eth1\", \"lcbr0:pc\"]\n";
+    sandbox.write("seg.clab.yml", text);
+    let serve = sandbox.serve();
+    sandbox.ok(&["deploy", "-t", "seg.clab.yml"]);
+    until_up(&sandbox);
+    let address = || {
+        for (i, name) in ["a", "b", "c"].iter().enumerate() {
+            sandbox.ok(&[
+                "exec",
+                name,
+                "--",
+                "ip",
+                "address",
+                "replace",
+                &format!("10.9.0.{}/24", i + 1),
+                "dev",
+                "eth1",
+            ]);
+        }
+    };
+    address();
+    let ping =
+        |from: &str, to: &str| sandbox.run(&["exec", from, "--", "ping", "-c", "1", "-W", "2", to]).status.success();
+    eventually("a reaches b and c through the segment", LONG, || {
+        (ping("a", "10.9.0.2") && ping("a", "10.9.0.3")).then_some(())
+    });
+    if user == User::Root {
+        sandbox.ip(&["link", "delete", "lcbr0"]);
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        until_up(&sandbox);
+        // The interfaces were made anew, so the nodes' own addresses on them are gone.
+        address();
+        eventually("the segment works again", LONG, || {
+            (is_up(&sandbox.lab()) && ping("a", "10.9.0.2") && ping("b", "10.9.0.3")).then_some(())
+        });
+    }
+    finish(&sandbox, serve);
+}
+
+pub(crate) fn a_deleted_pin_comes_back() {
+    let sandbox = deployed(User::Root, 2);
+    let serve = deploy(&sandbox);
+    let pins = || -> Vec<String> {
+        let pins = sandbox.mounts().into_iter().filter(|line| line.starts_with("nsfs"));
+        pins.map(|line| line.split(' ').nth(1).unwrap().to_owned()).collect()
+    };
+    let before = pins();
+    assert!(!before.is_empty(), "root's namespaces are pinned by files");
+    let status = std::process::Command::new("umount").arg(&before[0]).status().unwrap();
+    assert!(status.success());
+    std::fs::remove_file(&before[0]).unwrap();
+    eventually("the pin is there again", LONG, || pins().contains(&before[0]).then_some(()));
+    assert!(is_up(&sandbox.lab()));
+    assert_eq!(node(&sandbox, "n0")["actual_state"], "running");
+    finish(&sandbox, serve);
+}

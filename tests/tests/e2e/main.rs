@@ -1,0 +1,51 @@
+//! The `lifecycle` command on the real kernel, as root and as an ordinary user.
+#![allow(clippy::unwrap_used)]
+
+mod bad_input;
+mod crashes;
+mod drift;
+mod fixtures;
+mod labs;
+mod life;
+mod nodes;
+
+use libtest_mimic::{Arguments, Trial};
+use lifecycle_tests::sandbox::User;
+use lifecycle_tests::trial::{Need, trial};
+
+fn main() {
+    let mut arguments = Arguments::from_args();
+    // Each test has a machine's worth of processes; two at a time are enough for two cores.
+    arguments.test_threads.get_or_insert(2);
+    let mut trials: Vec<Trial> = Vec::new();
+    let both: &[(&str, fn(User))] = &[
+        ("quickstart", life::quickstart),
+        ("ring_restart", life::restart_in_a_ring_of_ten),
+        ("commands_are_guarded", life::commands_are_guarded),
+        ("apply_converges", life::apply_converges),
+        ("exec_logs_history", life::exec_logs_history),
+        ("killed_process_comes_back", drift::a_killed_process_comes_back),
+        ("deleted_veth_comes_back", drift::a_deleted_veth_comes_back),
+        ("interface_set_down_is_left_alone", drift::what_a_node_sets_is_left_alone),
+        ("bridge_segment", drift::a_segment_and_its_bridge),
+        ("controller_killed", crashes::the_controller_is_killed),
+        ("keeper_killed", crashes::the_keeper_is_killed),
+        ("second_up_joins", crashes::a_second_up_joins),
+        ("bad_input", bad_input::bad_lab_files_change_nothing),
+    ];
+    for &(name, test) in both {
+        trials.push(trial(&format!("root::{name}"), &[Need::Root], move || test(User::Root)));
+        let needs = [Need::UserNamespaces];
+        trials.push(trial(&format!("ordinary::{name}"), &needs, move || test(User::Ordinary)));
+    }
+    trials.push(trial("root::deleted_pin_comes_back", &[Need::Root], drift::a_deleted_pin_comes_back));
+    trials.push(trial("root::full_and_readonly_store", &[Need::Root], bad_input::stores_that_cannot_be_used));
+    trials.push(trial(
+        "ordinary::host_ends_are_refused",
+        &[Need::UserNamespaces],
+        bad_input::host_ends_are_refused_rootless,
+    ));
+    trials.extend(labs::trials());
+    trials.extend(fixtures::trials());
+    libtest_mimic::run(&arguments, trials).exit();
+}

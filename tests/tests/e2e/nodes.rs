@@ -1,0 +1,83 @@
+//! What is read of nodes in several tests.
+
+use std::process::Command;
+
+use lifecycle_tests::census::eventually;
+use lifecycle_tests::sandbox::{LONG, Sandbox};
+use serde_json::Value;
+
+/// Lab file of nodes in a ring, each with a link to the next.
+pub(crate) fn ring(name: &str, size: usize) -> String {
+    let mut text = format!("name: {name}\nmgmt:\n  skip-when-unused: true\ntopology:\n  nodes:\n");
+    for i in 0..size {
+        text += &format!("    n{i}: {{kind: linux, cmd: sleep infinity}}\n");
+    }
+    text += "  links:\n";
+    for i in 0..size {
+        text += &format!("    - endpoints: [\"n{i}:eth1\", \"n{}:eth2\"]\n", (i + 1) % size);
+    }
+    text
+}
+
+/// A node of the one lab there is.
+pub(crate) fn node(sandbox: &Sandbox, name: &str) -> Value {
+    let lab = sandbox.lab();
+    let nodes = lab["nodes"].as_array().unwrap().clone();
+    nodes.into_iter().find(|node| node["node_name"] == name).unwrap_or_else(|| panic!("{name} is not in {lab:#}"))
+}
+
+/// Whether every node runs and every link is up.
+pub(crate) fn is_up(lab: &Value) -> bool {
+    let all = |list: &str, key: &str, value: &str| {
+        lab[list].as_array().is_some_and(|rows| rows.iter().all(|row| row[key] == value))
+    };
+    all("nodes", "actual_state", "running") && all("links", "actual_state", "up")
+}
+
+/// Waits until the one lab there is is up.
+pub(crate) fn until_up(sandbox: &Sandbox) -> Value {
+    eventually(&format!("the lab is up: {}", sandbox.log()), LONG, || Some(sandbox.lab()).filter(is_up))
+}
+
+/// Pid, outside, of the init of a node.
+pub(crate) fn init(sandbox: &Sandbox, name: &str) -> i32 {
+    try_init(sandbox, name).unwrap_or_else(|| panic!("{name} has no init among {:?}", sandbox.processes()))
+}
+
+/// Pid, outside, of the init of a node, if it has one now.
+pub(crate) fn try_init(sandbox: &Sandbox, name: &str) -> Option<i32> {
+    sandbox.processes().into_iter().map(|(pid, _)| pid).find(|pid| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let inner = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        let is_init = inner.is_some_and(|pids| pids.split_whitespace().count() > 1 && pids.trim().ends_with("\t1"));
+        is_init && enter(*pid, &["--uts", "hostname"]).trim() == name
+    })
+}
+
+/// Runs a program in namespaces of a process. An ordinary user enters the user namespace first.
+pub(crate) fn enter(pid: i32, arguments: &[&str]) -> String {
+    let mut command = Command::new("nsenter");
+    command.args(["--target", &pid.to_string()]);
+    if !nix::unistd::geteuid().is_root() {
+        command.args(["--user", "--preserve-credentials"]);
+    }
+    let output = command.args(arguments).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// What must not change of a node when another one is worked on: its init, its interfaces with their indexes and
+/// addresses, and when it started.
+pub(crate) fn fingerprint(sandbox: &Sandbox, name: &str) -> String {
+    let pid = init(sandbox, name);
+    let interfaces = enter(pid, &["--net", "ip", "-o", "-br", "link"]);
+    // Carrier comes and goes with the neighbour; identity and address do not.
+    let interfaces: Vec<String> = interfaces
+        .lines()
+        .map(|line| {
+            let mut words = line.split_whitespace();
+            let (interface, mac) = (words.next().unwrap_or_default(), words.nth(1).unwrap_or_default());
+            format!("{interface} {mac}")
+        })
+        .collect();
+    format!("{pid} {interfaces:?} {}", node(sandbox, name)["boot_started_at"])
+}
