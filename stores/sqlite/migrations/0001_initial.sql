@@ -16,7 +16,7 @@ CREATE TABLE head (
 CREATE TABLE labs (
     id         TEXT    NOT NULL PRIMARY KEY CHECK (length(id) = 12),
     name       TEXT    NOT NULL UNIQUE AS (body ->> '$.topology.name') STORED,
-    deleting   INTEGER NOT NULL CHECK (deleting IN (0, 1)),
+    deleting   INTEGER NOT NULL CHECK (deleting = 0 OR deleting = 1),
     generation INTEGER NOT NULL CHECK (generation > 0),
     body       TEXT    NOT NULL
 ) STRICT;
@@ -25,11 +25,11 @@ CREATE TABLE nodes (
     id         TEXT    NOT NULL PRIMARY KEY CHECK (length(id) = 12),
     lab        TEXT    NOT NULL REFERENCES labs (id),
     name       TEXT    NOT NULL,
-    desired    TEXT    NOT NULL CHECK (desired IN ('running', 'stopped')),
-    actual     TEXT    NOT NULL CHECK (actual IN ('undeployed', 'pending', 'starting', 'running', 'stopping', 'stopped', 'exited', 'error')),
+    desired    TEXT    NOT NULL CHECK (desired = 'running' OR desired = 'stopped'),
+    actual     TEXT    NOT NULL CHECK (actual = 'undeployed' OR actual = 'pending' OR actual = 'starting' OR actual = 'running' OR actual = 'stopping' OR actual = 'stopped' OR actual = 'exited' OR actual = 'error'),
     host       TEXT,
     job        TEXT,
-    deleting   INTEGER NOT NULL CHECK (deleting IN (0, 1)),
+    deleting   INTEGER NOT NULL CHECK (deleting = 0 OR deleting = 1),
     generation INTEGER NOT NULL CHECK (generation > 0),
     body       TEXT    NOT NULL,
     UNIQUE (lab, name)
@@ -39,10 +39,10 @@ CREATE TABLE links (
     id         TEXT    NOT NULL PRIMARY KEY CHECK (length(id) = 12),
     lab        TEXT    NOT NULL REFERENCES labs (id),
     key        TEXT    NOT NULL UNIQUE,
-    desired    TEXT    NOT NULL CHECK (desired IN ('up', 'down')),
-    actual     TEXT    NOT NULL CHECK (actual IN ('unknown', 'pending', 'creating', 'up', 'down', 'error')),
+    desired    TEXT    NOT NULL CHECK (desired = 'up' OR desired = 'down'),
+    actual     TEXT    NOT NULL CHECK (actual = 'unknown' OR actual = 'pending' OR actual = 'creating' OR actual = 'up' OR actual = 'down' OR actual = 'error'),
     host       TEXT,
-    deleting   INTEGER NOT NULL CHECK (deleting IN (0, 1)),
+    deleting   INTEGER NOT NULL CHECK (deleting = 0 OR deleting = 1),
     generation INTEGER NOT NULL CHECK (generation > 0),
     body       TEXT    NOT NULL
 ) STRICT;
@@ -53,7 +53,7 @@ CREATE INDEX links_by_lab ON links (lab);
 -- and not known before the link is placed.
 CREATE TABLE link_ends (
     link      TEXT    NOT NULL REFERENCES links (id) ON DELETE CASCADE,
-    place     INTEGER NOT NULL CHECK (place IN (0, 1)),
+    place     INTEGER NOT NULL CHECK (place = 0 OR place = 1),
     node      TEXT    REFERENCES nodes (id) DEFERRABLE INITIALLY DEFERRED,
     host      TEXT    CHECK (host IS NULL OR node IS NULL),
     interface TEXT    NOT NULL,
@@ -66,15 +66,15 @@ CREATE TABLE link_ends (
 CREATE TABLE jobs (
     id         TEXT    NOT NULL PRIMARY KEY CHECK (length(id) = 12),
     lab        TEXT    NOT NULL,
-    intent     TEXT    NOT NULL CHECK (intent IN ('running', 'stopped')),
-    state      TEXT    NOT NULL CHECK (state IN ('pending', 'running', 'completed', 'failed', 'cancelled')),
+    intent     TEXT    NOT NULL CHECK (intent = 'running' OR intent = 'stopped'),
+    state      TEXT    NOT NULL CHECK (state = 'pending' OR state = 'running' OR state = 'completed' OR state = 'failed' OR state = 'cancelled'),
     generation INTEGER NOT NULL CHECK (generation > 0),
     body       TEXT    NOT NULL
 ) STRICT;
 
 CREATE TABLE hosts (
     name       TEXT    NOT NULL PRIMARY KEY,
-    state      TEXT    NOT NULL CHECK (state IN ('unknown', 'online', 'offline', 'degraded')),
+    state      TEXT    NOT NULL CHECK (state = 'unknown' OR state = 'online' OR state = 'degraded' OR state = 'offline'),
     generation INTEGER NOT NULL CHECK (generation > 0),
     body       TEXT    NOT NULL
 ) STRICT;
@@ -83,26 +83,20 @@ CREATE TABLE hosts (
 CREATE TABLE audit (
     seq       INTEGER NOT NULL PRIMARY KEY,
     at        TEXT    NOT NULL,
-    subject   TEXT    NOT NULL CHECK (subject IN ('lab', 'node', 'link', 'job', 'host', 'object')),
+    subject   TEXT    NOT NULL CHECK (subject = 'lab' OR subject = 'node' OR subject = 'link' OR subject = 'job' OR subject = 'host' OR subject = 'object'),
     id        TEXT    NOT NULL,
     name      TEXT    NOT NULL,
     lab       TEXT,
-    action    TEXT    NOT NULL CHECK (action IN ('created', 'state_changed', 'desired_changed', 'placed', 'collected', 'deleted', 'refused')),
+    action    TEXT    NOT NULL CHECK (action = 'created' OR action = 'state_changed' OR action = 'desired_changed' OR action = 'placed' OR action = 'collected' OR action = 'deleted' OR action = 'refused'),
     "from"    TEXT,
     "to"      TEXT,
-    "trigger" TEXT    NOT NULL CHECK ("trigger" IN ('user_action', 'enforcement', 'sync', 'agent_response', 'node_report', 'placement', 'policy', 'drift')),
-    result    TEXT    NOT NULL CHECK (result IN ('success', 'rejected', 'failed')),
+    "trigger" TEXT    NOT NULL CHECK ("trigger" = 'user_action' OR "trigger" = 'enforcement' OR "trigger" = 'sync' OR "trigger" = 'agent_response' OR "trigger" = 'node_report' OR "trigger" = 'placement' OR "trigger" = 'policy' OR "trigger" = 'drift'),
+    result    TEXT    NOT NULL CHECK (result = 'success' OR result = 'rejected' OR result = 'failed'),
     body      TEXT    NOT NULL
 ) STRICT;
 
 CREATE INDEX audit_by_id ON audit (id);
 CREATE INDEX audit_by_lab ON audit (lab) WHERE lab IS NOT NULL;
-
-CREATE TRIGGER audit_is_numbered BEFORE INSERT ON audit
-WHEN NEW.seq IS NOT (SELECT coalesce(max(seq), 0) + 1 FROM audit)
-BEGIN
-    SELECT RAISE(ABORT, 'audit rows are numbered without gaps');
-END;
 
 CREATE TRIGGER audit_is_not_changed BEFORE UPDATE ON audit
 BEGIN

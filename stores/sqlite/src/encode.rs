@@ -14,6 +14,11 @@ pub(crate) const INSERT_END: &str = "INSERT INTO link_ends (link, place, node, h
 pub(crate) const MOVE_ENDS: &str = "UPDATE link_ends SET host = ?2 WHERE link = ?1 AND node IS NULL AND host IS NOT ?2";
 pub(crate) const INSERT_EVENT: &str = "INSERT INTO events (seq, at, lab, body) VALUES (?, ?, ?, ?)";
 
+pub(crate) const DROP_LAB: &str = "DELETE FROM labs WHERE id = ? AND generation = ?";
+pub(crate) const DROP_NODE: &str = "DELETE FROM nodes WHERE id = ? AND generation = ?";
+pub(crate) const DROP_LINK: &str = "DELETE FROM links WHERE id = ? AND generation = ?";
+pub(crate) const DROP_JOB: &str = "DELETE FROM jobs WHERE id = ? AND generation = ?";
+
 /// One statement of a batch.
 #[derive(Debug)]
 pub(crate) struct Step {
@@ -85,11 +90,6 @@ fn steps(batch: &Batch) -> serde_json::Result<Encoded> {
     let events = batch.events.iter().map(event).collect::<serde_json::Result<_>>()?;
     Ok(Encoded { epoch: batch.epoch, number: batch.number, steps, audit, events })
 }
-
-const DROP_LAB: &str = "DELETE FROM labs WHERE id = ? AND generation = ?";
-const DROP_NODE: &str = "DELETE FROM nodes WHERE id = ? AND generation = ?";
-const DROP_LINK: &str = "DELETE FROM links WHERE id = ? AND generation = ?";
-const DROP_JOB: &str = "DELETE FROM jobs WHERE id = ? AND generation = ?";
 
 fn put<T: Table>(row: &T, generation: u64) -> serde_json::Result<Step> {
     let mut fixed = row.fixed();

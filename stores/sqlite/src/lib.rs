@@ -13,6 +13,8 @@ mod schema_tests;
 mod table;
 mod worker;
 mod writer;
+#[cfg(test)]
+mod writer_tests;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -104,7 +106,11 @@ impl StateStore for SqliteStore {
     }
 
     async fn release(&self) -> Result<()> {
-        self.writer.run("release", |writer| Ok(writer.release())).await
+        let release = |writer: &mut Writer| {
+            writer.release();
+            Ok(())
+        };
+        self.writer.run("release", release).await
     }
 
     async fn load(&self) -> Result<Snapshot> {

@@ -90,3 +90,63 @@ pub(crate) fn back_up(connection: &Connection, version: usize, path: &Path) -> R
     fs::rename(&unfinished, &copy).map_err(refused)?;
     Ok(copy)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: &str = "CREATE TABLE t (a TEXT NOT NULL) STRICT; INSERT INTO t VALUES ('kept')";
+    const SECOND: &str = "ALTER TABLE t ADD COLUMN b INTEGER NOT NULL DEFAULT 2";
+    const BROKEN: &str = "ALTER TABLE t ADD COLUMN c INTEGER; SELECT no_such_function()";
+
+    fn version_1(directory: &Path) -> (Connection, PathBuf) {
+        let path = directory.join("lifecycle.db");
+        let mut connection = Connection::open(&path).unwrap();
+        let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)).unwrap();
+        assert_eq!(mode, "wal");
+        apply(&mut connection, 0, &[FIRST], &path).unwrap();
+        (connection, path)
+    }
+
+    #[test]
+    fn an_older_database_is_copied_and_migrated() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut connection, path) = version_1(directory.path());
+        let known = [FIRST, SECOND];
+        assert_eq!(version(&connection, &path).unwrap(), 1);
+        assert!(is_behind(1, &known, &path).unwrap());
+        // A copy that an earlier migration left is replaced: the database is what it was then.
+        for _ in 0..2 {
+            let copy = back_up(&connection, 1, &path).unwrap();
+            assert_eq!(copy, directory.path().join("lifecycle.v1.db"));
+        }
+        apply(&mut connection, 1, &known, &path).unwrap();
+        assert_eq!(version(&connection, &path).unwrap(), 2);
+        assert!(!is_behind(2, &known, &path).unwrap());
+        let row = |connection: &Connection| connection.query_row("SELECT a FROM t", [], |row| row.get::<_, String>(0));
+        assert_eq!(row(&connection).unwrap(), "kept");
+        let copy = Connection::open(directory.path().join("lifecycle.v1.db")).unwrap();
+        assert_eq!(version(&copy, &path).unwrap(), 1);
+        assert_eq!(row(&copy).unwrap(), "kept");
+        assert!(copy.prepare("SELECT b FROM t").is_err(), "the copy was migrated too");
+    }
+
+    #[test]
+    fn a_migration_that_fails_changes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut connection, path) = version_1(directory.path());
+        let error = apply(&mut connection, 1, &[FIRST, BROKEN], &path).unwrap_err();
+        assert_eq!(error.operation(), "migrate");
+        assert_eq!(version(&connection, &path).unwrap(), 1);
+        assert!(connection.prepare("SELECT c FROM t").is_err());
+    }
+
+    #[test]
+    fn a_newer_database_is_refused_with_both_versions() {
+        let error = is_behind(7, &[FIRST, SECOND], Path::new("/state/lifecycle.db")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        for part in ["version 7", "above 2", "newer", "/state/lifecycle.db"] {
+            assert!(error.to_string().contains(part), "{error}");
+        }
+    }
+}

@@ -131,7 +131,8 @@ fn event(row: &Row<'_>) -> Result<Event, String> {
     })
 }
 
-/// The statement of an audit query names only what it selects by, so that an index can serve it.
+/// The statement of an audit query names only what it selects by, so that an index can serve it: the one by subject, or
+/// else the one by lab. A `+` keeps SQLite from searching by what it stands before.
 pub(crate) fn audit_query(query: &AuditQuery) -> (String, Vec<Value>) {
     let mut sql = format!("SELECT {} FROM audit WHERE seq > ?", AuditRow::SELECT);
     let mut params = vec![query.after.store()];
@@ -142,7 +143,7 @@ pub(crate) fn audit_query(query: &AuditQuery) -> (String, Vec<Value>) {
         }
     };
     by("id", query.id.as_ref().map(Column::store));
-    by("lab", query.lab.as_ref().map(Column::store));
+    by(if query.id.is_some() { "+lab" } else { "lab" }, query.lab.as_ref().map(Column::store));
     by("subject", query.subject.as_ref().map(Column::store));
     sql.push_str(" ORDER BY seq LIMIT ?");
     let limit = if query.limit == 0 { DEFAULT_AUDIT_LIMIT } else { query.limit };

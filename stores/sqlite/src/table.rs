@@ -1,8 +1,8 @@
 //! Which field of a record stands in which column.
 //!
 //! A record is declared once, and its statements follow: `fixed` columns never change, the first of them being the key;
-//! `columns` are what else SQL has to see; all other fields are JSON in `body`. A field that is in none of them does not
-//! compile.
+//! `columns` are what else SQL has to see; all other fields are JSON in `body`, where an `optional` one is left out while
+//! it is `None`. A field that is in none of them does not compile.
 
 use std::borrow::Cow;
 
@@ -32,7 +32,8 @@ pub(crate) trait Table: Sized {
     const NAME: &'static str;
     /// Adds a row: `fixed`, `columns`, `body`.
     const INSERT: &'static str;
-    /// Changes a row: `columns`, `body`, `fixed`, and the generation that it has.
+    /// Changes a row: `columns`, `body`, `fixed`, and the generation that it has. A `+` keeps SQLite from searching by
+    /// anything but the key.
     const UPDATE: &'static str;
     /// Columns in the order of [`read`](Self::read), for a `SELECT`.
     const SELECT: &'static str;
@@ -57,10 +58,12 @@ macro_rules! table {
         fixed { $key:ident: $key_type:ty $(, $fixed:ident: $fixed_type:ty)* $(,)? }
         columns { $($column:ident: $column_type:ty),* $(,)? }
         $body:ident { $($field:ident: $type:ty),* $(,)? }
+        optional { $($option:ident: $option_type:ty),* $(,)? }
     ) => {
         #[derive(Serialize, Deserialize)]
         struct $body<'a> {
             $($field: Cow<'a, $type>,)*
+            $(#[serde(default, skip_serializing_if = "Option::is_none")] $option: Option<Cow<'a, $option_type>>,)*
         }
 
         impl Table for $record {
@@ -73,7 +76,7 @@ macro_rules! table {
             const UPDATE: &'static str = concat!(
                 "UPDATE ", $table, " SET (", $("\"", stringify!($column), "\", ",)* "body) = (",
                 $(one!("?, " $column),)* "?) WHERE \"", stringify!($key), "\" = ?",
-                $(" AND \"", stringify!($fixed), "\" = ?",)* " AND generation = ?",
+                $(" AND +\"", stringify!($fixed), "\" = ?",)* " AND generation = ?",
             );
             const SELECT: &'static str = concat!(
                 "\"", stringify!($key), "\"", $(", \"", stringify!($fixed), "\"",)*
@@ -85,8 +88,11 @@ macro_rules! table {
             }
 
             fn changing(&self) -> serde_json::Result<Vec<Value>> {
-                let Self { $key: _, $($fixed: _,)* $($column,)* $($field,)* } = self;
-                let body = $body { $($field: Cow::Borrowed($field),)* };
+                let Self { $key: _, $($fixed: _,)* $($column,)* $($field,)* $($option,)* } = self;
+                let body = $body {
+                    $($field: Cow::Borrowed($field),)*
+                    $($option: $option.as_ref().map(Cow::Borrowed),)*
+                };
                 Ok(vec![$($column.store(),)* Value::Text(serde_json::to_string(&body)?)])
             }
 
@@ -98,7 +104,13 @@ macro_rules! table {
                 $(let $column = <$column_type>::read(next()?)?;)*
                 let text = next()?.as_str().map_err(|error| error.to_string())?;
                 let body: $body<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
-                Ok(Self { $key, $($fixed,)* $($column,)* $($field: body.$field.into_owned(),)* })
+                Ok(Self {
+                    $key,
+                    $($fixed,)*
+                    $($column,)*
+                    $($field: body.$field.into_owned(),)*
+                    $($option: body.$option.map(Cow::into_owned),)*
+                })
             }
         }
     };
@@ -109,6 +121,7 @@ table! {
     fixed { id: LabId }
     columns { deleting: bool, generation: u64 }
     LabBody { topology: std::sync::Arc<Topology>, created_at: Timestamp, updated_at: Timestamp }
+    optional {}
 }
 
 table! {
@@ -125,18 +138,20 @@ table! {
     NodeBody {
         state_since: Timestamp,
         provider: PluginName,
-        instance: Option<NodeInstance>,
         incarnation: u64,
         budget: Budget,
-        blocked: Option<Blocked>,
-        stale_since: Option<Timestamp>,
         ready: ReadyState,
         configured: bool,
-        exit: Option<ExitRecord>,
-        deadline: Option<Deadline>,
-        running_since: Option<BootInstant>,
         recreate: bool,
         times: NodeTimes,
+    }
+    optional {
+        instance: NodeInstance,
+        blocked: Blocked,
+        stale_since: Timestamp,
+        exit: ExitRecord,
+        deadline: Deadline,
+        running_since: BootInstant,
     }
 }
 
@@ -149,17 +164,19 @@ table! {
         nodes: [Option<NodeId>; 2],
         state_since: Timestamp,
         backend: PluginName,
-        identity: Option<LinkIdentity>,
         incarnation: u64,
         budget: Budget,
-        verified_at: Option<Timestamp>,
-        applied: Option<LinkAttrs>,
         carrier: [bool; 2],
         rebuild: bool,
         oper: [OperState; 2],
-        deadline: Option<Deadline>,
         created_at: Timestamp,
         updated_at: Timestamp,
+    }
+    optional {
+        identity: LinkIdentity,
+        verified_at: Timestamp,
+        applied: LinkAttrs,
+        deadline: Deadline,
     }
 }
 
@@ -175,15 +192,16 @@ table! {
         failed: u32,
         log: Vec<String>,
         created_at: Timestamp,
-        finished_at: Option<Timestamp>,
     }
+    optional { finished_at: Timestamp }
 }
 
 table! {
     "hosts" HostRecord,
     fixed { name: HostName }
     columns { state: HostState, generation: u64 }
-    HostBody { state_since: Timestamp, capacity: Option<Capacity> }
+    HostBody { state_since: Timestamp }
+    optional { capacity: Capacity }
 }
 
 table! {
@@ -202,12 +220,6 @@ table! {
         result: AuditResult,
     }
     columns {}
-    AuditBody {
-        decided_by: String,
-        reason: Option<String>,
-        error: Option<String>,
-        attempt: Option<u32>,
-        job: Option<JobId>,
-        metadata: serde_json::Value,
-    }
+    AuditBody { decided_by: String, metadata: serde_json::Value }
+    optional { reason: String, error: String, attempt: u32, job: JobId }
 }
