@@ -217,7 +217,7 @@ pub(super) fn are_wired(world: &World, id: NodeId) -> bool {
 
 /// Has a link read back, since something about it may have changed.
 pub(super) fn doubt(world: &mut World, id: LinkId, now: BootInstant) {
-    if !world.links.get(&id).is_some_and(|link| link.identity.is_some()) {
+    if world.links.get(&id).is_none_or(|link| link.identity.is_none()) {
         return;
     }
     doubt_proof(world, id);

@@ -37,7 +37,10 @@ fn commands_have_their_own_output_and_end() -> Verdict {
         // More than is kept, and a child that holds the output open for ever.
         let script = "sleep 1000 & head -c 6000000 /dev/zero; echo end >&2; exit 300";
         let output = face.exec(&node, &ExecRequest::new(["sh", "-c", script])).await.unwrap();
-        assert_eq!((output.exit.code, output.stdout.len(), output.truncated), (Some(300 % 256), EXEC_OUTPUT_LIMIT, true));
+        assert_eq!(
+            (output.exit.code, output.stdout.len(), output.truncated),
+            (Some(300 % 256), EXEC_OUTPUT_LIMIT, true)
+        );
         assert_eq!(output.stderr, b"end\n");
         let many = (0..20).map(async |number| sh(&provider, &node, &format!("echo {number}; exit {number}")).await);
         for (number, result) in (0..).zip(futures_util::future::join_all(many).await) {
@@ -116,7 +119,8 @@ fn output_and_errors_are_told_apart() -> Verdict {
         let node = started(&provider, &request).await;
         eventually("it ended", async || matches!(state(&provider, &node).await, InstanceState::Exited(_))).await;
         let lines = provider.logs().unwrap().logs(&node, &LogRequest::default()).await.unwrap();
-        let mut lines: Vec<_> = lines.map(|chunk| chunk.unwrap()).map(|chunk| (chunk.stderr, chunk.line)).collect().await;
+        let mut lines: Vec<_> =
+            lines.map(|chunk| chunk.unwrap()).map(|chunk| (chunk.stderr, chunk.line)).collect().await;
         lines.sort();
         assert_eq!(lines, [(false, b"out".to_vec()), (false, b"unfinished".to_vec()), (true, b"err".to_vec())]);
         provider.destroy_node(&node).await.unwrap();

@@ -103,7 +103,9 @@ fn a_stop_is_polite_and_then_not() -> Verdict {
     run(Corner::new(), async |corner| {
         let provider = corner.provider();
         // One that needs a moment, one that does not listen, and one whose whole tree has to go.
-        let polite = started(&provider, &corner.script(1, "trap 'touch /var/said; exit 3' TERM; while :; do sleep 0.05; done")).await;
+        let polite =
+            started(&provider, &corner.script(1, "trap 'touch /var/said; exit 3' TERM; while :; do sleep 0.05; done"))
+                .await;
         let deaf = started(&provider, &corner.script(2, "trap '' TERM; while :; do sleep 0.05; done")).await;
         let begin = Instant::now();
         provider.stop_node(&polite, Duration::from_secs(60)).await.unwrap();
@@ -210,9 +212,10 @@ fn an_end_without_a_keeper_is_recorded() -> Verdict {
         eventually("the init has ended", async || corner.init("n1").is_none()).await;
         let observed = async || provider.observe_node(&node).await.ok().flatten().map(|node| node.state);
         if is_root() {
-            eventually("the code is known", async || {
-                matches!(observed().await, Some(InstanceState::Exited(record)) if record.code == Some(4))
-            })
+            eventually(
+                "the code is known",
+                async || matches!(observed().await, Some(InstanceState::Exited(record)) if record.code == Some(4)),
+            )
             .await;
         } else {
             // Its namespaces went with the last process that held them.

@@ -82,7 +82,8 @@ fn binds_appear_where_they_should() -> Verdict {
             bind("dir/three.txt", "/etc/some/dir/two.txt", false),
         ];
         let node = started(&provider, &request).await;
-        let script = "cat /new/place/one.txt /etc/some/dir/three.txt /etc/some/dir/two.txt; echo more >> /new/place/one.txt
+        let script =
+            "cat /new/place/one.txt /etc/some/dir/three.txt /etc/some/dir/two.txt; echo more >> /new/place/one.txt
             echo no >> /etc/some/dir/three.txt || echo refused";
         let (_, text) = sh(&provider, &node, script).await;
         assert!(text.starts_with("onethreethree") && text.contains("refused"), "{text}");
@@ -174,7 +175,10 @@ fn users_and_groups() -> Verdict {
         let result = provider.start_node(&node).await;
         if is_root() {
             result.unwrap();
-            assert_eq!(sh(&provider, &node, "id -un; id -gn; grep CapEff /proc/self/status | cut -f2").await.1, "daemon\ndaemon\n0000000000000000");
+            assert_eq!(
+                sh(&provider, &node, "id -un; id -gn; grep CapEff /proc/self/status | cut -f2").await.1,
+                "daemon\ndaemon\n0000000000000000"
+            );
         } else {
             let error = result.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unsupported, "{error:?}");

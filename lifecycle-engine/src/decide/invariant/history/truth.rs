@@ -38,10 +38,8 @@ impl History {
         let (world, memory) = (seen.world, &mut self.truth);
         for (asked, outcome) in seen.ended(&self.asked) {
             match (asked.effect.subject, outcome) {
-                (Subject::Link(id), Ok(Done::Report(report))) => {
-                    if report.is_up() {
-                        memory.proved.insert(id, asked.step);
-                    }
+                (Subject::Link(id), Ok(Done::Report(report))) if report.is_up() => {
+                    memory.proved.insert(id, asked.step);
                 }
                 (Subject::Link(id), _) if asked.effect.action.is_mutating() => {
                     memory.changed.insert(id, world.step);
