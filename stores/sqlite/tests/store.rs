@@ -117,12 +117,14 @@ fn a_database_of_another_program_is_refused_and_left_alone() {
     assert!(refused(directory.path()).to_string().contains("damaged"));
 }
 
+type Damage = fn(&mut Vec<u8>);
+
 #[test]
 fn damage_is_found_when_the_store_is_opened() {
     let whole = filled();
     let database = fs::read(whole.path().join("lifecycle.db")).unwrap();
     assert!(database.len() > 20 * 4096);
-    let damages: [(&str, fn(&mut Vec<u8>)); 5] = [
+    let damages: [(&str, Damage); 5] = [
         ("emptied", Vec::clear),
         ("cut in half", |bytes| bytes.truncate(bytes.len() / 2)),
         ("cut within a page", |bytes| bytes.truncate(5000)),

@@ -3,16 +3,13 @@
 use std::time::Duration;
 
 use lifecycle_core::ErrorKind;
-use lifecycle_core::attach::{AttachKind, PlaceKind};
-use lifecycle_core::name::IfName;
-use lifecycle_core::plugin::network::LinkRequest;
 use tokio::time::timeout;
 
+use super::super::Verdict;
 use super::super::runner::eventually;
-use super::super::{Skip, Verdict};
 use super::Bench;
 
-pub(super) async fn a_connected_link_is_up_and_passes_frames(bench: &Bench) -> Verdict {
+pub(super) async fn a_connected_link_is_up(bench: &Bench) -> Verdict {
     let (request, identity) = bench.linked(1).await;
     assert_eq!((identity.link, identity.incarnation), (request.link, request.incarnation));
     assert_eq!(identity.a.point, request.a);
@@ -23,6 +20,12 @@ pub(super) async fn a_connected_link_is_up_and_passes_frames(bench: &Bench) -> V
     let report = bench.verify(&identity).await;
     assert_eq!((report.a.mtu, report.b.as_ref().map(|b| b.mtu)), (1500, Some(1500)));
     assert!(report.problems.is_empty(), "{report:?}");
+    Ok(())
+}
+
+pub(super) async fn a_link_that_is_up_passes_frames(bench: &Bench) -> Verdict {
+    let (request, identity) = bench.linked(1).await;
+    eventually("the link is up", async || bench.is_up(&identity).await).await;
     assert!(bench.fixture.passes(&request.a, &request.b).await?, "no frame went from a to b");
     assert!(bench.fixture.passes(&request.b, &request.a).await?, "no frame went from b to a");
     Ok(())
@@ -183,29 +186,5 @@ pub(super) async fn cleanup_leaves_links_alone(bench: &Bench) -> Verdict {
     assert_eq!(bench.ends(&request).await, [true, true]);
     bench.backend().initialize().await.expect("initialize");
     assert!(bench.is_intact(&identity).await);
-    Ok(())
-}
-
-pub(super) async fn a_pair_that_is_not_offered_is_refused(bench: &Bench) -> Verdict {
-    let request = bench.request(1).await;
-    let can = bench.backend().capabilities();
-    let here = request.a.place.name();
-    assert!(can.can_connect(here, request.b.place.name()), "the fixture's own pair is not among {:?}", can.pairs);
-    let name = IfName::new("no-such-place").expect("an interface's name");
-    let others = [
-        AttachKind::Tap { name: name.clone(), owner: 0, flags: 0 },
-        AttachKind::Bridge { bridge: name.clone() },
-        AttachKind::Macvlan { parent: name, mode: Default::default() },
-        AttachKind::Dummy,
-    ];
-    let place =
-        others.into_iter().find(|place| !can.can_connect(here, PlaceKind::min(place.name(), here).max(place.name())));
-    let Some(place) = place else { return Err(Skip::new("pairs", "the backend can connect every pair of places")) };
-    let mut b = request.b.clone();
-    b.place = place;
-    let wrong = LinkRequest { b, ..request.clone() };
-    let error = bench.backend().connect(&wrong).await.expect_err("connect a pair that is not offered");
-    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error:?}");
-    bench.assert_gone(&request).await;
     Ok(())
 }

@@ -27,10 +27,22 @@ async fn exec(
     provider.exec().expect("the face of the capability").exec(node, request).await
 }
 
+/// Skips unless a node has the shell that a law runs commands with.
+async fn needs_shell(provider: &Arc<dyn Provider>, node: &InstanceRef) -> Verdict {
+    match exec(provider, node, &ExecRequest::new(["sh", "-c", "true"])).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(Skip::new("sh", "the fixture's nodes have no shell")),
+        result => {
+            result.expect("exec of a shell");
+            Ok(())
+        }
+    }
+}
+
 pub(super) async fn exec_returns_the_commands_own_result(bench: &Bench) -> Verdict {
     let provider = bench.provider();
     Skip::unless(provider.capabilities().exec, "exec")?;
     let instance = bench.started(1).await;
+    needs_shell(&provider, &instance).await?;
     let mut request = ExecRequest::new(["sh", "-c", "echo out $WORD; echo err >&2; exit 3"]);
     request.env.insert("WORD".to_owned(), "a  b".to_owned());
     let output = exec(&provider, &instance, &request).await.expect("exec");
@@ -73,6 +85,7 @@ pub(super) async fn exec_ends_with_its_time(bench: &Bench) -> Verdict {
     let provider = bench.provider();
     Skip::unless(provider.capabilities().exec, "exec")?;
     let instance = bench.started(1).await;
+    needs_shell(&provider, &instance).await?;
     let mut request = ExecRequest::new(["sleep", "4242"]);
     request.timeout = Some(Duration::from_millis(300));
     let begin = Instant::now();
