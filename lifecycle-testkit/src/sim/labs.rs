@@ -137,7 +137,7 @@ fn change_node(spec: &mut NodeSpec, chance: &mut Chance) {
         7 => spec.host = None,
         8 => spec.provider = chance.pick(&[None, Some(POD), Some(JAIL)]).copied().flatten().map(plugin),
         9 => {
-            spec.cmd = chance.per_mille(250).then(|| vec![if chance.coin() { CRASHES } else { BAD_BINARY }.to_owned()])
+            spec.cmd = chance.per_mille(250).then(|| vec![if chance.coin() { CRASHES } else { BAD_BINARY }.to_owned()]);
         }
         10 => spec.startup_delay = if chance.per_mille(300) { 2 } else { 0 },
         _ => {

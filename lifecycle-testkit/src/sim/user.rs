@@ -77,7 +77,7 @@ impl User {
         let Some((lab, node)) = chance.pick(&known).cloned().and_then(|lab| a_node(world, lab, chance)) else {
             return Vec::new();
         };
-        let action = |n: u64| if n % 2 == 0 { NodeAction::Stop { abort: true } } else { NodeAction::Start };
+        let action = |n: u64| if n.is_multiple_of(2) { NodeAction::Stop { abort: true } } else { NodeAction::Start };
         let command = |n| Command::Node { lab: lab.clone(), node: node.clone(), action: action(n) };
         (0..chance.between(2, 9)).map(command).collect()
     }

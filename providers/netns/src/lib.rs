@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
+// The README shows where in `main` the hook is called.
+#![allow(clippy::needless_doctest_main)]
 
 mod crash;
 mod failure;

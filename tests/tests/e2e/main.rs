@@ -13,12 +13,15 @@ use libtest_mimic::{Arguments, Trial};
 use lifecycle_tests::sandbox::User;
 use lifecycle_tests::trial::{Need, trial};
 
+/// A test that is run as root and as an ordinary user.
+type Test = fn(User);
+
 fn main() {
     let mut arguments = Arguments::from_args();
     // Each test has a machine's worth of processes; two at a time are enough for two cores.
     arguments.test_threads.get_or_insert(2);
     let mut trials: Vec<Trial> = Vec::new();
-    let both: &[(&str, fn(User))] = &[
+    let both: &[(&str, Test)] = &[
         ("quickstart", life::quickstart),
         ("ring_restart", life::restart_in_a_ring_of_ten),
         ("commands_are_guarded", life::commands_are_guarded),

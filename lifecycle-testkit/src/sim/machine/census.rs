@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lifecycle_core::id::LinkId;
 use lifecycle_core::name::{HostName, IfName, PluginName};
 use lifecycle_core::plugin::network::ObservedLink;
 use lifecycle_engine::decide::invariant::{Census, SeenInstance, SeenLink};
@@ -30,7 +29,7 @@ impl Machine {
                     by_hand: found.by_hand,
                 });
             }
-            let mut links: BTreeMap<(LinkId, u64), Vec<(u64, u32, IfName)>> = BTreeMap::new();
+            let mut links: BTreeMap<_, Vec<_>> = BTreeMap::new();
             for (&(cookie, index), found) in &host.interfaces {
                 if let Some(mark) = found.mark {
                     links.entry(mark).or_default().push((cookie, index, found.name.clone()));

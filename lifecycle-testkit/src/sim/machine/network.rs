@@ -214,7 +214,7 @@ impl Host {
     }
 
     pub(super) fn observe_links(&self, namespaces: &[NsRef]) -> Vec<ObservedLink> {
-        let mut found: BTreeMap<(LinkId, u64), Vec<(u64, u32, IfName)>> = BTreeMap::new();
+        let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (&(cookie, index), interface) in &self.interfaces {
             let seen =
                 cookie == HOST_NAMESPACE || namespaces.iter().any(|ns| ns.cookie == cookie && ns.boot == self.boot);

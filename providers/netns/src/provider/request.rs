@@ -100,7 +100,7 @@ pub(super) fn node_file(
             root,
             terminal: stand_in.terminal && !command.is_empty(),
             command,
-            console: stand_in.console.clone(),
+            console: stand_in.console,
             env,
             user: spec.user.clone(),
             directory: "/".into(),
