@@ -97,7 +97,7 @@ impl Table {
         let shown =
             |column: usize| self.rows.is_empty() || !self.rows.iter().all(|row| row.get(column).is_none_or(nothing));
         let columns: Vec<usize> = (0..self.headings.len()).filter(|column| shown(*column)).collect();
-        let headings: Vec<Cell> = self.headings.iter().map(|text| Cell::new(text)).collect();
+        let headings: Vec<Cell> = self.headings.iter().map(Cell::new).collect();
         let width = |column: usize| {
             let all = std::iter::once(&headings).chain(&self.rows);
             all.filter_map(|row| row.get(column)).map(Cell::width).max().unwrap_or(0)

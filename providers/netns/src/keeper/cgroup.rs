@@ -199,7 +199,7 @@ mod tests {
         groups.look_at_v2(root.path(), "user.slice", "ours");
         groups.prepare(&MARK, &Limits { memory: Some(1 << 20), cpu: Some(1.5) }).unwrap();
         let group = root.path().join("ours").join(MARK.to_string());
-        assert_eq!(groups.groups(&MARK), [group.clone()]);
+        assert_eq!(groups.groups(&MARK), std::slice::from_ref(&group));
         assert_eq!(fs::read_to_string(group.join("memory.max")).unwrap(), "1048576");
         assert_eq!(fs::read_to_string(group.join("cpu.max")).unwrap(), "150000 100000");
     }

@@ -3,7 +3,7 @@
 //! Every test has directories of its own and ends with a census of what is left of it on the machine. As root a test
 //! runs in this process, and once more in a copy of the program that runs as an ordinary user. What cannot run here is
 //! shown as ignored, with the reason.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod bench;
 mod crash;
