@@ -134,7 +134,7 @@ impl Tree {
             unlinkat(&parent, name, AtFlags::empty()).doing(format_args!("replace {} in the node", path.display()))?;
         }
         self.bind(source, path)?;
-        if read_only { self.make_read_only(path) } else { Ok(()) }
+        if read_only { self.make_top_read_only(path) } else { Ok(()) }
     }
 
     /// Takes the right to write from what is mounted at `path` and below it.

@@ -4,13 +4,13 @@
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
 
 use super::root::{NOTHING, make_directory};
 use crate::failure::{Doing, Failure};
-use crate::mounts;
+use crate::mounts::{self, Mount};
 
 /// Directories of the host's root that every node has its own of.
 const OWN: [&str; 5] = ["proc", "sys", "dev", "run", "tmp"];
@@ -35,7 +35,8 @@ const VIRTUAL: [&str; 14] = [
 /// A view of the host for root: one overlay over its root, and what is mounted below that.
 pub(super) fn whole_host(directory: &Path, root: &Path) -> Result<(), Failure> {
     overlay(&[Path::new("/")], directory, "all", root, false)?;
-    for mount in mounts::table().doing("read the mount table")? {
+    let table = mounts::table().doing("read the mount table")?;
+    for mount in &table {
         let depth = mount.point.components().count() - 1;
         let own = OWN.iter().any(|name| mount.point.starts_with(Path::new("/").join(name)));
         // What is mounted more deeply comes along with what it is mounted below, or is nobody's home.
@@ -46,7 +47,7 @@ pub(super) fn whole_host(directory: &Path, root: &Path) -> Result<(), Failure> {
         let target = root.join(name);
         let slug = name.as_os_str().to_string_lossy().replace('/', "-");
         if target.is_dir() && overlay(&[&mount.point], directory, &slug, &target, false).is_err() {
-            read_only(&mount.point, &target)?;
+            read_only(&mount.point, &target, &table)?;
         }
     }
     Ok(())
@@ -57,6 +58,7 @@ pub(super) fn whole_host(directory: &Path, root: &Path) -> Result<(), Failure> {
 /// own, and the rest of the host's directories are there to read.
 pub(super) fn host_in_pieces(directory: &Path, root: &Path, skeleton: &Path) -> Result<(), Failure> {
     mount(Some(root), root, NOTHING, MsFlags::MS_BIND, NOTHING).doing("mount the node's root")?;
+    let table = mounts::table().doing("read the mount table")?;
     let entries = fs::read_dir("/").doing("read the host's root")?;
     for entry in entries.flatten() {
         let (source, name) = (entry.path(), entry.file_name());
@@ -84,7 +86,7 @@ pub(super) fn host_in_pieces(directory: &Path, root: &Path, skeleton: &Path) -> 
             }
             // What may not be read (`/lost+found` for one) is there and empty.
             _ if fs::read_dir(&source).is_err() => {}
-            _ => read_only(&source, &target)?,
+            _ => read_only(&source, &target, &table)?,
         }
     }
     Ok(())
@@ -145,17 +147,17 @@ fn escape(path: &Path, colons: bool, to: &mut Vec<u8>) {
     }
 }
 
-/// Shows a directory with all that is mounted below it, to read only.
-fn read_only(source: &Path, target: &Path) -> Result<(), Failure> {
+/// Shows a directory with all that is mounted below it by `table`, to read only.
+fn read_only(source: &Path, target: &Path, table: &[Mount]) -> Result<(), Failure> {
     let doing = || format!("show {}", source.display());
     mount(Some(source), target, NOTHING, MsFlags::MS_BIND | MsFlags::MS_REC, NOTHING).doing(doing())?;
-    let shown: Vec<PathBuf> = mounts::table()
-        .doing(doing())?
-        .into_iter()
-        .map(|mount| mount.point)
-        .filter(|point| point.starts_with(target))
-        .collect();
-    shown.iter().try_for_each(|point| mounts::make_read_only(point).doing(doing()))
+    mounts::make_read_only(target).doing(doing())?;
+    for below in table.iter().filter_map(|mount| mount.point.strip_prefix(source).ok()) {
+        if !below.as_os_str().is_empty() {
+            mounts::make_read_only(&target.join(below)).doing(doing())?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -53,6 +53,18 @@ impl Pins {
         &self.watch
     }
 
+    /// Whose pins were deleted; nothing when that cannot be told.
+    pub(super) fn deleted(&self) -> Option<Vec<Mark>> {
+        let mut marks = Vec::new();
+        for event in self.watch.read_events().ok()? {
+            let name = event.name?.into_string().ok()?;
+            marks.extend(name.rsplit_once('.').and_then(|(stem, _)| stem.parse::<Mark>().ok()));
+        }
+        marks.sort_unstable();
+        marks.dedup();
+        Some(marks)
+    }
+
     /// Paths of an instance's pins, in the order of [`KINDS`].
     pub(super) fn paths(&self, mark: &Mark) -> [PathBuf; 3] {
         KINDS.map(|(name, _)| self.directory.join(format!("{mark}.{name}")))

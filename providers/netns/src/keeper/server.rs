@@ -99,7 +99,7 @@ impl Keeper {
             }
             if self.pins.is_some() && pin_check.elapsed() >= PIN_CHECK {
                 pin_check = Instant::now();
-                self.put_pins_back();
+                self.put_pins_back(self.nodes.keys().copied().collect());
             }
         }
     }
@@ -114,9 +114,9 @@ impl Keeper {
                 Ok(())
             }
             Source::Pins => {
-                // What was deleted is found by looking at all: the news may have been lost.
-                drop(self.pins.as_ref().map(|pins| pins.watch().read_events()));
-                self.put_pins_back();
+                // News may be lost when there are very many: then all are looked at.
+                let deleted = self.pins.as_ref().and_then(super::pins::Pins::deleted);
+                self.put_pins_back(deleted.unwrap_or_else(|| self.nodes.keys().copied().collect()));
                 Ok(())
             }
             Source::Client => {
@@ -210,10 +210,12 @@ impl Keeper {
         }
     }
 
-    fn put_pins_back(&mut self) {
+    /// Makes the pins again that are missing of `marks`.
+    fn put_pins_back(&mut self, mut marks: Vec<Mark>) {
         let Some(pins) = &self.pins else { return };
-        let lost: Vec<Mark> = self.nodes.iter().filter(|(_, node)| !node.doomed).map(|(mark, _)| *mark).collect();
-        let lost: Vec<Mark> = pins.missing(lost);
+        // What is being removed loses its pins by our own doing.
+        marks.retain(|mark| self.nodes.get(mark).is_some_and(|node| !node.doomed));
+        let lost = if marks.is_empty() { marks } else { pins.missing(marks) };
         for mark in lost {
             let Some(namespaces) = self.nodes.get(&mark).and_then(|node| node.namespaces.as_ref()) else { continue };
             if let Some(pins) = &self.pins {

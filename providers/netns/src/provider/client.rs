@@ -258,8 +258,10 @@ fn start_failed(helper: &Path, why: &str) -> Failure {
     Failure::new(ErrorKind::Failed, format!("cannot start the keeper ({}): {why}", helper.display()))
 }
 
+/// Whether nobody listens there, or whoever did has just ended.
 fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+    use io::ErrorKind::{ConnectionRefused, ConnectionReset, NotFound};
+    matches!(error.kind(), NotFound | ConnectionRefused | ConnectionReset)
 }
 
 /// The next whole message of a stream.

@@ -33,7 +33,7 @@ impl Corner {
 
     /// With settings of the provider.
     pub(crate) fn with(settings: Value) -> Self {
-        let directory = tempfile::Builder::new().prefix("lc").tempdir_in("/tmp").unwrap();
+        let directory = tempfile::Builder::new().prefix("lc").tempdir().unwrap();
         fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
         let context = HostContext {
             controller: ControllerId::from_u64(0xc0),
