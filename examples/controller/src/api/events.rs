@@ -38,7 +38,11 @@ pub(super) async fn events(
     let ahead = (wanted > seq).then(|| reset(epoch, seq));
     let feed = api.controller.follow(wanted.min(seq));
     let opening = stream::iter(std::iter::once(hello).chain(ahead));
-    let events = opening.chain(stream::unfold(feed, move |feed| next(feed, epoch)));
+    let ended = api.controller.clone();
+    let feed = stream::unfold(feed, move |feed| next(feed, epoch));
+    // Whoever comes back with the number of their last event misses nothing.
+    let feed = feed.take_until(async move { ended.ended().await });
+    let events = opening.chain(feed);
     Ok(Sse::new(events.map(Ok)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 

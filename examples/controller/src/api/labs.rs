@@ -14,7 +14,8 @@ use super::wire::{Accepted, Applied, Lab, LabSnapshot, List};
 use super::{Api, Peer};
 
 pub(super) async fn list(State(api): State<Api>) -> Result<Json<List<Lab>>, Problem> {
-    let labs = api.controller.labs().await?;
+    let mut labs = api.controller.labs().await?;
+    labs.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(Json(List { items: labs.into_iter().map(Into::into).collect() }))
 }
 
@@ -34,7 +35,7 @@ pub(super) async fn snapshot(api: &Api, lab: &LabName) -> Result<LabSnapshot, Pr
 pub(super) async fn no_lab(api: &Api, lab: &LabName) -> Problem {
     let labs = api.controller.labs().await.unwrap_or_default();
     let known = labs.into_iter().take(20).map(|lab| lab.name.to_string()).collect();
-    Problem { known, ..Problem::not_found("lab", lab) }
+    Problem::not_found("lab", lab).knowing(known)
 }
 
 /// The problem of a node that does not exist, with those that do, or of its lab.
@@ -42,7 +43,7 @@ pub(super) async fn no_node(api: &Api, lab: &LabName, node: &impl std::fmt::Disp
     match snapshot(api, lab).await {
         Ok(snapshot) => {
             let known = snapshot.nodes.into_iter().take(20).map(|node| node.node_name.to_string()).collect();
-            Problem { known, ..Problem::not_found("node", node) }
+            Problem::not_found("node", node).knowing(known)
         }
         Err(problem) => problem,
     }

@@ -6,12 +6,12 @@ use std::time::Duration;
 use axum::extract::{ConnectInfo, State};
 use axum::http::StatusCode;
 use lifecycle_core::id::LinkId;
-use lifecycle_core::machine::LinkState;
+use lifecycle_core::machine::{LinkState, NodeState};
+use lifecycle_core::model::LinkRecord;
 use lifecycle_core::name::LabName;
-use lifecycle_core::time::Timestamp;
 use lifecycle_core::topology::LinkAttrs;
 use lifecycle_engine::Command;
-use lifecycle_engine::drive::LabSnapshot;
+use lifecycle_engine::decide::World;
 
 use super::extract::{Json, Path};
 use super::labs::{no_lab, snapshot, take};
@@ -21,6 +21,8 @@ use super::{Api, Peer};
 
 /// Longest time that a caller waits for the check of all links of a lab.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Time between two looks at links that are being checked.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 pub(super) async fn list(State(api): State<Api>, Path(lab): Path<LabName>) -> Result<Json<List<Link>>, Problem> {
     Ok(Json(List { items: snapshot(&api, &lab).await?.links }))
@@ -51,40 +53,76 @@ fn merge(current: LinkAttrs, given: serde_json::Map<String, serde_json::Value>) 
     serde_json::from_value(merged).map_err(|error| invalid(error.to_string()))
 }
 
-/// Checks every link of a lab and waits until each is found right or repaired, or is given up.
+/// Checks every link of a lab and waits until each is found right, is repaired, or is given up.
 pub(super) async fn reconcile(
     State(api): State<Api>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     Path(lab): Path<LabName>,
 ) -> Result<Json<Reconciled>, Problem> {
-    let Some(before) = api.controller.lab(&lab).await? else { return Err(no_lab(&api, &lab).await) };
-    let began = Timestamp::now();
+    let before = standing(&api, &lab).await?;
     api.controller.command(&peer.user, Command::Reconcile { lab: lab.clone() }).await?;
-    let settled = |snapshot: Option<&LabSnapshot>| {
-        snapshot.is_none_or(|lab| {
-            lab.links.iter().all(|link| match link.actual_state {
-                LinkState::Up => link.verified_at.is_some_and(|at| at >= began),
-                LinkState::Down | LinkState::Error => true,
-                LinkState::Unknown | LinkState::Pending | LinkState::Creating => false,
-            })
-        })
+    let settle = async {
+        loop {
+            let now = standing(&api, &lab).await?;
+            if now.values().all(|link| link.settled) {
+                return Ok::<_, Problem>(now);
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     };
-    let after = api.controller.wait(&lab, PATIENCE, settled).await?;
-    Ok(Json(compare(&before, after.as_ref())))
+    let late = |_| Problem::new(StatusCode::GATEWAY_TIMEOUT, "timeout", format!("not settled within {PATIENCE:?}"));
+    let after = tokio::time::timeout(PATIENCE, settle).await.map_err(late)??;
+    Ok(Json(compare(&before, &after)))
+}
+
+/// How a link stands, as far as a check of it is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Standing {
+    state: LinkState,
+    incarnation: u64,
+    /// Nothing is under way, and it was read since it was last in doubt.
+    settled: bool,
+}
+
+async fn standing(api: &Api, lab: &LabName) -> Result<BTreeMap<LinkId, Standing>, Problem> {
+    let name = lab.clone();
+    let read = move |world: &World| {
+        let lab = world.lab_by_name(&name)?.id;
+        Some(world.links_of(lab).map(|link| (link.id, of(world, link))).collect())
+    };
+    match api.controller.read(read).await? {
+        Some(links) => Ok(links),
+        None => Err(no_lab(api, lab).await),
+    }
+}
+
+fn of(world: &World, link: &LinkRecord) -> Standing {
+    let work = world.link_work.get(&link.id);
+    let settled = match link.actual {
+        LinkState::Up => work.is_none_or(|work| !work.unverified),
+        LinkState::Error => link.budget.given_up_at.is_some() || link.budget.next_attempt.is_none(),
+        LinkState::Down => true,
+        // It waits for its nodes, unless they run.
+        LinkState::Pending => !link
+            .nodes
+            .iter()
+            .flatten()
+            .all(|id| world.nodes.get(id).is_some_and(|node| node.actual == NodeState::Running)),
+        LinkState::Unknown | LinkState::Creating => false,
+    };
+    let idle = work.is_none_or(|work| work.effect.is_none());
+    Standing { state: link.actual, incarnation: link.incarnation, settled: settled && idle }
 }
 
 /// Takes a check apart: a link that is up was repaired when it was not up before, or was built anew since.
-fn compare(before: &LabSnapshot, after: Option<&LabSnapshot>) -> Reconciled {
-    let mut result = Reconciled { checked: before.links.len(), valid: 0, repaired: 0, errors: 0 };
-    let links = after.map(|lab| &lab.links[..]).unwrap_or_default();
-    let now: BTreeMap<LinkId, _> = links.iter().map(|link| (link.id, link)).collect();
-    for link in &before.links {
-        match now.get(&link.id) {
-            Some(after) if after.actual_state == LinkState::Error => result.errors += 1,
-            Some(after) if after.actual_state == link.actual_state && after.state_since == link.state_since => {
-                result.valid += 1;
+fn compare(before: &BTreeMap<LinkId, Standing>, after: &BTreeMap<LinkId, Standing>) -> Reconciled {
+    let mut result = Reconciled { checked: before.len(), valid: 0, repaired: 0, errors: 0 };
+    for (id, old) in before {
+        match after.get(id) {
+            Some(new) if new.state == LinkState::Error => result.errors += 1,
+            Some(new) if new.state == LinkState::Up && (old.state, old.incarnation) != (new.state, new.incarnation) => {
+                result.repaired += 1;
             }
-            Some(after) if after.actual_state == LinkState::Up => result.repaired += 1,
             _ => result.valid += 1,
         }
     }
@@ -100,6 +138,18 @@ mod tests {
 
     fn given(value: serde_json::Value) -> serde_json::Map<String, serde_json::Value> {
         value.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn each_link_counts_once() {
+        let id = LinkId::from_u64;
+        let at = |state, incarnation| Standing { state, incarnation, settled: true };
+        use LinkState::{Down, Error, Up};
+        let before = [at(Up, 1), at(Up, 1), at(Error, 1), at(Up, 1), at(Down, 1), at(Up, 1)];
+        let after = [at(Up, 1), at(Up, 2), at(Up, 1), at(Error, 1), at(Down, 1)];
+        let map = |all: &[Standing]| (0..).map(id).zip(all.iter().copied()).collect();
+        let found = compare(&map(&before), &map(&after));
+        assert_eq!(found, Reconciled { checked: 6, valid: 3, repaired: 2, errors: 1 });
     }
 
     #[test]

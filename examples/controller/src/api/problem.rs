@@ -25,20 +25,29 @@ pub struct Problem {
     pub detail: String,
     /// What kind of failure it is; never changes its meaning.
     pub code: String,
+    /// What else is known about it.
+    #[serde(flatten)]
+    pub more: Box<More>,
+}
+
+/// What else is known about a problem; what is absent does not apply.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct More {
     /// The state that stands in the way.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<NodeState>,
     /// Since when.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
     /// What would be accepted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
     /// Everything that is wrong with the request, where it is more than one thing.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
     /// Names that would have been found.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub known: Vec<String>,
 }
 
@@ -51,12 +60,14 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             code: code.to_owned(),
-            state: None,
-            since: None,
-            advice: None,
-            problems: Vec::new(),
-            known: Vec::new(),
+            more: Box::default(),
         }
+    }
+
+    /// The same with more about it.
+    #[must_use]
+    pub fn with(self, more: More) -> Self {
+        Self { more: Box::new(more), ..self }
     }
 
     /// Something does not exist.
@@ -64,12 +75,17 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not_found", format!("no {what} is called `{name}`"))
     }
 
+    /// The same with names that would have been found.
+    #[must_use]
+    pub fn knowing(mut self, known: Vec<String>) -> Self {
+        self.more.known = known;
+        self
+    }
+
     /// Several things are wrong with what was sent.
     pub fn invalid(problems: Vec<String>) -> Self {
-        Self {
-            problems: problems.clone(),
-            ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", problems.join("\n"))
-        }
+        let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", problems.join("\n"));
+        problem.with(More { problems, ..More::default() })
     }
 }
 
@@ -82,12 +98,9 @@ impl IntoResponse for Problem {
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        Self {
-            state: Some(refusal.state),
-            since: refusal.since,
-            advice: Some(refusal.advice.clone()),
-            ..Self::new(StatusCode::CONFLICT, &refusal.code.to_string(), refusal.to_string())
-        }
+        let problem = Self::new(StatusCode::CONFLICT, &refusal.code.to_string(), refusal.to_string());
+        let Refusal { state, since, advice, .. } = refusal;
+        problem.with(More { state: Some(state), since, advice: Some(advice), ..More::default() })
     }
 }
 
@@ -96,7 +109,7 @@ impl From<CommandError> for Problem {
         let detail = error.to_string();
         match error {
             CommandError::NotFound { known, .. } => {
-                Self { known, ..Self::new(StatusCode::NOT_FOUND, "not_found", detail) }
+                Self::new(StatusCode::NOT_FOUND, "not_found", detail).knowing(known)
             }
             CommandError::Refused(refusal) => (*refusal).into(),
             CommandError::InvalidTransition(_) => Self::new(StatusCode::CONFLICT, "invalid_transition", detail),

@@ -16,7 +16,6 @@ pub(super) async fn run(context: &Context, args: Inspect) -> Result {
             None => empty(context),
         };
     };
-    session.looked().await;
     let ended = inspect(context, &session.client, &args).await;
     session.end().await;
     ended

@@ -59,13 +59,6 @@ impl Session {
         }
     }
 
-    /// Waits until what the controller shows is true.
-    pub(super) async fn looked(&self) {
-        if let Some(embedded) = &self.embedded {
-            embedded.looked().await;
-        }
-    }
-
     /// Ends the controller, if it is one of this process. Nodes stay as they are.
     pub(super) async fn end(self) {
         if let Some(embedded) = self.embedded {

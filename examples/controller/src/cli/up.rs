@@ -117,7 +117,6 @@ impl Up<'_> {
     async fn rejoin(&mut self) -> Result<Option<(LabMirror, Feed)>> {
         self.say("the controller has ended; this process takes its place");
         self.session = Session::attach(self.context, "up").await?;
-        self.session.looked().await;
         follow(&self.session.client, &self.topology.name).await
     }
 

@@ -69,7 +69,7 @@ impl Client {
     /// # Errors
     /// As every request: what the controller answered, or that it cannot be reached.
     pub async fn about(&self) -> Result<About> {
-        self.get("/api/v1/").await
+        self.get("/api/v1").await
     }
 
     /// All labs.

@@ -69,6 +69,8 @@ fn exit_of(status: u16, code: &str) -> Exit {
         (409, _) => Exit::Conflict,
         (504, _) => Exit::Timeout,
         (503, "closing") => Exit::Unreachable,
+        // As shells say it.
+        (_, "no_such_program") => Exit::Command(127),
         _ => Exit::Failure,
     }
 }
@@ -81,8 +83,9 @@ pub(super) fn refused(status: StatusCode, text: &str) -> Failure {
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
         let mut message = problem.detail;
-        if !problem.known.is_empty() && !message.contains("; there is ") {
-            message.push_str(&format!("; there is {}", problem.known.join(", ")));
+        let known = &problem.more.known;
+        if !known.is_empty() && !message.contains("; there is ") {
+            message.push_str(&format!("; there is {}", known.join(", ")));
         }
         Self::new(exit_of(problem.status, &problem.code), message)
     }
@@ -158,6 +161,7 @@ mod tests {
         assert_eq!(exit(StatusCode::NOT_FOUND, "not_found"), Exit::NotFound);
         assert_eq!(exit(StatusCode::CONFLICT, "node_transitional"), Exit::Conflict);
         assert_eq!(exit(StatusCode::UNPROCESSABLE_ENTITY, "invalid"), Exit::Failure);
+        assert_eq!(exit(StatusCode::UNPROCESSABLE_ENTITY, "no_such_program"), Exit::Command(127));
         assert_eq!(exit(StatusCode::GATEWAY_TIMEOUT, "timeout"), Exit::Timeout);
         assert_eq!(exit(StatusCode::SERVICE_UNAVAILABLE, "closing"), Exit::Unreachable);
         assert_eq!(exit(StatusCode::SERVICE_UNAVAILABLE, "store_failing"), Exit::Failure);

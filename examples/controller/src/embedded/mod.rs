@@ -12,6 +12,8 @@ use lifecycle_core::machine::LinkState;
 use lifecycle_engine::Controller;
 use lifecycle_engine::decide::World;
 use lifecycle_engine::drive::Status;
+// Links the plugins in: a crate that nobody refers to registers nothing.
+use lifecycle_kit as _;
 
 use crate::api::Server;
 use crate::client::Client;
@@ -22,7 +24,7 @@ use crate::paths::Places;
 pub use offline::{Lack, lacks, world};
 
 /// How long a first look at everything may take before people are shown what is known so far.
-const FIRST_LOOK: Duration = Duration::from_secs(10);
+const FIRST_LOOK: Duration = Duration::from_secs(5);
 
 /// A controller in this process.
 #[derive(Debug)]
@@ -72,6 +74,7 @@ impl Embedded {
             ErrorKind::Conflict => Failure::new(Exit::Conflict, error.chain()),
             _ => error.into(),
         })?;
+        look(&controller).await;
         match Server::start(&places.socket(), controller.clone(), config.permissions.clone()) {
             Ok(server) => Ok(Self { controller, server, places: places.clone() }),
             Err(error) => {
@@ -89,23 +92,6 @@ impl Embedded {
         Client::connect(&self.places.socket(), &self.places.state).await
     }
 
-    /// Waits until the controller has looked at everything once, so that what it shows is true.
-    pub async fn looked(&self) {
-        let looked = |world: &World| {
-            let read = world.hosts.values().flat_map(|host| host.providers.values());
-            read.into_iter().all(|provider| provider.synced || provider.unreachable)
-                && world.links.values().all(|link| link.actual != LinkState::Unknown)
-        };
-        let look = async {
-            while !matches!(self.controller.read(looked).await, Ok(true) | Err(_)) {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        if tokio::time::timeout(FIRST_LOOK, look).await.is_err() {
-            tracing::warn!("not everything could be looked at; what is shown may be old");
-        }
-    }
-
     /// Waits until the controller ends by itself, and says why that was.
     pub async fn ended(&self) -> Failure {
         match self.controller.ended().await {
@@ -120,5 +106,24 @@ impl Embedded {
     pub async fn stop(self) {
         self.server.close().await;
         self.controller.shutdown().await;
+    }
+}
+
+/// Waits until a controller has looked at everything once, so that the first thing that it says is true.
+async fn look(controller: &Controller) {
+    let looked = |world: &World| {
+        let mut providers = world.hosts.values().flat_map(|host| host.providers.values());
+        // A link that was up under the controller before is up until it was read back and is not.
+        let mut up = world.links.values().filter(|link| link.actual == LinkState::Up);
+        providers.all(|provider| provider.synced || provider.unreachable)
+            && up.all(|link| world.link_work.get(&link.id).is_none_or(|work| !work.unverified))
+    };
+    let look = async {
+        while let Ok(false) = controller.read(looked).await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    if tokio::time::timeout(FIRST_LOOK, look).await.is_err() {
+        tracing::warn!("not everything could be looked at; what is shown may be old");
     }
 }

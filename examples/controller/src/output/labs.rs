@@ -76,19 +76,13 @@ fn ready(node: &Node) -> Cell {
     }
 }
 
-/// What people should know about a node, first cause first.
+/// What people should know about a node: the cause that says most about what to do.
 pub(crate) fn note(node: &Node) -> String {
-    let error = node.error_message.as_ref().filter(|_| node.display_state != DisplayState::Running);
     let stale = node.stale_since.map(|since| format!("nothing heard of its host since {since:.0}"));
+    let failed = node.display_state != DisplayState::Running;
+    let error = node.error_message.clone().filter(|_| failed);
     let exit = node.exit.as_ref().filter(|_| node.actual_state == NodeState::Exited).map(ended);
-    stale
-        .into_iter()
-        .chain(node.blocked.clone())
-        .chain(error.cloned())
-        .chain(exit)
-        .chain(node.note.clone())
-        .next()
-        .unwrap_or_default()
+    stale.or(error).or_else(|| node.blocked.clone()).or(exit).or_else(|| node.note.clone()).unwrap_or_default()
 }
 
 /// How a process ended, in words.

@@ -47,14 +47,18 @@ struct Called {
 
 /// Acts as a tool, if this program was called by the name of one; returns nothing otherwise.
 pub fn as_called(arguments: &[OsString]) -> Option<ExitCode> {
-    let name = Path::new(arguments.first()?).file_name().and_then(OsStr::to_str)?;
-    NAMES.contains(&name).then(|| {
-        let words = [OsString::from("lifecycle node-tool"), name.into()];
-        match Called::try_parse_from(words.into_iter().chain(arguments[1..].iter().cloned())) {
-            Ok(called) => end(run(&called.name)),
-            Err(error) => crate::usage(&error),
-        }
+    let name = tool_called(arguments.first()?)?;
+    let words = [OsString::from("lifecycle node-tool"), name.into()];
+    Some(match Called::try_parse_from(words.into_iter().chain(arguments[1..].iter().cloned())) {
+        Ok(called) => end(run(&called.name)),
+        Err(error) => crate::usage(&error),
     })
+}
+
+/// The tool that a program of this name is.
+fn tool_called(program: &OsStr) -> Option<&'static str> {
+    let name = Path::new(program).file_name()?;
+    NAMES.into_iter().find(|tool| name == *tool)
 }
 
 /// Runs a tool to its end.
@@ -84,10 +88,11 @@ mod tests {
 
     #[test]
     fn the_name_it_is_called_by_decides() {
-        let words = |text: &str| text.split(' ').map(OsString::from).collect::<Vec<_>>();
-        assert!(as_called(&words("/usr/bin/lifecycle ping")).is_none());
+        let called = |program: &str| tool_called(OsStr::new(program));
+        assert_eq!(called("/run/lifecycle/ping"), Some("ping"));
+        assert_eq!(called("ip"), Some("ip"));
+        assert_eq!((called("/usr/bin/lifecycle"), called(""), called("ping/")), (None, None, Some("ping")));
         assert!(as_called(&[]).is_none());
-        assert!(as_called(&words("/run/lifecycle/ping")).is_some(), "usage");
     }
 
     #[test]
