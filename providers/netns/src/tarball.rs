@@ -150,6 +150,8 @@ mod tests {
             let mut header = Header::new_gnu();
             header.set_entry_type(*kind);
             header.set_mode(0o755);
+            header.set_uid(0);
+            header.set_gid(0);
             header.as_gnu_mut().unwrap().name[..path.len()].copy_from_slice(path.as_bytes());
             let content = if *kind == EntryType::Regular { text.as_bytes() } else { &[] };
             if *kind != EntryType::Regular {
