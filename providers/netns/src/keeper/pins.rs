@@ -4,11 +4,13 @@
 //! mount namespace without it. So neither other processes' copies of the mount table nor those of the nodes, which are
 //! copies of the keeper's, grow with the number of nodes.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
@@ -17,6 +19,7 @@ use nix::sys::statfs::{NSFS_MAGIC, statfs};
 use super::namespaces::{KINDS, Namespaces};
 use crate::failure::{Doing, Failure};
 use crate::layout::{Mark, absent_is_fine};
+use crate::mounts::Mount;
 
 const NOTHING: Option<&str> = None;
 
@@ -44,7 +47,7 @@ impl Pins {
         unshare(CloneFlags::CLONE_NEWNS).doing("make the keeper's mount namespace")?;
         // As a slave it still sees what the host mounts later, for the nodes' binds.
         mount(NOTHING, "/", NOTHING, MsFlags::MS_REC | MsFlags::MS_SLAVE, NOTHING).doing("detach from the host")?;
-        umount2(&directory, MntFlags::MNT_DETACH).doing("leave the pins to the host")?;
+        forget_pins(&directory).doing("leave the pins to the host")?;
         Ok(Self { directory, host, own: mount_namespace()?, watch })
     }
 
@@ -130,15 +133,43 @@ impl Pins {
     }
 }
 
+/// Takes all pins out of the mount namespace that this process is alone in: ours, other controllers' and other
+/// programs'. Every node's mount namespace is a copy of it, and would be made and searched with all of them.
+fn forget_pins(own: &Path) -> io::Result<()> {
+    umount2(own, MntFlags::MNT_DETACH)?;
+    let table = crate::mounts::table()?;
+    let is_pin = |mount: &Mount| mount.kind == "nsfs";
+    let directories: BTreeSet<&Path> =
+        table.iter().filter(|mount| is_pin(mount)).filter_map(|mount| mount.point.parent()).collect();
+    for directory in directories {
+        let mut below = table.iter().filter(|mount| mount.point != directory && mount.point.starts_with(directory));
+        let whole = table.iter().any(|mount| mount.point == directory) && below.clone().all(is_pin);
+        // Where nothing but pins is mounted, they go at once with the directory that they are in.
+        let points: Vec<&Path> = if whole {
+            vec![directory]
+        } else {
+            below.by_ref().filter(|m| is_pin(m)).map(|m| m.point.as_path()).collect()
+        };
+        for point in points {
+            match umount2(point, MntFlags::MNT_DETACH) {
+                // Covered by another mount, and so in nobody's way; or gone with one above.
+                Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(())
+}
+
 fn mount_namespace() -> Result<OwnedFd, Failure> {
     Ok(File::open("/proc/self/ns/mnt").doing("open the keeper's mount namespace")?.into())
 }
 
-fn is_pin(path: &std::path::Path) -> bool {
+fn is_pin(path: &Path) -> bool {
     statfs(path).is_ok_and(|found| found.filesystem_type() == NSFS_MAGIC)
 }
 
-fn is_mount_point(path: &std::path::Path) -> io::Result<bool> {
+fn is_mount_point(path: &Path) -> io::Result<bool> {
     let path = fs::canonicalize(path)?;
     Ok(crate::mounts::table()?.iter().any(|mount| mount.point == path))
 }

@@ -55,17 +55,16 @@ fn many_nodes_start_and_leave_nothing() -> Verdict {
             .await;
         let created = begin.elapsed();
         let keeper = corner.keeper().unwrap();
-        eprintln!("create: keeper {:?} we {:?}", processor(keeper), processor(std::process::id() as i32));
+        let keeper_after_create = processor(keeper)[0];
         iter(&nodes).for_each_concurrent(width, |node| async { provider.start_node(node).await.unwrap() }).await;
         let running = begin.elapsed();
-        eprintln!("start: keeper {:?} we {:?}", processor(keeper), processor(std::process::id() as i32));
-        let inits: u64 = corner
+        let launched = processor(keeper);
+        let building: u64 = corner
             .processes()
             .iter()
             .filter(|(_, name)| name.starts_with("lc:"))
             .map(|(pid, _)| processor(*pid)[0])
             .sum();
-        eprintln!("inits: {inits}");
         let list = provider.list_nodes().await.unwrap();
         assert_eq!(list.len() as u64, count);
         assert!(list.iter().all(|node| node.state == InstanceState::Running));
@@ -80,12 +79,16 @@ fn many_nodes_start_and_leave_nothing() -> Verdict {
         let begin = Instant::now();
         iter(&nodes).for_each_concurrent(width, |node| async { provider.destroy_node(node).await.unwrap() }).await;
         let each = |time: Duration| time.as_secs_f64() * 1e3 / count as f64;
+        let share = |micros: u64| micros as f64 / 1e3 / count as f64;
         println!(
-            "{count} nodes: create {:.2} ms, start {:.2} ms, destroy {:.2} ms each; {} KiB private per init, \
-             {} KiB of the machine per node, keeper {} KiB",
+            "{count} nodes, milliseconds each: create {:.2}, start {:.2}, destroy {:.2}; of a processor: create {:.2}, \
+             launch {:.2}, build {:.2}; KiB each: {} private to the init, {} of the machine; keeper {} KiB",
             each(created),
             each(running - created),
             each(begin.elapsed()),
+            share(keeper_after_create),
+            share(launched[0] - keeper_after_create + launched[1]),
+            share(building),
             inits.iter().sum::<u64>() / count,
             memory / i64::try_from(count).unwrap(),
             corner.keeper().map_or(0, private),
