@@ -1,1 +1,0 @@
-//! Benchmarks of Lifecycle against the kernel's floor and its peers.

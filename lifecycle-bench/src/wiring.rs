@@ -1,0 +1,134 @@
+//! A row of namespaces and the links between neighbours: by raw netlink, as containerlab makes them, and by our backend.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::try_join_all;
+use lifecycle_core::attach::{AttachKind, AttachPoint};
+use lifecycle_core::id::{ControllerId, LinkId};
+use lifecycle_core::name::IfName;
+use lifecycle_core::plugin::network::{LinkIdentity, LinkRequest};
+use lifecycle_core::plugin::{HostContext, NetworkBackend};
+use lifecycle_core::policy::link::Side;
+use lifecycle_core::policy::naming;
+use lifecycle_core::topology::LinkAttrs;
+use tokio::runtime::Runtime;
+
+use crate::canary::Canary;
+use crate::measure::{Result, millis};
+use crate::raw::Space;
+
+/// Milliseconds for a row of links.
+pub(crate) fn raw(links: usize, make: fn(&Space, &Space, &Space) -> Result<()>) -> Result<f64> {
+    let (home, spaces) = (Space::new()?, Space::many(links + 1)?);
+    let begin = Instant::now();
+    spaces.windows(2).try_for_each(|pair| make(&home, &pair[0], &pair[1]))?;
+    let took = millis(begin);
+    Canary::release(spaces)?;
+    Ok(took)
+}
+
+/// What the kernel needs for a link at least.
+pub(crate) fn born_in_place(_home: &Space, a: &Space, b: &Space) -> Result<()> {
+    a.veth("eth1", b, "eth2")?;
+    b.up("eth2")
+}
+
+/// As containerlab does it: made in one place, both ends moved to another, renamed and set up.
+pub(crate) fn moved(home: &Space, a: &Space, b: &Space) -> Result<()> {
+    home.plain_veth("bench-a", "bench-b")?;
+    for (space, old, new) in [(a, "bench-a", "eth1"), (b, "bench-b", "eth2")] {
+        home.move_to(old, space)?;
+        space.rename(old, new)?;
+        space.up(new)?;
+    }
+    Ok(())
+}
+
+/// Our backend by itself.
+#[derive(Debug)]
+pub(crate) struct Ours {
+    runtime: Runtime,
+    backend: Arc<dyn NetworkBackend>,
+}
+
+impl Ours {
+    pub(crate) fn new() -> Result<Self> {
+        lifecycle_linux::limits::raise_open_files()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let context = HostContext {
+            controller: ControllerId::from_u64(0xbe),
+            epoch: 1,
+            state_dir: "/nonexistent".into(),
+            runtime_dir: "/nonexistent".into(),
+            helper: None,
+            settings: serde_json::Value::Null,
+        };
+        let backend = (lifecycle_network_veth::PLUGIN.make)(&context)?;
+        runtime.block_on(backend.initialize())?;
+        Ok(Self { runtime, backend })
+    }
+
+    /// Milliseconds for a row of links, made one after the other.
+    pub(crate) fn one_by_one(&self, links: usize) -> Result<f64> {
+        self.row(links, async |requests| {
+            let mut made = Vec::new();
+            for request in requests {
+                made.push(self.backend.connect(request).await?);
+            }
+            Ok(made)
+        })
+    }
+
+    /// Milliseconds for a row of links, all asked for at once as the engine does, each read back in the end.
+    pub(crate) fn at_once(&self, links: usize) -> Result<f64> {
+        self.row(links, async |requests| {
+            let one = async |request| -> Result<LinkIdentity> {
+                let identity = self.backend.connect(request).await?;
+                self.backend.verify(&identity).await?;
+                Ok(identity)
+            };
+            try_join_all(requests.iter().map(one)).await
+        })
+    }
+
+    fn row(&self, links: usize, make: impl AsyncFnOnce(&[LinkRequest]) -> Result<Vec<LinkIdentity>>) -> Result<f64> {
+        let spaces = Space::many(links + 1)?;
+        let requests = (0..links).map(|number| request(number, &spaces)).collect::<Result<Vec<_>>>()?;
+        let took = self.runtime.block_on(async {
+            let begin = Instant::now();
+            let made = make(&requests).await?;
+            let took = millis(begin);
+            for identity in &made {
+                self.assert_up(identity).await?;
+            }
+            Ok::<_, crate::measure::Error>(took)
+        })?;
+        // The backend keeps its descriptors of namespaces for a moment, and so the namespaces.
+        std::thread::sleep(Duration::from_millis(100));
+        Canary::release(spaces)?;
+        Ok(took)
+    }
+
+    async fn assert_up(&self, identity: &LinkIdentity) -> Result<()> {
+        for _ in 0..1000 {
+            if self.backend.verify(identity).await?.is_up() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Err(format!("link {} did not come up", identity.link).into())
+    }
+}
+
+fn request(number: usize, spaces: &[Space]) -> Result<LinkRequest> {
+    let link = LinkId::from_u64(number as u64);
+    let point = |space: &Space, side: Side, ifname: &str| -> Result<AttachPoint> {
+        let (ifname, mac) = (IfName::new(ifname)?, naming::mac(link, 1, side));
+        let place = AttachKind::Namespace(space.reference()?);
+        Ok(AttachPoint { node: None, incarnation: 1, ifname, mac, mtu: 1500, place })
+    };
+    let a = point(&spaces[number], Side::A, "eth1")?;
+    let b = point(&spaces[number + 1], Side::B, "eth2")?;
+    Ok(LinkRequest { link, incarnation: 1, a, b, attrs: LinkAttrs { mtu: 1500, ..LinkAttrs::default() } })
+}
