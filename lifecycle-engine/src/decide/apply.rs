@@ -11,7 +11,6 @@ use lifecycle_core::policy::enforcement::Budget;
 use lifecycle_core::policy::link::{EndOwner, LinkEnd, LinkKey, OperReason, OperState};
 use lifecycle_core::topology::{Endpoint, LinkAttrs, LinkSpec, NodeSpec, Topology};
 
-use super::effect::Subject;
 use super::input::{CommandError, Plan, Reply};
 use super::ledger::Entry;
 use super::{Cx, Why, World, commands, jobs, link};
@@ -54,7 +53,7 @@ pub fn plan(world: &World, topology: &Topology) -> Result<Plan, CommandError> {
         let text = key_text(&row.spec);
         match wanted.get(&text) {
             None => plan.remove_links.push(link_text(&row.spec)),
-            Some(spec) if row.spec != **spec => plan.change_links.push(link_text(spec)),
+            Some(spec) if row.spec != oriented(spec, &row.spec) => plan.change_links.push(link_text(spec)),
             Some(_) => {}
         }
         present.insert(text);
@@ -203,13 +202,17 @@ fn put_nodes(cx: &mut Cx<'_>, user: &str, lab: LabId, plan: &Plan) -> Vec<NodeId
             None => affected.push(insert_node(cx, user, lab, &topology, spec)),
             Some(id) if added.contains(&spec.name) || recreated.contains(&spec.name) => {
                 let provider = provider_of(cx.world, &topology, spec);
-                let busy = cx.world.is_busy(Subject::Node(id));
+                let working = cx.world.node_work.contains_key(&id);
                 cx.change_node(id, |node| {
                     node.deleting = false;
                     // What is just being made is made of what was wanted before.
-                    node.recreate = node.instance.is_some() || busy;
+                    node.recreate = node.instance.is_some() || working;
                     if !node.recreate {
-                        node.provider = provider;
+                        if node.provider != provider {
+                            // Whether the other one answers means nothing for what is not there yet.
+                            node.stale_since = None;
+                            node.provider = provider;
+                        }
                         // What was asked for before and may come late is told from what is wanted now.
                         node.incarnation += 1;
                     }
@@ -313,7 +316,8 @@ fn put_links(cx: &mut Cx<'_>, user: &str, lab: LabId) {
 
 fn change_link(cx: &mut Cx<'_>, user: &str, id: LinkId, spec: &LinkSpec) {
     let Some(row) = cx.world.links.get(&id) else { return };
-    if row.spec == *spec && !row.deleting {
+    let spec = oriented(spec, &row.spec);
+    if row.spec == spec && !row.deleting {
         return;
     }
     let attrs = spec.attrs;
@@ -473,6 +477,15 @@ fn key_of_text(spec: &LinkSpec) -> Option<(String, String)> {
 fn key_text(spec: &LinkSpec) -> String {
     let (low, high) = key_of_text(spec).unwrap_or_default();
     format!("{low} {high}")
+}
+
+/// A link written in the direction of another between the same ends: which end comes first means nothing.
+fn oriented(spec: &LinkSpec, like: &LinkSpec) -> LinkSpec {
+    let mut spec = spec.clone();
+    if texts(&spec).0 != texts(like).0 {
+        std::mem::swap(&mut spec.a, &mut spec.b);
+    }
+    spec
 }
 
 /// A link as its user wrote it.

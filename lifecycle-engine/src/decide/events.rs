@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use lifecycle_core::id::LabId;
 use lifecycle_core::model::{Change, Event, EventBody, JobView, LabRecord, LabView, LinkView, NodeView};
-use lifecycle_core::policy::lab::{LabNode, LabSummary, summarise};
 use lifecycle_core::time::Now;
 
 use super::table::Touched;
@@ -16,12 +15,11 @@ use super::world::World;
 /// between rows holds at every point.
 pub(super) fn drain(world: &mut World, now: Now) -> (Vec<Change>, Vec<Event>) {
     let mut labs: BTreeSet<LabId> = world.labs.touched().copied().collect();
-    for id in world.nodes.touched() {
-        labs.extend(world.nodes.get(id).map(|node| node.lab));
-    }
+    labs.extend(world.tally.take_stirred());
 
     let mut drops = Vec::new();
     let mut bodies = Vec::new();
+    let mut gone = Vec::new();
     let (mut put_links, mut put_nodes, mut put_labs, mut put_jobs, mut put_hosts) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
 
@@ -52,6 +50,7 @@ pub(super) fn drain(world: &mut World, now: Now) -> (Vec<Change>, Vec<Event>) {
         Touched::Drop(id, generation) => {
             drops.push(Change::DropLab { id, generation });
             bodies.push((Some(id), EventBody::LabGone { id }));
+            gone.push(id);
         }
     });
     world.host_rows.drain(|touched| {
@@ -61,9 +60,14 @@ pub(super) fn drain(world: &mut World, now: Now) -> (Vec<Change>, Vec<Event>) {
     });
 
     for id in labs {
-        if let Some(lab) = world.labs.get(&id) {
-            bodies.push((Some(id), EventBody::Lab(Box::new(lab_view(world, lab)))));
+        let Some(view) = world.labs.get(&id).map(|lab| lab_view(world, lab)) else { continue };
+        if world.told.get(&id) != Some(&view) {
+            world.told.insert(id, view.clone());
+            bodies.push((Some(id), EventBody::Lab(Box::new(view))));
         }
+    }
+    for id in gone {
+        world.told.remove(&id);
     }
     for node in &put_nodes {
         let view = NodeView::new(node, world.spec(node.id), &world.settings.enforcement);
@@ -85,17 +89,8 @@ pub(super) fn drain(world: &mut World, now: Now) -> (Vec<Change>, Vec<Event>) {
 
 /// A lab as people see it.
 pub fn lab_view(world: &World, lab: &LabRecord) -> LabView {
-    let summary = lab_summary(world, lab.id);
+    let summary = world.tally.summary(lab.id);
     LabView::new(lab, summary.shown, count(summary.stale))
-}
-
-/// The state of a lab from the states of its nodes.
-fn lab_summary(world: &World, lab: LabId) -> LabSummary {
-    summarise(world.nodes_of(lab).map(|node| LabNode {
-        state: node.actual,
-        will_retry: node.will_retry(&world.settings.enforcement),
-        stale: node.stale_since.is_some(),
-    }))
 }
 
 fn count(n: usize) -> u32 {

@@ -3,10 +3,13 @@
 use lifecycle_core::id::{JobId, LabId, LinkId, NodeId};
 use lifecycle_core::machine::{Lifecycle, LinkState, NodeIntent, NodeState};
 use lifecycle_core::model::{AuditAction, AuditResult, AuditRow, NodeRecord, ReadyState, SubjectKind, Trigger};
+use lifecycle_core::policy::enforcement::EnforcementPolicy;
+use lifecycle_core::policy::lab::LabNode;
 use lifecycle_core::time::{Deadline, Now};
 use rand_core::Rng;
 
 use super::effect::Subject;
+use super::link;
 use super::world::World;
 
 /// Why something changes.
@@ -186,6 +189,9 @@ impl Ledger<'_> {
             self.world.wake(now.boot.after(deadline), Subject::Node(id));
         }
         self.world.probes.remove(&id);
+        if from == NodeState::Running || to == NodeState::Running {
+            link::doubt_proofs_at(self.world, id);
+        }
         self.node_changed(id);
         self.world.touch_links_at(id);
     }
@@ -233,7 +239,10 @@ impl Ledger<'_> {
 
     /// Keeps the index of unsettled nodes, and looks at the node in this step.
     fn node_changed(&mut self, id: NodeId) {
-        let settled = self.world.nodes.get(&id).is_none_or(is_settled);
+        let Some(node) = self.world.nodes.get(&id) else { return };
+        let (lab, counted) = (node.lab, lab_node(node, &self.world.settings.enforcement));
+        let settled = is_settled(node);
+        self.world.tally.put(id, lab, counted);
         if settled {
             self.world.unsettled.remove(&id);
         } else {
@@ -300,6 +309,11 @@ impl Ledger<'_> {
             link.updated_at = wall;
         }
     }
+}
+
+/// What a node's lab looks at in it.
+pub(super) fn lab_node(node: &NodeRecord, policy: &EnforcementPolicy) -> LabNode {
+    LabNode { state: node.actual, will_retry: node.will_retry(policy), stale: node.stale_since.is_some() }
 }
 
 /// Whether enforcement has nothing to look at.

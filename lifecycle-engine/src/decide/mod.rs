@@ -23,6 +23,7 @@ mod placement;
 mod recover;
 mod sync;
 mod table;
+mod tally;
 mod world;
 
 use std::ops::{Deref, DerefMut};

@@ -167,12 +167,10 @@ pub(super) fn read(cx: &mut Cx<'_>, asked: &InFlight, outcome: Outcome) {
 pub(super) fn news(cx: &mut Cx<'_>, host: &HostName, plugin: &PluginName, news: News) {
     match news {
         // News about a node that an effect is at work on are mostly of our own making, and its end is read anyway.
-        News::Node(instance) if cx.world.is_busy(Subject::Node(instance.node)) => {
-            if let Some(work) = cx.world.node_work.get_mut(&instance.node) {
-                work.heard = true;
-            }
-        }
-        News::Node(instance) => observe(cx, host, plugin, instance),
+        News::Node(instance) => match cx.world.node_work.get_mut(&instance.node) {
+            Some(work) if work.is_at_instance() => work.heard = true,
+            _ => observe(cx, host, plugin, instance),
+        },
         News::Link(id) => {
             let now = cx.now.boot;
             link::doubt(cx.world, id, now);

@@ -13,7 +13,7 @@ use lifecycle_core::plugin::provider::{ExitRecord, InstanceRef, InstanceState, O
 use lifecycle_core::policy::enforcement::Spent;
 
 use super::host::{OTHER_INCARNATION, Orphan};
-use super::node;
+use super::node::{self, NodeWork};
 use super::{Ledger, Why};
 
 /// Records a list of all instances that a provider has on a host, asked for in step `issued`.
@@ -78,6 +78,13 @@ pub(super) fn take_one(
     if !lives_here || row.incarnation != asked.incarnation || !is_current(ledger, asked.node, issued) {
         return;
     }
+    if row.instance.as_ref().is_some_and(|own| own.reference != *asked) {
+        // A second instance of the node: a list tells what is to become of it.
+        if let Some(provider) = ledger.world.hosts.get_mut(host).and_then(|host| host.providers.get_mut(plugin)) {
+            provider.list_again = true;
+        }
+        return;
+    }
     match found {
         Some(seen) => record(ledger, asked.node, seen),
         None => record_absence(ledger, asked.node),
@@ -86,7 +93,7 @@ pub(super) fn take_one(
 
 /// Whether a list asked for in step `issued` still says something about a node: nothing was done to it since.
 fn is_current(ledger: &Ledger<'_>, id: NodeId, issued: u64) -> bool {
-    let worked_on = ledger.world.node_work.get(&id).is_some_and(|work| work.effect.is_some());
+    let worked_on = ledger.world.node_work.get(&id).is_some_and(NodeWork::is_at_instance);
     !worked_on && ledger.world.last_done.get(&id).is_none_or(|&done| done < issued)
 }
 
@@ -131,9 +138,11 @@ fn record(ledger: &mut Ledger<'_>, id: NodeId, seen: ObservedNode) {
             }
         }
         InstanceState::Broken { reason } => {
+            if !recreate {
+                ledger.change_node(id, |row| row.recreate = true);
+            }
             if state != NodeState::Error && !working {
                 node::count_failure(ledger, id, &reason);
-                ledger.change_node(id, |row| row.recreate = true);
                 ledger.node_is(id, NodeState::Error, Why::drift().error(reason));
             }
         }
@@ -143,7 +152,8 @@ fn record(ledger: &mut Ledger<'_>, id: NodeId, seen: ObservedNode) {
 /// The process of a running node ended by itself, or by a hand that is not ours.
 fn ended(ledger: &mut Ledger<'_>, id: NodeId, exit: ExitRecord) {
     let Some(row) = ledger.world.nodes.get(&id) else { return };
-    let wanted = row.desired == NodeIntent::Running && !row.deleting;
+    // What is about to be made anew is not judged by how it ends.
+    let wanted = row.desired == NodeIntent::Running && !row.deleting && !row.recreate;
     let stable_after = ledger.world.settings.enforcement.stable_after;
     let ran = row.running_since.and_then(|since| ledger.now.boot.since(since));
     let stable = ran.is_some_and(|ran| ran >= stable_after);

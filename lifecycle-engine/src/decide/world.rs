@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lifecycle_core::attach::{AttachKind, NsRef};
 use lifecycle_core::id::{ControllerId, JobId, LabId, LinkId, NodeId};
-use lifecycle_core::model::{Head, HostRecord, JobRecord, LabRecord, LinkRecord, NodeRecord, Snapshot};
+use lifecycle_core::model::{Head, HostRecord, JobRecord, LabRecord, LabView, LinkRecord, NodeRecord, Snapshot};
 use lifecycle_core::name::{HostName, LabName, NodeName, PluginName};
 use lifecycle_core::plugin::VendorConfig;
 use lifecycle_core::plugin::vendor::KindData;
@@ -17,12 +17,14 @@ use lifecycle_core::topology::NodeSpec;
 use serde::{Deserialize, Serialize};
 
 use super::effect::{Effect, EffectId, Subject};
+use super::events::lab_view;
 use super::host::HostState;
 use super::input::Limits;
-use super::ledger::is_settled;
+use super::ledger::{is_settled, lab_node};
 use super::link::LinkWork;
 use super::node::{NodeWork, Probe};
 use super::table::{Row, Table};
+use super::tally::Tally;
 
 macro_rules! rows {
     ($($record:ident),*) => {$(
@@ -165,6 +167,10 @@ pub struct World {
     pub(crate) queued: BTreeSet<Subject>,
     /// Moments at which subjects want to be looked at.
     pub(crate) timers: BTreeSet<(u64, Subject)>,
+    /// How many nodes of each lab are in which state.
+    pub(super) tally: Tally,
+    /// What the feed last told of each lab.
+    pub(crate) told: BTreeMap<LabId, LabView>,
     /// Nodes that no retry can help until the world changes.
     pub(crate) blocked: BTreeSet<NodeId>,
     /// Resources were freed, or a host came back, so that nodes that could not be placed are worth another look.
@@ -207,6 +213,8 @@ impl World {
             due_links: VecDeque::new(),
             queued: BTreeSet::new(),
             timers: BTreeSet::new(),
+            tally: Tally::default(),
+            told: BTreeMap::new(),
             blocked: BTreeSet::new(),
             freed: false,
             places: BTreeMap::new(),
@@ -215,6 +223,9 @@ impl World {
             tokens: (0.0, None),
         };
         world.rebuild_indexes();
+        // What is stored was told when it was committed.
+        world.tally.take_stirred();
+        world.told = world.labs.values().map(|lab| (lab.id, lab_view(&world, lab))).collect();
         world
     }
 
@@ -238,6 +249,7 @@ impl World {
             if !is_settled(node) {
                 self.unsettled.insert(node.id);
             }
+            self.tally.put(node.id, node.lab, lab_node(node, &self.settings.enforcement));
         }
         for link in self.links.values() {
             for end in link.identity.iter().flat_map(|identity| [Some(&identity.a), identity.b.as_ref()]).flatten() {
@@ -322,7 +334,7 @@ impl World {
     }
 
     /// Entries in each index over the rows; a world without rows has none.
-    pub fn index_sizes(&self) -> [usize; 11] {
+    pub fn index_sizes(&self) -> [usize; 13] {
         [
             self.last_done.len(),
             self.lab_names.len(),
@@ -335,6 +347,8 @@ impl World {
             self.queued.len(),
             self.blocked.len(),
             self.places.len(),
+            self.tally.len(),
+            self.told.len(),
         ]
     }
 

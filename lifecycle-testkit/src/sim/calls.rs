@@ -8,7 +8,7 @@ use lifecycle_core::error::{Error, ErrorKind};
 use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity};
 use lifecycle_core::plugin::provider::{CreatedNode, InstanceRef, ManagementAddresses};
 use lifecycle_core::time::BootId;
-use lifecycle_engine::decide::{Action, ConnectPlan, Done, Effect, EndPlan, Input, Outcome};
+use lifecycle_engine::decide::{Action, ConnectPlan, Done, Effect, EndPlan, Input, Outcome, Subject};
 
 use super::faults::{Fate, Mishap};
 use super::labs::{WIRE, plugin};
@@ -74,8 +74,7 @@ impl Simulation {
         if let Some(outage) = self.outage_of(&host, &plugin) {
             if outage.hangs {
                 // It waits in a queue until somebody reads it.
-                let wait = outage.until - self.clock.millis + 1 + fate.reach % 50;
-                return self.after(wait, Event::Land(id));
+                return self.hung.push(id);
             }
             let refused = Error::new(ErrorKind::Unreachable, "call", "nobody answers");
             return self.answer(id, Err(refused));
@@ -101,6 +100,18 @@ impl Simulation {
             Some(Mishap::Swallow) | None => {
                 let outcome = self.perform(id);
                 self.answer(id, outcome);
+            }
+        }
+    }
+
+    /// Calls that hung reach plugins that are well again.
+    pub(super) fn recover(&mut self) {
+        for id in std::mem::take(&mut self.hung) {
+            let Some(call) = self.calls.get(&id) else { continue };
+            if self.outage_of(&call.effect.host, &call.effect.plugin).is_some() {
+                self.hung.push(id);
+            } else {
+                self.after(1 + call.fate.reach % 50, Event::Land(id));
             }
         }
     }
@@ -148,6 +159,10 @@ impl Simulation {
         };
         call.ended = true;
         let (life, effect) = (call.life, call.effect.id);
+        let looks = matches!((call.effect.subject, &call.effect.action), (Subject::Node(_), Action::ObserveNode(_)));
+        if looks || call.effect.action.is_mutating() {
+            self.active_at = self.clock.millis;
+        }
         if life == self.life
             && let Seat::Taken(controller) = &mut self.seat
         {
@@ -189,9 +204,13 @@ impl Simulation {
         self.calls.values().any(|call| call.life == self.life && !call.ended)
     }
 
-    /// Whether anything may still change the machine.
+    /// Whether anything may still change the machine before long.
     pub(super) fn is_changing(&self) -> bool {
-        self.calls.values().any(|call| call.effect.action.is_mutating() && (call.flying || !call.ended))
+        self.calls.values().any(|call| {
+            let effect = &call.effect;
+            let hangs = self.outage_of(&effect.host, &effect.plugin).is_some();
+            effect.action.is_mutating() && (call.flying && !hangs || !call.ended)
+        })
     }
 }
 

@@ -104,13 +104,14 @@ impl Simulation {
                 return;
             }
             let inputs = std::mem::take(&mut controller.inputs);
-            self.spins = if inputs.is_empty() { self.spins + 1 } else { 0 };
+            let spins = inputs.is_empty() && self.spins.0 == self.clock.millis;
+            self.spins = (self.clock.millis, if spins { self.spins.1 + 1 } else { 0 });
             let told = if self.unchecked { Vec::new() } else { inputs.clone() };
             let decided = step(&mut controller.world, inputs, now, self.engine.rng());
             controller.wake = decided.wake.map(|at| self.clock.at(at));
             self.steps += 1;
             self.take_step(&told, decided);
-            if self.spins > HOT {
+            if self.spins.1 > HOT {
                 let text = format!("{HOT} steps at one moment without anything happening");
                 self.fail(Violation::new("L3", "controller", text));
                 return;

@@ -48,6 +48,7 @@ impl Simulation {
         self.trace.say(self.clock.millis, || format!("{plugin} on {host} {word} for {lasts} ms"));
         let until = self.clock.millis + lasts;
         self.outages.insert((host, plugin), Outage { until, hangs });
+        self.after(lasts + 1, Event::Recover);
     }
 
     /// The wall clock jumps by up to a day either way.
@@ -63,6 +64,7 @@ impl Simulation {
         self.trace.say(self.clock.millis, || "power failure".to_owned());
         self.calls.clear();
         self.outages.clear();
+        self.hung.clear();
         self.seat = Seat::Empty;
         self.queue.retain(|_, event| {
             !matches!(

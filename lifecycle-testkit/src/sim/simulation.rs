@@ -41,6 +41,8 @@ pub(super) enum Event {
     Meddle,
     /// A plugin cannot be reached, or hangs, for a while.
     Outage,
+    /// A plugin may be well again.
+    Recover,
     /// The wall clock jumps.
     Jump,
     /// The power fails.
@@ -101,6 +103,8 @@ pub(super) struct Simulation {
     pub(super) queue: BTreeMap<(u64, u64), Event>,
     next_event: u64,
     pub(super) outages: BTreeMap<(HostName, PluginName), Outage>,
+    /// Calls that wait for a plugin that hangs.
+    pub(super) hung: Vec<CallId>,
     pub(super) faults: Faults,
     pub(super) settings: Settings,
     pub(super) user: User,
@@ -114,8 +118,8 @@ pub(super) struct Simulation {
     pub(super) history: History,
     pub(super) foreign: Foreign,
     pub(super) steps: u64,
-    /// Steps without any input at one moment.
-    pub(super) spins: u64,
+    /// The moment of the last step, and the steps without any input at that moment.
+    pub(super) spins: (u64, u64),
     /// When something last changed or was asked to.
     pub(super) active_at: u64,
     pub(super) violations: Vec<Violation>,
@@ -150,6 +154,7 @@ impl Simulation {
             queue: BTreeMap::new(),
             next_event: 0,
             outages: BTreeMap::new(),
+            hung: Vec::new(),
             faults: Faults::draw(&mut nature),
             settings,
             user: User::default(),
@@ -161,7 +166,7 @@ impl Simulation {
             history: History::new(),
             foreign,
             steps: 0,
-            spins: 0,
+            spins: (0, 0),
             active_at: 0,
             violations: Vec::new(),
             digest: None,
@@ -249,6 +254,7 @@ impl Simulation {
             Event::User => self.user_turn(),
             Event::Meddle => self.meddle(),
             Event::Outage => self.outage(),
+            Event::Recover => self.recover(),
             Event::Jump => self.jump(),
             Event::Reboot => self.reboot(),
             Event::Start => self.start(),

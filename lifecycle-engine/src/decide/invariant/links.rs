@@ -8,7 +8,7 @@ use lifecycle_core::model::LinkRecord;
 use lifecycle_core::policy::link::{EndOwner, LinkEnd, LinkKey};
 
 use super::{Census, Violation};
-use crate::decide::World;
+use crate::decide::{LinkPhase, World};
 
 /// I4 for links: everything with the mark of a link belongs to its present incarnation or is on the list of what is to be
 /// removed.
@@ -92,7 +92,7 @@ pub fn l1_links_are_settled(world: &World) -> Vec<Violation> {
         let explained = link.oper.iter().any(|end| end.reason.is_some());
         if link.deleting {
             fail("still to be removed");
-        } else if world.link_work.get(&link.id).is_some_and(|work| work.effect.is_some()) {
+        } else if world.link_work.get(&link.id).is_some_and(|it| it.effect.is_some() && it.phase != LinkPhase::Verify) {
             fail("still worked on");
         } else if link.actual == LinkState::Up && !run && nodes().all(|node| node.stale_since.is_none()) {
             fail("up without its nodes");

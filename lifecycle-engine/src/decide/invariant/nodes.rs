@@ -101,7 +101,8 @@ pub fn i20_no_state_outlives_its_deadline(world: &World, now: Now) -> Vec<Violat
     };
     let idle = |node: &&NodeRecord| !world.node_work.contains_key(&node.id);
     let forgotten = world.nodes.values().filter(overdue).filter(idle);
-    forgotten.map(|node| Violation::new("I20", &node.name, format!("`{}` and forgotten", node.actual))).collect()
+    let text = |node: &NodeRecord| format!("`{}` and forgotten, on {:?} by {}", node.actual, node.host, node.provider);
+    forgotten.map(|node| Violation::new("I20", &node.name, text(node))).collect()
 }
 
 fn answers(world: &World, node: &NodeRecord) -> bool {
@@ -140,9 +141,11 @@ pub fn l1_nodes_are_settled(world: &World) -> Vec<Violation> {
     for node in world.nodes.values() {
         let spent = node.budget.given_up_at.is_some() || node.blocked.is_some();
         let wanted = node.actual.matches(node.desired) && (!node.recreate || node.desired == NodeIntent::Stopped);
-        if node.deleting {
+        if node.stale_since.is_some() {
+            // Nobody can tell, and nothing can be done, until its host is back.
+        } else if node.deleting {
             found.push(Violation::new("L1", &node.name, format!("`{}` and still to be removed", node.actual)));
-        } else if node.stale_since.is_none() && !wanted && !spent {
+        } else if !wanted && !spent {
             let text = format!("`{}` where `{}` is wanted", node.actual, node.desired);
             found.push(Violation::new("L1", &node.name, text));
         } else if let Some(work) = world.node_work.get(&node.id) {

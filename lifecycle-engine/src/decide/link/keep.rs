@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use lifecycle_core::id::LinkId;
-use lifecycle_core::machine::LinkState;
-use lifecycle_core::policy::link::{OperReason, Side};
+use lifecycle_core::policy::link::Side;
 
 use super::super::effect::{Action, Subject};
 use super::super::{Cx, node};
@@ -20,10 +19,7 @@ pub(super) fn keep(cx: &mut Cx<'_>, id: LinkId) {
     }
     let Some(link) = cx.world.links.get(&id) else { return };
     let run = nodes_run(cx.world, link);
-    // Proved while a node did not run; now that both do, it has to be read again.
-    let stale_proof = run && link.actual == LinkState::Down && link.oper.iter().any(|end| is_about_nodes(end.reason));
     let work = cx.world.link_work.entry(id).or_default();
-    work.unverified |= stale_proof;
     if !work.unverified {
         return refresh_oper(cx, id, None);
     }
@@ -61,8 +57,4 @@ fn change(cx: &mut Cx<'_>, id: LinkId) -> bool {
         }
     }
     true
-}
-
-fn is_about_nodes(reason: Option<OperReason>) -> bool {
-    matches!(reason, Some(OperReason::LocalNodeDown | OperReason::PeerNodeDown | OperReason::PeerHostOffline))
 }

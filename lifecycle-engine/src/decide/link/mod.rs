@@ -74,7 +74,6 @@ impl Default for LinkWork {
 pub(super) fn advance(cx: &mut Cx<'_>, id: LinkId) {
     let Some(link) = cx.world.links.get(&id) else { return };
     if link.actual == LinkState::Up && !nodes_run(cx.world, link) {
-        doubt_proof(cx.world, id);
         cx.link_becomes(id, LinkState::Down, Why::enforcement().because("a node at its end does not run"));
     }
     if cx.world.is_busy(Subject::Link(id)) {
@@ -193,6 +192,10 @@ fn ask(cx: &mut Cx<'_>, id: LinkId, phase: LinkPhase, action: impl FnOnce(Box<Li
 fn begin(cx: &mut Cx<'_>, id: LinkId, phase: LinkPhase, host: HostName, backend: PluginName, action: Action) {
     let limits = &cx.world.settings.limits;
     let timeout = if action.is_mutating() { limits.connecting } else { limits.reading };
+    if action.is_mutating() && cx.world.links.get(&id).is_some_and(|link| link.budget.next_attempt.is_some()) {
+        // This is the attempt that was waited for: a reboot in the middle of it starts no wait again.
+        cx.change_link(id, |link| link.budget.next_attempt = None);
+    }
     let effect = cx.ask(host, backend, Subject::Link(id), action, timeout);
     let work = cx.world.link_work.entry(id).or_default();
     work.phase = phase;
@@ -210,6 +213,9 @@ pub(super) fn are_wired(world: &World, id: NodeId) -> bool {
             // Worth waiting for only when the far node is on its way by itself.
             return !far.is_some_and(|far| node::is_coming(world, *far));
         }
+        if far.is_some_and(|far| world.nodes.get(far).is_some_and(|node| node.stale_since.is_some())) {
+            return true;
+        }
         let sides = link.nodes.iter().zip(link.carrier).filter(|(node, _)| **node == Some(id));
         link.identity.is_some() && !link.rebuild && sides.into_iter().all(|(_, carrier)| carrier)
     })
@@ -223,6 +229,12 @@ pub(super) fn doubt(world: &mut World, id: LinkId, now: BootInstant) {
     doubt_proof(world, id);
     world.link_work.entry(id).or_default().doubted.get_or_insert(now);
     world.touch_link(id);
+}
+
+/// What was read of the links of a node proves nothing any more, since the node started or ended.
+pub(super) fn doubt_proofs_at(world: &mut World, node: NodeId) {
+    let links: Vec<LinkId> = world.links_at(node).filter(|link| link.identity.is_some()).map(|link| link.id).collect();
+    links.into_iter().for_each(|id| doubt_proof(world, id));
 }
 
 /// What was read of a link, or is just being read, proves nothing any more.

@@ -162,7 +162,7 @@ fn not_changed(cx: &mut Cx<'_>, id: LinkId, error: &Error) {
     // What was built may have changed under us; reading it back decides.
     super::doubt_proof(cx.world, id);
     match error.kind() {
-        ErrorKind::NotFound => {}
+        ErrorKind::NotFound => broken(cx, id, &error.chain()),
         ErrorKind::Unreachable => pause(cx, id),
         kind if kind.may_pass() => count_failure(cx, id, error),
         _ => give_up(cx, id, &error.chain()),
@@ -187,7 +187,9 @@ fn verified(cx: &mut Cx<'_>, id: LinkId, report: &LinkReport) {
     let again = std::mem::take(&mut work.again);
     work.unverified = again;
     if !report.is_intact() {
-        return broken(cx, id, report);
+        let problems = report.problems.join("; ");
+        broken(cx, id, if problems.is_empty() { "it is not intact" } else { &problems });
+        return refresh_oper(cx, id, Some(report));
     }
     cx.world.link_work.entry(id).or_default().proved = true;
     let Some(link) = cx.world.links.get(&id) else { return };
@@ -222,8 +224,7 @@ fn verified(cx: &mut Cx<'_>, id: LinkId, report: &LinkReport) {
 }
 
 /// What was built is no longer what it was: it is built again. What was never right is a failed attempt.
-fn broken(cx: &mut Cx<'_>, id: LinkId, report: &LinkReport) {
-    let problems = if report.problems.is_empty() { "it is not intact".to_owned() } else { report.problems.join("; ") };
+fn broken(cx: &mut Cx<'_>, id: LinkId, problems: &str) {
     let proved = cx.world.link_work.get(&id).is_some_and(|work| work.proved);
     let was_up = cx.world.links.get(&id).is_some_and(|link| link.actual == LinkState::Up);
     if proved || was_up {
@@ -236,7 +237,6 @@ fn broken(cx: &mut Cx<'_>, id: LinkId, report: &LinkReport) {
         let message = cx.world.links.get(&id).map(|link| link.budget.give_up_message()).unwrap_or_default();
         to_error(cx, id, &message);
     }
-    refresh_oper(cx, id, Some(report));
 }
 
 fn to_error(cx: &mut Cx<'_>, id: LinkId, reason: &str) {

@@ -2,6 +2,7 @@
 
 use lifecycle_core::attach::AttachKind;
 use lifecycle_core::id::{LinkId, NodeId};
+use lifecycle_core::machine::LinkState;
 use lifecycle_core::model::{AuditAction, LinkRecord, SubjectKind};
 
 use super::super::effect::Action;
@@ -19,9 +20,13 @@ pub(super) fn rebuild(cx: &mut Cx<'_>, id: LinkId) {
 }
 
 fn disconnect(cx: &mut Cx<'_>, id: LinkId) {
-    if !is_early(cx, id) {
-        ask(cx, id, LinkPhase::Disconnect, Action::Disconnect);
+    if is_early(cx, id) {
+        return;
     }
+    if cx.world.links.get(&id).is_some_and(|link| link.actual == LinkState::Up) {
+        cx.link_becomes(id, LinkState::Down, Why::enforcement().because("it is being removed"));
+    }
+    ask(cx, id, LinkPhase::Disconnect, Action::Disconnect);
 }
 
 /// Removes a link that is no longer wanted.

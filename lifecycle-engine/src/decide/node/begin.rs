@@ -19,13 +19,8 @@ pub(super) fn begin(cx: &mut Cx<'_>, id: NodeId) {
     if node.deleting {
         return remove(cx, id);
     }
-    if node.recreate && node.instance.is_none() {
-        // What was to be made anew never came to be, or is gone: the next one is made of what is wanted now. Should the
-        // old one appear late, it is of another incarnation.
-        cx.change_node(id, |node| {
-            node.recreate = false;
-            node.incarnation += 1;
-        });
+    if remake::is_moot(node) {
+        remake::forget(cx, id);
         return begin(cx, id);
     }
     if remake::is_due(node) {
@@ -75,6 +70,10 @@ pub(super) fn open(cx: &mut Cx<'_>, id: NodeId, goal: Goal, phase: Phase, then_r
         }
         let intent = if goal == Goal::Run || then_run { NodeIntent::Running } else { NodeIntent::Stopped };
         jobs::open(cx, lab, vec![id], intent, "enforcement");
+    }
+    if cx.world.nodes.get(&id).is_some_and(|node| node.budget.next_attempt.is_some()) {
+        // This is the attempt that was waited for: a reboot in the middle of it starts no wait again.
+        cx.change_node(id, |node| node.budget.next_attempt = None);
     }
     cx.world.node_work.insert(id, NodeWork { then_run, ..NodeWork::new(goal, phase) });
     if goal == Goal::Run && phase == Phase::Place {

@@ -10,7 +10,7 @@ use lifecycle_core::topology::{NetworkMode, NodeEnd};
 
 use super::super::effect::{Action, Subject};
 use super::super::{Cx, Why, apply, link, placement};
-use super::{Flow, Phase, end, slot};
+use super::{Flow, Phase, end, remake, slot};
 
 /// Chooses a host.
 pub(super) fn place(cx: &mut Cx<'_>, id: NodeId) -> Flow {
@@ -18,6 +18,10 @@ pub(super) fn place(cx: &mut Cx<'_>, id: NodeId) -> Flow {
     if node.instance.is_some() {
         return Flow::Next(Phase::Image);
     }
+    if remake::is_moot(node) {
+        remake::forget(cx, id);
+    }
+    let Some(node) = cx.world.nodes.get(&id) else { return Flow::Wait };
     let provider = apply::provider_of_node(cx.world, id);
     if node.provider != provider {
         cx.change_node(id, |node| node.provider = provider);
@@ -40,6 +44,9 @@ pub(super) fn place(cx: &mut Cx<'_>, id: NodeId) -> Flow {
 pub(super) fn image(cx: &mut Cx<'_>, id: NodeId) -> Flow {
     let Some(node) = cx.world.nodes.get(&id) else { return Flow::Wait };
     let fresh = node.instance.is_none();
+    if fresh && node.actual != NodeState::Pending {
+        return lost(cx, id);
+    }
     let provider = node.host.as_ref().and_then(|host| cx.world.hosts.get(host)?.providers.get(&node.provider));
     let has_images = provider.is_some_and(|provider| provider.capabilities.images);
     let Some(spec) = cx.world.spec(id).cloned() else { return Flow::Wait };
@@ -58,6 +65,11 @@ pub(super) fn create(cx: &mut Cx<'_>, id: NodeId) -> Flow {
     }
     if node.actual != NodeState::Pending {
         return lost(cx, id);
+    }
+    if remake::is_moot(node) {
+        // Something else was wanted meanwhile, and perhaps elsewhere.
+        slot::give(cx, id);
+        return Flow::Next(Phase::Place);
     }
     if !slot::take(cx, id) {
         return Flow::Wait;

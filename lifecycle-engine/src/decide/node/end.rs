@@ -201,6 +201,7 @@ pub(super) fn forget(cx: &mut Cx<'_>, id: NodeId) {
     cx.world.probes.remove(&id);
     cx.world.spec_index.remove(&id);
     cx.world.unsettled.remove(&id);
+    cx.world.tally.take(id);
     if let Some(names) = cx.world.lab_nodes.get_mut(&node.lab) {
         names.remove(&node.name);
     }

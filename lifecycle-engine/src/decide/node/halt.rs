@@ -5,26 +5,33 @@ use lifecycle_core::machine::{NodeIntent, NodeState};
 
 use super::super::effect::Action;
 use super::super::{Cx, Why};
-use super::{Flow, Goal, Phase, ask, end, reference, slot};
+use super::{Flow, Goal, Phase, ask, end, outcome, reference, slot};
 
 /// Turns work that makes a node run into work that stops it, when its user no longer wants it to run, and drops work that
 /// is no longer called for before it began.
 ///
-/// An effect that is under way is waited for: two effects on one node never run side by side.
+/// An effect that is under way is waited for: two effects on one node never run side by side. Fetching an image is not on
+/// the node, takes its time, and is not waited for.
 pub(super) fn redirect(cx: &mut Cx<'_>, id: NodeId) {
     let Some(node) = cx.world.nodes.get(&id) else { return };
     let wanted = node.desired == NodeIntent::Running && !node.deleting;
     let (deleting, state, exists) = (node.deleting, node.actual, node.instance.is_some());
+    let recreate = node.recreate;
     let Some(work) = cx.world.node_work.get_mut(&id) else { return };
     if !wanted {
         work.then_run = false;
     }
-    if work.effect.is_some() || work.phase == Phase::Look {
+    if work.is_at_instance() || work.phase == Phase::Look {
         return;
     }
     let next = match (work.goal, work.phase) {
         _ if deleting => Some((Goal::Remove, Phase::Destroy)),
         (Goal::Run, Phase::Configure) if wanted => return,
+        // What is on its way up is no longer what is wanted.
+        (Goal::Run, _) if wanted && recreate && exists => {
+            work.then_run = true;
+            Some((Goal::Remove, Phase::Prepare))
+        }
         (Goal::Run, _) | (Goal::Remove, Phase::Prepare | Phase::Fetch) if wanted => return,
         (Goal::Run, _) => match state {
             // What was never started is taken back altogether.
@@ -40,7 +47,7 @@ pub(super) fn redirect(cx: &mut Cx<'_>, id: NodeId) {
         _ => return,
     };
     match next {
-        Some((goal, phase)) => (work.goal, work.phase) = (goal, phase),
+        Some((goal, phase)) => (work.goal, work.phase, work.effect) = (goal, phase, None),
         None => end::call_off(cx, id),
     }
     cx.world.touch_links_at(id);
@@ -67,6 +74,11 @@ pub(super) fn stop(cx: &mut Cx<'_>, id: NodeId) -> Flow {
 
 /// Removes the instance.
 pub(super) fn destroy(cx: &mut Cx<'_>, id: NodeId) -> Flow {
+    let seen_gone = cx.world.nodes.get(&id).is_some_and(|node| node.instance.is_none());
+    if seen_gone && cx.world.node_work.get(&id).is_some_and(|work| work.then_run) {
+        outcome::gone(cx, id);
+        return Flow::Wait;
+    }
     if !slot::take(cx, id) {
         return Flow::Wait;
     }

@@ -99,6 +99,11 @@ impl NodeWork {
         Self { goal, then_run: false, phase, effect: None, slot: None, target: None, heard: false }
     }
 
+    /// Whether an effect is under way that may change the node's instance.
+    pub(super) fn is_at_instance(&self) -> bool {
+        self.effect.is_some() && !matches!(self.phase, Phase::Image | Phase::Fetch)
+    }
+
     /// The same work, after which the node is to run again.
     pub(super) fn then_run(self) -> Self {
         Self { then_run: true, ..self }

@@ -16,8 +16,11 @@ pub(in super::super) fn take(cx: &mut Cx<'_>, id: NodeId, asked: &Effect, outcom
     if matches!(action, Action::ProbeReady { .. }) {
         return ready::take(cx, id, effect, outcome);
     }
-    let step = cx.world.step;
-    cx.world.last_done.insert(id, step);
+    let at_instance = action.is_mutating() && !matches!(action, Action::EnsureImage(_) | Action::RunCommands { .. });
+    if at_instance && cx.world.nodes.get(&id).is_some() {
+        let step = cx.world.step;
+        cx.world.last_done.insert(id, step);
+    }
     let Some(work) = cx.world.node_work.get_mut(&id).filter(|work| work.effect == Some(effect)) else {
         // Nobody waits for it any more, so what it did is unknown to the rows: look.
         return cx.world.touch_node(id);
@@ -112,7 +115,7 @@ fn stopped(cx: &mut Cx<'_>, id: NodeId) {
 }
 
 /// Nothing of the instance is left.
-fn gone(cx: &mut Cx<'_>, id: NodeId) {
+pub(super) fn gone(cx: &mut Cx<'_>, id: NodeId) {
     end::lose_instance(cx, id);
     if cx.world.nodes.get(&id).is_some_and(|node| node.actual == NodeState::Stopping) {
         cx.node_becomes(id, NodeState::Stopped, Why::outcome());

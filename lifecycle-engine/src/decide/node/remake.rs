@@ -15,6 +15,19 @@ pub(super) fn is_due(node: &NodeRecord) -> bool {
     node.recreate && node.instance.is_some() && node.desired == NodeIntent::Running && !node.actual.is_transitional()
 }
 
+/// Whether what was to be made anew never came to be, or is gone.
+pub(super) fn is_moot(node: &NodeRecord) -> bool {
+    node.recreate && node.instance.is_none()
+}
+
+/// The next instance is made of what is wanted now. Should the old one appear late, it is of another incarnation.
+pub(super) fn forget(cx: &mut Cx<'_>, id: NodeId) {
+    cx.change_node(id, |node| {
+        node.recreate = false;
+        node.incarnation += 1;
+    });
+}
+
 /// Begins to make a node anew, within its budget.
 pub(super) fn begin(cx: &mut Cx<'_>, id: NodeId) {
     let Some(node) = cx.world.nodes.get(&id) else { return };

@@ -50,6 +50,9 @@ impl Machine {
     pub(in super::super) fn clear_the_way(&mut self) {
         for host in self.hosts.values_mut() {
             host.instances.retain(|_, it| !it.foreign);
+            for instance in host.instances.values_mut().filter(|it| it.state == InstanceState::Paused) {
+                instance.state = InstanceState::Running;
+            }
             host.interfaces.retain(|_, it| it.mark.is_some() || !it.is_made());
         }
     }

@@ -1,6 +1,6 @@
 //! What is asked of the world outside: by whom, with what record, on whose behalf.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lifecycle_core::id::NodeId;
 use lifecycle_core::machine::{LinkState, NodeIntent, NodeState};
@@ -11,13 +11,15 @@ use lifecycle_core::policy::enforcement::Budget;
 
 use super::super::Violation;
 use super::{History, Seen};
-use crate::decide::{Action, ConnectPlan, Effect, EndPlan, Subject};
+use crate::decide::{Action, ConnectPlan, Effect, EndPlan, Subject, apply};
 
 /// What is remembered of effects.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Memory {
     /// Hosts on which the image of a node was found or fetched since the work on the node began.
     images: BTreeMap<NodeId, Vec<HostName>>,
+    /// Nodes whose old instance was touched by the present work.
+    touched: BTreeSet<NodeId>,
 }
 
 impl History {
@@ -45,6 +47,7 @@ impl History {
             // What reads is never without effect on budgets of time, but may be asked of anybody at any time.
         }
         self.effects.images.retain(|id, _| seen.world.node_work.contains_key(id));
+        self.effects.touched.retain(|id| seen.world.node_work.contains_key(id));
     }
 
     /// I3: only the controller that took over last acts. One that did not notice is stopped by its commit, so every step
@@ -63,7 +66,7 @@ impl History {
 
     /// I5: an instance that is in the way of a move is touched only once its new host can be reached and has what the
     /// node needs. That its resources are reserved there is I28.
-    fn i5_the_old_stays_until_the_new_is_ready(&self, seen: Seen<'_>, effect: &Effect, found: &mut Vec<Violation>) {
+    fn i5_the_old_stays_until_the_new_is_ready(&mut self, seen: Seen<'_>, effect: &Effect, found: &mut Vec<Violation>) {
         let (Subject::Node(id), Action::StopNode { .. } | Action::DestroyNode(_)) = (effect.subject, &effect.action)
         else {
             return;
@@ -73,17 +76,17 @@ impl History {
             return;
         };
         let Some(target) = spec.host.as_ref().filter(|target| **target != effect.host) else { return };
+        if !self.effects.touched.insert(id) {
+            return;
+        }
         let mut fail = |what: &str| found.push(Violation::new("I5", &node.name, format!("{target} {what}")));
         let state = seen.world.hosts.get(target);
-        let mut providers = state.into_iter().flat_map(|host| host.providers.values());
-        if !providers.any(|provider| provider.synced && !provider.unreachable) {
+        let name = apply::provider_of_node(seen.world, id);
+        let provider = state.and_then(|host| host.providers.get(&name));
+        let wants_image = spec.image.is_some() && provider.is_some_and(|provider| provider.capabilities.images);
+        if !provider.is_some_and(|provider| provider.synced && !provider.unreachable) {
             fail("cannot be reached, and its old instance is touched");
         }
-        let wants_image = spec.image.is_some()
-            && state.is_some_and(|host| host.providers.values().any(|provider| provider.capabilities.images))
-            && spec.provider.as_ref().is_none_or(|name| {
-                state.and_then(|host| host.providers.get(name)).is_some_and(|provider| provider.capabilities.images)
-            });
         if wants_image && !self.effects.images.get(&id).is_some_and(|hosts| hosts.contains(target)) {
             fail("was not seen to have its image, and its old instance is touched");
         }
@@ -169,8 +172,7 @@ fn node_is_recorded(seen: Seen<'_>, node: &NodeRecord, effect: &Effect) -> bool 
 }
 
 fn is_target(seen: Seen<'_>, node: &NodeRecord, effect: &Effect) -> bool {
-    let explicit = seen.world.spec(node.id).and_then(|spec| spec.host.as_ref());
-    explicit.or(node.host.as_ref()) == Some(&effect.host)
+    seen.world.node_work.get(&node.id).is_some_and(|work| work.target.as_ref() == Some(&effect.host))
 }
 
 fn link_is_recorded(seen: Seen<'_>, effect: &Effect) -> bool {

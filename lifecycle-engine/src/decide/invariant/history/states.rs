@@ -115,8 +115,10 @@ impl History {
             asked.effect.subject == Subject::Node(row.id)
                 && (outcome.is_ok() || asked.effect.action.name() == "observe_node")
         });
+        // However it came about, nothing is waited for any more.
+        let there = row.actual.matches(row.desired);
         let budgets = Budgets { old: &old.budget, new: &row.budget, max: policy.max_attempts };
-        budgets.i15(seen, row.name.as_str(), stable, done || stable, found);
+        budgets.i15(seen, row.name.as_str(), stable, done || stable || there, found);
     }
 
     fn i15_a_links_budget(&self, seen: Seen<'_>, old: &LinkRecord, row: &LinkRecord, found: &mut Vec<Violation>) {

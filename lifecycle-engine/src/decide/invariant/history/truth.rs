@@ -10,7 +10,7 @@ use lifecycle_core::time::BootInstant;
 
 use super::super::{Violation, links};
 use super::{History, Seen};
-use crate::decide::{Done, Subject, World};
+use crate::decide::{Action, Done, Subject, World};
 
 /// What is remembered of what was read and changed.
 #[derive(Debug, Clone, Default)]
@@ -44,9 +44,8 @@ impl History {
                 (Subject::Link(id), _) if asked.effect.action.is_mutating() => {
                     memory.changed.insert(id, world.step);
                 }
-                (Subject::Node(id), _) if asked.effect.action.is_mutating() => {
-                    let about_commands = asked.effect.action.name() == "run_commands";
-                    for link in world.links_at(id).filter(|_| !about_commands) {
+                (Subject::Node(id), _) if changes_ends(&asked.effect.action) => {
+                    for link in world.links_at(id) {
                         memory.changed.insert(link.id, world.step);
                     }
                 }
@@ -101,6 +100,11 @@ impl History {
             }
         }
     }
+}
+
+/// Whether an action on a node may change its ends of links.
+fn changes_ends(action: &Action) -> bool {
+    matches!(action, Action::CreateNode(_) | Action::StartNode(_) | Action::StopNode { .. } | Action::DestroyNode(_))
 }
 
 fn is_stale(world: &World, link: &LinkRecord) -> bool {
