@@ -25,9 +25,10 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 partly done, 4 conflict, 5 not found, 6 no \
-                          controller reached, 124 not in time; `exec` ends with the code of its command.\n\nEvery \
-                          option can also be given as LIFECYCLE_<OPTION> or in the configuration file; the command \
-                          line wins over the environment, and that over the file.";
+                          controller reached, 124 not in time; `exec` ends with the code of its command.\n\nGlobal \
+                          options, --provider, --backend, --lab and --timeout can also be given as LIFECYCLE_<OPTION>; \
+                          output, log-level, log-format, provider and backend also in the configuration file. The \
+                          command line wins over the environment, and that over the file.";
 
 /// Options of every command.
 #[derive(Debug, Clone, Args)]

@@ -76,6 +76,8 @@ impl Progress {
             let label = label(link);
             progress.count(link_standing(link, &stopped, nodes_done), label, |it| &mut it.links);
         }
+        // As people look for them, not as they are kept.
+        progress.waiting.sort_unstable();
         let under_way = |job: &&JobId| {
             mirror.jobs.get(job).is_some_and(|job| matches!(job.state, JobState::Pending | JobState::Running))
         };

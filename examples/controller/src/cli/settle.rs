@@ -40,7 +40,7 @@ pub(super) async fn settle(
 ) -> Result<Settled> {
     let deadline = timeout.map(|span| Instant::now() + span.0);
     let (mut mirror, mut feed) = follow(client, lab).await?.ok_or_else(|| gone(lab))?;
-    let bars = screen.bars();
+    let bars = screen.bars(mirror.nodes.len(), mirror.links.len());
     loop {
         let progress = Progress::of(&mirror, scope);
         bars.show(progress.nodes, progress.links, &progress.waiting.join(", "));
@@ -79,7 +79,8 @@ async fn drain(mirror: &mut LabMirror, client: &Client, feed: &mut Feed) -> Resu
 pub(super) async fn until_gone(client: &Client, lab: &LabName, timeout: Option<Span>, screen: &Screen) -> Result<()> {
     let deadline = timeout.map(|span| Instant::now() + span.0);
     let Some((mut mirror, mut feed)) = follow(client, lab).await? else { return Ok(()) };
-    let (bars, all) = (screen.bars(), (mirror.nodes.len(), mirror.links.len()));
+    let all = (mirror.nodes.len(), mirror.links.len());
+    let bars = screen.bars(all.0, all.1);
     while mirror.lab.is_some() {
         let nodes: Vec<&str> = mirror.nodes.values().map(|node| node.node_name.as_str()).collect();
         let (count, left) = (nodes.len(), nodes.join(", "));

@@ -21,22 +21,20 @@ impl Default for Screen {
 }
 
 impl Screen {
-    /// Bars for the nodes and the links of a lab.
-    pub fn bars(&self) -> Bars {
-        Bars { nodes: self.bar("nodes"), links: self.bar("links") }
+    /// Bars for so many nodes and links of a lab.
+    pub fn bars(&self, nodes: usize, links: usize) -> Bars {
+        Bars { nodes: self.bar("nodes", nodes), links: self.bar("links", links) }
     }
 
-    fn bar(&self, what: &'static str) -> ProgressBar {
+    fn bar(&self, what: &'static str, length: usize) -> ProgressBar {
         let template = if wants_no_color() {
             "{prefix:>8} [{bar:30}] {pos}/{len} {msg}"
         } else {
             "{prefix:>8} [{bar:30.green}] {pos}/{len} {msg:.dim}"
         };
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        let bar = self.bars.add(ProgressBar::new(0));
-        bar.set_style(style.progress_chars("=> "));
-        bar.set_prefix(what);
-        bar
+        let bar = ProgressBar::new(length as u64).with_style(style.progress_chars("=> ")).with_prefix(what);
+        self.bars.add(bar)
     }
 
     /// Tells people something, above the bars.
