@@ -89,13 +89,24 @@ fn groups_below(mount: &Path, mark: &str) -> Vec<String> {
 }
 
 /// Waits until something holds; panics with `what` when it does not in time.
-pub fn eventually<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+///
+/// # Panics
+/// When it does not hold in time.
+pub fn eventually<T>(what: &str, limit: Duration, look: impl FnMut() -> Option<T>) -> T {
+    eventually_or(limit, || what.to_owned(), look)
+}
+
+/// Waits until something holds; panics with what `explain` says then when it does not in time.
+///
+/// # Panics
+/// When it does not hold in time.
+pub fn eventually_or<T>(limit: Duration, explain: impl Fn() -> String, mut look: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(began.elapsed() < limit, "not within {limit:?}: {what}");
+        assert!(began.elapsed() < limit, "not within {limit:?}: {}", explain());
         sleep(Duration::from_millis(50));
     }
 }

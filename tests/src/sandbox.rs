@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::census::{self, Census, eventually};
+use crate::census::{self, Census, eventually, eventually_or};
 
 /// The ordinary user as whom root runs tests.
 const ORDINARY: u32 = 1000;
@@ -337,9 +337,11 @@ impl Running<'_> {
     /// # Panics
     /// When it does not in time.
     pub fn until_printed(&self, text: &str) {
-        eventually(&format!("`{text}` is printed:\n{}", self.sandbox.log()), LONG, || {
-            self.sandbox.log().contains(text).then_some(())
-        });
+        eventually_or(
+            LONG,
+            || format!("`{text}` is printed:\n{}", self.sandbox.log()),
+            || self.sandbox.log().contains(text).then_some(()),
+        );
     }
 }
 

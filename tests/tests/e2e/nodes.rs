@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use lifecycle_tests::census::eventually;
+use lifecycle_tests::census::eventually_or;
 use lifecycle_tests::sandbox::{LONG, Sandbox};
 use serde_json::Value;
 
@@ -36,7 +36,14 @@ pub(crate) fn is_up(lab: &Value) -> bool {
 
 /// Waits until the one lab there is is up.
 pub(crate) fn until_up(sandbox: &Sandbox) -> Value {
-    eventually(&format!("the lab is up: {}", sandbox.log()), LONG, || Some(sandbox.lab()).filter(is_up))
+    let explain = || {
+        let lab = sandbox.lab();
+        // The end of the log says most, and those who print reports cut them.
+        let log = sandbox.log();
+        let lines: Vec<&str> = log.lines().collect();
+        format!("the lab is up: {lab:#}\n{}", lines[lines.len().saturating_sub(40)..].join("\n"))
+    };
+    eventually_or(LONG, explain, || Some(sandbox.lab()).filter(is_up))
 }
 
 /// Pid, outside, of the init of a node.
