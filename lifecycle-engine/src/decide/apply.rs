@@ -13,7 +13,7 @@ use lifecycle_core::topology::{Endpoint, LinkAttrs, LinkSpec, NodeSpec, Topology
 
 use super::input::{CommandError, Plan, Reply};
 use super::ledger::Entry;
-use super::{Cx, Why, World, commands, jobs, link};
+use super::{Cx, Why, World, commands, jobs, link, node};
 
 /// What applying a topology would change, or why it cannot be applied.
 ///
@@ -217,6 +217,7 @@ fn put_nodes(cx: &mut Cx<'_>, user: &str, lab: LabId, plan: &Plan) -> Vec<NodeId
                         node.incarnation += 1;
                     }
                 });
+                node::reconsider(cx.world, id);
                 commands::want(cx, user, id, spec.desired);
                 affected.push(id);
             }

@@ -37,6 +37,11 @@ impl HostState {
             capacity: None,
         }
     }
+
+    /// Whether what the host can carry will be told and was not read yet.
+    pub(super) fn awaits_capacity(&self) -> bool {
+        self.capacity.is_none() && self.providers.values().any(|provider| provider.capabilities.resources)
+    }
 }
 
 /// A provider on a host, as it is now.

@@ -11,7 +11,7 @@ use lifecycle_core::time::{BootInstant, Now};
 use super::effect::{Action, Done, Outcome, Subject};
 use super::input::News;
 use super::world::InFlight;
-use super::{Cx, World, collect, link, sync};
+use super::{Cx, World, collect, link, placement, sync};
 
 /// Does what is due by time.
 pub(super) fn due(cx: &mut Cx<'_>) {
@@ -146,9 +146,21 @@ pub(super) fn read(cx: &mut Cx<'_>, asked: &InFlight, outcome: Outcome) {
             }
         }
         Action::ReadCapacity => {
-            if let (Some(host), Ok(Done::Capacity(capacity))) = (cx.world.hosts.get_mut(&host), outcome) {
-                host.capacity = Some(capacity);
-                cx.world.freed = true;
+            let Some(host) = cx.world.hosts.get_mut(&host) else { return };
+            match outcome {
+                Ok(Done::Capacity(capacity)) => {
+                    host.capacity = Some(capacity);
+                    placement::capacity_read(cx.world);
+                }
+                // It is asked for with the next list, which is not long in coming.
+                _ if host.capacity.is_none() => {
+                    let soon = cx.ledger.now.boot.after(cx.ledger.world.settings.limits.reconnect);
+                    let provider = cx.ledger.world.hosts.get_mut(&asked.effect.host);
+                    if let Some(provider) = provider.and_then(|host| host.providers.get_mut(&plugin)) {
+                        provider.next_list = Some(soon);
+                    }
+                }
+                _ => {}
             }
         }
         Action::ObserveLinks(_) => {

@@ -11,6 +11,7 @@ use lifecycle_core::policy::blocked::{Blocked, WorldChange};
 use lifecycle_core::policy::placement::{Amount, HostFacts, Placement, PlacementRequest, place};
 use lifecycle_core::topology::NodeSpec;
 
+use super::host::HostState;
 use super::ledger::Entry;
 use super::node::Phase;
 use super::{Cx, Why, World, apply};
@@ -89,8 +90,9 @@ fn consider(world: &World, by_host: &BTreeMap<HostName, Amount>, node: &NodeReco
     place(&PlacementRequest { explicit: spec.host.as_ref(), last, lab_default, need }, &facts)
 }
 
-/// Chooses the host of a node's next instance and reserves what it needs there.
-pub(super) fn reserve(cx: &mut Cx<'_>, id: NodeId) -> Result<HostName, Blocked> {
+/// Chooses the host of a node's next instance and reserves what it needs there. None while it is still being read what
+/// the host can carry; the node is looked at again when it was.
+pub(super) fn reserve(cx: &mut Cx<'_>, id: NodeId) -> Result<Option<HostName>, Blocked> {
     let no_host = || Blocked::NoHost { tried: Vec::new() };
     let world = &*cx.ledger.world;
     let Some(node) = world.nodes.get(&id) else { return Err(no_host()) };
@@ -99,6 +101,9 @@ pub(super) fn reserve(cx: &mut Cx<'_>, id: NodeId) -> Result<HostName, Blocked> 
     let placement = consider(world, by_host, node, spec);
     let chain = placement.chain_text();
     let host = placement.host?;
+    if world.hosts.get(&host).is_some_and(HostState::awaits_capacity) {
+        return Ok(None);
+    }
     if !held(world, node).any(|held| *held == host) {
         add(by_host, &host, need(spec));
     }
@@ -108,7 +113,7 @@ pub(super) fn reserve(cx: &mut Cx<'_>, id: NodeId) -> Result<HostName, Blocked> 
         let entry = Entry::new(AuditAction::Placed, Why::placement().because(chain)).states(from, Some(to));
         cx.record(SubjectKind::Node, id.to_string(), name, Some(lab), entry);
     }
-    Ok(host)
+    Ok(Some(host))
 }
 
 /// A node without an instance belongs to the host that was chosen for it, and to the provider that is wanted.
@@ -151,6 +156,15 @@ pub(super) fn look_again(cx: &mut Cx<'_>) -> bool {
         cx.change_node(id, |node| node.blocked = None);
     }
     !freed.is_empty()
+}
+
+/// What a host can carry was read: nodes that wait to be placed, or did not fit, are looked at again.
+pub(super) fn capacity_read(world: &mut World) {
+    world.freed = true;
+    let waits = |phase: Phase| matches!(phase, Phase::Place | Phase::Prepare);
+    let waiting: Vec<NodeId> =
+        world.node_work.iter().filter(|(_, work)| waits(work.phase)).map(|(id, _)| *id).collect();
+    waiting.into_iter().for_each(|id| world.touch_node(id));
 }
 
 /// A node's image arrived on a host: others that wait for it there are looked at again.

@@ -128,6 +128,9 @@ impl Simulation {
         let nobody = || Err(Error::new(ErrorKind::Unreachable, "call", "the host is not known"));
         let Some(call) = self.calls.get(&id) else { return nobody() };
         let wall = self.clock.now().wall;
+        if call.effect.action.is_mutating() {
+            self.active_at = self.clock.millis;
+        }
         let Some(host) = self.machine.hosts.get_mut(&call.effect.host) else { return nobody() };
         let outcome = host.perform(&call.effect, wall);
         self.trace.say(self.clock.millis, || format!("{id} takes effect: {}", outcome_text(&outcome)));

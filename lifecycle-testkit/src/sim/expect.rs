@@ -32,7 +32,9 @@ impl Simulation {
                 ));
             }
         }
-        for link in world.links.values().filter(|link| link.actual == LinkState::Up) {
+        // What cannot be set is said of the link, which stays as it was.
+        let set = |link: &&LinkRecord| link.actual == LinkState::Up && link.budget.given_up_at.is_none();
+        for link in world.links.values().filter(set) {
             for (_, interface) in self.ends_of(link) {
                 if interface.attrs != link.spec.attrs {
                     let text = format!("it has {:?} where {:?} is wanted", interface.attrs, link.spec.attrs);

@@ -1,7 +1,7 @@
 //! The life of one seed: trouble; then calm, in which everything has to settle; then everything is asked for once more,
 //! and has to come; then one node is restarted; then all is removed, and nothing may be left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lifecycle_core::machine::{NodeIntent, NodeState};
 use lifecycle_core::name::{LabName, NodeName};
@@ -16,7 +16,7 @@ use super::simulation::{Event, Seat, Simulation};
 /// minutes, and use up its attempts afterwards.
 const BOUND: u64 = 2_400_000;
 /// Steps that settling takes at most; more means that something runs hot.
-const SETTLING_STEPS: u64 = 6_000;
+const SETTLING_STEPS: u64 = 12_000;
 
 impl Simulation {
     /// Lives through everything; stops at the first violation.
@@ -98,11 +98,25 @@ impl Simulation {
         let census = self.machine.census();
         let found = self.world().map(|world| check_settled(world, &census)).unwrap_or_default();
         // What is on a host that cannot be reached nobody can know.
-        let unknown = |violation: &Violation| !self.outages.is_empty() && matches!(violation.invariant, "I4" | "I10");
+        let severed = self.severed_links();
+        let unknown = |violation: &Violation| match violation.invariant {
+            "I4" | "I10" => !self.outages.is_empty(),
+            "L1" => severed.contains(&violation.subject),
+            _ => false,
+        };
         let found: Vec<Violation> = found.into_iter().filter(|violation| !unknown(violation)).collect();
         found.into_iter().for_each(|violation| self.fail(violation));
         let found = self.truth_of_settings();
         found.into_iter().for_each(|violation| self.fail(violation));
+    }
+
+    /// Links whose backend cannot be reached.
+    fn severed_links(&self) -> BTreeSet<String> {
+        let links = self.world().into_iter().flat_map(|world| world.links.values());
+        let severed = links.filter(|link| {
+            link.host.as_ref().is_some_and(|host| self.outages.contains_key(&(host.clone(), link.backend.clone())))
+        });
+        severed.map(|link| link.key.to_string()).collect()
     }
 
     /// The user asks for everything once more, with nothing in the way.

@@ -12,7 +12,7 @@ use lifecycle_core::policy::placement::Amount;
 use lifecycle_core::time::Now;
 
 use super::{Census, Violation};
-use crate::decide::{Phase, World};
+use crate::decide::{Phase, Subject, World};
 
 /// I1: a node has at most one live instance, over all hosts.
 pub fn i1_one_live_instance(census: &Census) -> Vec<Violation> {
@@ -99,7 +99,13 @@ pub fn i20_no_state_outlives_its_deadline(world: &World, now: Now) -> Vec<Violat
         let slack = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
         node.actual.is_transitional() && due + slack < now.boot.millis && answers(world, node)
     };
-    let idle = |node: &&NodeRecord| !world.node_work.contains_key(&node.id);
+    // Enforcement begins so much at a time; what it has put off for a moment is not forgotten.
+    let soon = now.boot.after(Duration::from_secs(1)).millis;
+    let idle = |node: &&NodeRecord| {
+        let put_off =
+            world.timers.iter().take_while(|(at, _)| *at <= soon).any(|(_, it)| *it == Subject::Node(node.id));
+        !put_off && !world.node_work.contains_key(&node.id)
+    };
     let forgotten = world.nodes.values().filter(overdue).filter(idle);
     let text = |node: &NodeRecord| format!("`{}` and forgotten, on {:?} by {}", node.actual, node.host, node.provider);
     forgotten.map(|node| Violation::new("I20", &node.name, text(node))).collect()
@@ -119,7 +125,8 @@ pub fn i28_reservations_fit(world: &World) -> Vec<Violation> {
     for node in world.nodes.values() {
         let (Some(host), Some(spec)) = (&node.host, world.spec(node.id)) else { continue };
         let placed = world.node_work.get(&node.id).is_some_and(|work| work.phase != Phase::Place);
-        if (node.instance.is_some() || placed) && !node.recreate {
+        // An instance that is to go was made of what was wanted before.
+        if (node.instance.is_some() || placed) && !node.recreate && !node.deleting {
             let sum = sums.entry(host).or_default();
             sum.memory += spec.resources.memory.unwrap_or(0);
             sum.cpu_milli += (spec.resources.cpu.unwrap_or(0.0).max(0.0) * 1000.0).ceil() as u64;

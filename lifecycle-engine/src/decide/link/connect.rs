@@ -18,6 +18,11 @@ use super::{LinkPhase, begin, refresh_oper, remove, to_pending};
 
 /// Asks for a link to be built.
 pub(super) fn connect(cx: &mut Cx<'_>, id: LinkId) {
+    let other = |link: &LinkRecord| link.applied.is_some_and(|applied| applied != link.spec.attrs);
+    if cx.world.links.get(&id).is_some_and(other) {
+        // It may have been built with other attributes, and a link that is there is taken as it is.
+        cx.change_link(id, |link| link.incarnation += 1);
+    }
     let Some(link) = cx.world.links.get(&id) else { return };
     let planned = plan(cx.world, link);
     let (host, backend, plan) = match planned {

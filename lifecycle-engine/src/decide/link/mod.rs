@@ -132,9 +132,17 @@ pub(super) fn void(ledger: &mut Ledger<'_>, id: LinkId, reason: &str) {
         link.incarnation += 1;
     });
     ledger.world.link_work.remove(&id);
+    let Some(link) = ledger.world.links.get(&id) else { return };
+    if link.budget.given_up_at.is_none() {
+        return to_pending(ledger, id, reason);
+    }
     // A link that was given up stays so until its user wants it again.
-    if ledger.world.links.get(&id).is_some_and(|link| link.budget.given_up_at.is_none()) {
-        to_pending(ledger, id, reason);
+    let (state, message) = (link.actual, link.budget.give_up_message());
+    if state == LinkState::Up {
+        ledger.link_becomes(id, LinkState::Down, Why::enforcement().because(reason));
+    }
+    if state != LinkState::Error {
+        ledger.link_becomes(id, LinkState::Error, Why::enforcement().error(message));
     }
 }
 
@@ -209,12 +217,12 @@ pub(super) fn are_wired(world: &World, id: NodeId) -> bool {
             return true;
         }
         let far = link.nodes.iter().flatten().find(|node| **node != id);
+        if far.is_some_and(|far| world.nodes.get(far).is_some_and(|node| node.stale_since.is_some())) {
+            return true;
+        }
         if far.is_some_and(|far| !node::is_attachable(world, *far)) {
             // Worth waiting for only when the far node is on its way by itself.
             return !far.is_some_and(|far| node::is_coming(world, *far));
-        }
-        if far.is_some_and(|far| world.nodes.get(far).is_some_and(|node| node.stale_since.is_some())) {
-            return true;
         }
         let sides = link.nodes.iter().zip(link.carrier).filter(|(node, _)| **node == Some(id));
         link.identity.is_some() && !link.rebuild && sides.into_iter().all(|(_, carrier)| carrier)

@@ -71,12 +71,14 @@ pub(super) fn open(cx: &mut Cx<'_>, id: NodeId, goal: Goal, phase: Phase, then_r
         let intent = if goal == Goal::Run || then_run { NodeIntent::Running } else { NodeIntent::Stopped };
         jobs::open(cx, lab, vec![id], intent, "enforcement");
     }
-    if cx.world.nodes.get(&id).is_some_and(|node| node.budget.next_attempt.is_some()) {
+    let wait = cx.world.nodes.get(&id).and_then(|node| node.budget.next_attempt);
+    if wait.is_some_and(|wait| wait.is_over(cx.now.boot)) {
         // This is the attempt that was waited for: a reboot in the middle of it starts no wait again.
         cx.change_node(id, |node| node.budget.next_attempt = None);
     }
     cx.world.node_work.insert(id, NodeWork { then_run, ..NodeWork::new(goal, phase) });
-    if goal == Goal::Run && phase == Phase::Place {
+    let pending = cx.world.nodes.get(&id).is_some_and(|node| node.actual == NodeState::Pending);
+    if goal == Goal::Run && phase == Phase::Place && !pending {
         cx.node_becomes(id, NodeState::Pending, Why::enforcement());
     }
     cx.world.touch_node(id);
@@ -86,12 +88,14 @@ pub(super) fn open(cx: &mut Cx<'_>, id: NodeId, goal: Goal, phase: Phase, then_r
 
 /// A transitional state that has lasted too long, or whose work was lost, is resolved by looking.
 fn look(cx: &mut Cx<'_>, id: NodeId) {
-    let goal = match cx.world.nodes.get(&id).map(|node| node.actual) {
-        Some(NodeState::Stopping) => Goal::Stop,
-        Some(_) => Goal::Run,
+    let (goal, phase) = match cx.world.nodes.get(&id) {
+        Some(node) if node.actual == NodeState::Stopping => (Goal::Stop, Phase::Look),
+        // It was never placed, so there is nothing to look at.
+        Some(node) if node.host.is_none() => (Goal::Run, Phase::Place),
+        Some(_) => (Goal::Run, Phase::Look),
         None => return,
     };
-    open(cx, id, goal, Phase::Look, false);
+    open(cx, id, goal, phase, false);
 }
 
 /// A node that is where it is wanted, or cannot get there by itself.

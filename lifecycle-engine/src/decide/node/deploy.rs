@@ -27,7 +27,8 @@ pub(super) fn place(cx: &mut Cx<'_>, id: NodeId) -> Flow {
         cx.change_node(id, |node| node.provider = provider);
     }
     match placement::reserve(cx, id) {
-        Ok(host) => {
+        Ok(None) => Flow::Wait,
+        Ok(Some(host)) => {
             placement::settle_at(cx, id, host);
             let synced = cx.world.nodes.get(&id).is_some_and(|node| super::provider_answers(cx.world, node));
             // The provider of a host that was not read yet is waited for: its list touches the node.

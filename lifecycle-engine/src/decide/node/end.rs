@@ -12,7 +12,7 @@ use lifecycle_core::time::Deadline;
 use super::super::effect::{Effect, Subject};
 use super::super::ledger::Entry;
 use super::super::{Cx, Ledger, Why, apply, jobs, link, placement};
-use super::{Goal, NodeWork, Phase, slot};
+use super::{Goal, NodeWork, Phase, remake, slot};
 
 /// The work reached its goal.
 pub(super) fn done(cx: &mut Cx<'_>, id: NodeId) {
@@ -20,8 +20,10 @@ pub(super) fn done(cx: &mut Cx<'_>, id: NodeId) {
     let Some(work) = cx.world.node_work.remove(&id) else { return };
     if work.then_run {
         // The job stays: the node is halfway to where it was asked to be.
-        let phase = if work.goal == Goal::Stop || work.target.is_some() { Phase::Image } else { Phase::Place };
-        if let Some(target) = work.target {
+        // A place that was lost meanwhile is chosen anew, which says why nothing can be done.
+        let target = work.target.filter(|target| remake::answers(cx.world, id, target));
+        let phase = if work.goal == Goal::Stop || target.is_some() { Phase::Image } else { Phase::Place };
+        if let Some(target) = target {
             placement::settle_at(cx, id, target);
         }
         cx.world.node_work.insert(id, NodeWork::new(Goal::Run, phase));

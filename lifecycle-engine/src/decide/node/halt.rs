@@ -5,7 +5,7 @@ use lifecycle_core::machine::{NodeIntent, NodeState};
 
 use super::super::effect::Action;
 use super::super::{Cx, Why};
-use super::{Flow, Goal, Phase, ask, end, outcome, reference, slot};
+use super::{Flow, Goal, Phase, ask, end, outcome, reference, remake, slot};
 
 /// Turns work that makes a node run into work that stops it, when its user no longer wants it to run, and drops work that
 /// is no longer called for before it began.
@@ -21,7 +21,7 @@ pub(super) fn redirect(cx: &mut Cx<'_>, id: NodeId) {
     if !wanted {
         work.then_run = false;
     }
-    if work.is_at_instance() || work.phase == Phase::Look {
+    if work.is_at_node() || work.phase == Phase::Look {
         return;
     }
     let next = match (work.goal, work.phase) {
@@ -63,6 +63,9 @@ pub(super) fn stop(cx: &mut Cx<'_>, id: NodeId) -> Flow {
         Some(NodeState::Running | NodeState::Starting | NodeState::Error | NodeState::Stopping) => {}
         _ => return Flow::Done,
     }
+    if remake::place_is_lost(cx.world, id) {
+        return Flow::Next(Phase::Prepare);
+    }
     if !slot::take(cx, id) {
         return Flow::Wait;
     }
@@ -75,9 +78,18 @@ pub(super) fn stop(cx: &mut Cx<'_>, id: NodeId) -> Flow {
 /// Removes the instance.
 pub(super) fn destroy(cx: &mut Cx<'_>, id: NodeId) -> Flow {
     let seen_gone = cx.world.nodes.get(&id).is_some_and(|node| node.instance.is_none());
+    // What was never placed cannot be anywhere.
+    let unplaced = cx.world.nodes.get(&id).is_some_and(|node| node.host.is_none());
+    if unplaced {
+        outcome::gone(cx, id);
+        return Flow::Wait;
+    }
     if seen_gone && cx.world.node_work.get(&id).is_some_and(|work| work.then_run) {
         outcome::gone(cx, id);
         return Flow::Wait;
+    }
+    if remake::place_is_lost(cx.world, id) {
+        return Flow::Next(Phase::Prepare);
     }
     if !slot::take(cx, id) {
         return Flow::Wait;

@@ -36,6 +36,7 @@ use super::{Cx, World};
 pub(super) use end::{count_failure, lose_instance};
 pub(super) use outcome::take as take_outcome;
 pub use ready::Probe;
+pub(super) use remake::reconsider;
 
 /// What work on a node is to achieve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,9 +100,15 @@ impl NodeWork {
         Self { goal, then_run: false, phase, effect: None, slot: None, target: None, heard: false }
     }
 
-    /// Whether an effect is under way that may change the node's instance.
-    pub(super) fn is_at_instance(&self) -> bool {
+    /// Whether an effect on the node is under way, which has to end before another one begins.
+    pub(super) fn is_at_node(&self) -> bool {
         self.effect.is_some() && !matches!(self.phase, Phase::Image | Phase::Fetch)
+    }
+
+    /// Whether an effect is under way that makes, starts, stops or removes the node's instance, so that what is read of it
+    /// meanwhile may be out of date at once.
+    pub(super) fn is_at_instance(&self) -> bool {
+        self.is_at_node() && self.phase != Phase::Configure
     }
 
     /// The same work, after which the node is to run again.

@@ -3,11 +3,12 @@
 use lifecycle_core::id::NodeId;
 use lifecycle_core::machine::{NodeIntent, NodeState};
 use lifecycle_core::model::NodeRecord;
+use lifecycle_core::name::HostName;
 use lifecycle_core::policy::enforcement;
 
 use super::super::effect::{Action, Subject};
-use super::super::{Cx, apply, placement};
-use super::{Flow, Goal, Phase, ask_at, begin, end};
+use super::super::{Cx, World, apply, placement};
+use super::{Flow, Goal, Phase, ask_at, begin, end, slot};
 
 /// Whether a node is to be made anew before anything else is done about it. A node that is not to run waits for its
 /// start.
@@ -28,6 +29,19 @@ pub(super) fn forget(cx: &mut Cx<'_>, id: NodeId) {
     });
 }
 
+/// Something else is wanted of the node: the place that was chosen and the image that is being fetched were for what was
+/// wanted before.
+pub(in super::super) fn reconsider(world: &mut World, id: NodeId) {
+    let Some(work) = world.node_work.get_mut(&id) else { return };
+    work.target = None;
+    match work.phase {
+        Phase::Prepare | Phase::Fetch => (work.phase, work.effect) = (Phase::Prepare, None),
+        Phase::Image if work.effect.is_some() => (work.phase, work.effect) = (Phase::Place, None),
+        _ => {}
+    }
+    world.touch_node(id);
+}
+
 /// Begins to make a node anew, within its budget.
 pub(super) fn begin(cx: &mut Cx<'_>, id: NodeId) {
     let Some(node) = cx.world.nodes.get(&id) else { return };
@@ -44,8 +58,10 @@ pub(super) fn begin(cx: &mut Cx<'_>, id: NodeId) {
 
 /// Chooses the place of the next instance and reserves what it needs there.
 pub(super) fn prepare(cx: &mut Cx<'_>, id: NodeId) -> Flow {
+    slot::give(cx, id);
     match placement::reserve(cx, id) {
-        Ok(host) => {
+        Ok(None) => Flow::Wait,
+        Ok(Some(host)) => {
             if let Some(work) = cx.world.node_work.get_mut(&id) {
                 work.target = Some(host);
             }
@@ -65,18 +81,35 @@ pub(super) fn fetch(cx: &mut Cx<'_>, id: NodeId) -> Flow {
     };
     let Some(spec) = cx.world.spec(id).cloned() else { return Flow::Wait };
     let name = apply::provider_of_node(cx.world, id);
-    let provider = cx.world.hosts.get(&target).and_then(|host| host.providers.get(&name));
-    if !provider.is_some_and(|provider| provider.synced && !provider.unreachable) {
+    if !answers(cx.world, id, &target) {
         // Between choosing and fetching it was lost: choose again.
         let blocked = lifecycle_core::policy::blocked::Blocked::HostOffline { host: target };
         end::blocked(cx, id, blocked);
         return Flow::Wait;
     }
+    let provider = cx.world.hosts.get(&target).and_then(|host| host.providers.get(&name));
     if !provider.is_some_and(|provider| provider.capabilities.images) {
         return Flow::Next(touch_old(cx, id));
     }
     let timeout = cx.world.settings.limits.pending;
     ask_at(cx, id, target, name, Action::EnsureImage(Box::new(spec)), timeout)
+}
+
+/// Whether the place of the next instance was lost after it had been made ready, or something else is wanted since: then
+/// the old one is left alone until another place is ready.
+pub(super) fn place_is_lost(world: &World, id: NodeId) -> bool {
+    let Some(work) = world.node_work.get(&id).filter(|work| work.goal == Goal::Remove && work.then_run) else {
+        return false;
+    };
+    let Some(target) = &work.target else { return true };
+    !answers(world, id, target)
+}
+
+/// Whether the provider that the node's next instance is to have can be reached on a host.
+pub(super) fn answers(world: &World, id: NodeId, target: &HostName) -> bool {
+    let name = apply::provider_of_node(world, id);
+    let provider = world.hosts.get(target).and_then(|host| host.providers.get(&name));
+    provider.is_some_and(|provider| provider.synced && !provider.unreachable)
 }
 
 /// The phase that follows once everything is ready for the next instance.
