@@ -1,0 +1,181 @@
+//! The backend as the engine sees it: each call is handed to the worker's thread.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_core::stream::BoxStream;
+use lifecycle_core::attach::{NsRef, PlaceKind};
+use lifecycle_core::error::{Error, ErrorKind, Result};
+use lifecycle_core::id::{ControllerId, LabId};
+use lifecycle_core::name::IfName;
+use lifecycle_core::plugin::network::{
+    LinkIdentity, LinkReport, LinkRequest, NetworkCapabilities, NetworkEvent, ObservedLink,
+};
+use lifecycle_core::plugin::{HostContext, NetworkBackend};
+use lifecycle_core::policy::link::Side;
+use lifecycle_core::topology::LinkAttrs;
+
+use crate::failure::Outcome;
+use crate::label::{lab_bridge, shared_bridge};
+use crate::news::News;
+use crate::settings::Settings;
+use crate::ticket::ticket;
+use crate::worker::{Hand, Job, Worker};
+
+const ROOTLESS: &str = "only root may attach interfaces to Open vSwitch";
+
+/// Wires nodes through Open vSwitch. See [`NetworkBackend`] for its laws.
+///
+/// Links go to one bridge that all labs of the controller share, on a segment each. [`OvsBackend::of_lab`] is the same
+/// backend with a bridge of a lab's own for new links.
+///
+/// Making one starts a thread that does all blocking work; dropping it, and all that were made of it, ends that thread
+/// after the work under way.
+///
+/// # Cancellation
+///
+/// A future that is dropped before its work began leaves it undone; later, the work is done all the same, and dropping
+/// waits for that up to 100 ms.
+#[derive(Clone)]
+pub struct OvsBackend {
+    inner: Arc<Inner>,
+    /// Where new links go.
+    bridge: IfName,
+}
+
+struct Inner {
+    hand: Hand,
+    news: Arc<News>,
+    controller: ControllerId,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.news.close();
+    }
+}
+
+impl fmt::Debug for OvsBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OvsBackend").field("bridge", &self.bridge).finish_non_exhaustive()
+    }
+}
+
+impl OvsBackend {
+    /// A backend that acts for the context's controller, with the context's [`Settings`].
+    ///
+    /// # Errors
+    /// When the settings are wrong or its thread cannot be started.
+    pub fn new(context: &HostContext) -> Result<Self> {
+        let settings = Settings::read(&context.settings)?;
+        let endpoint = settings.endpoint()?;
+        let controller = context.controller;
+        let start = |source| Error::new(ErrorKind::Exhausted, "make the ovs backend", "no thread").because(source);
+        let (hand, news) = Hand::start(controller, settings, endpoint).map_err(start)?;
+        Ok(Self { inner: Arc::new(Inner { hand, news, controller }), bridge: shared_bridge(controller) })
+    }
+
+    /// The same backend with a bridge of the lab's own for new links (mode `dedicated`). What it does to links that stand
+    /// does not depend on where they are.
+    #[must_use]
+    pub fn of_lab(&self, lab: LabId) -> Self {
+        Self { bridge: lab_bridge(lab), ..self.clone() }
+    }
+
+    /// The controller on whose behalf it acts.
+    pub fn controller(&self) -> ControllerId {
+        self.inner.controller
+    }
+
+    /// Has the worker do something.
+    async fn about<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        subject: impl fmt::Display,
+        work: impl FnOnce(&mut Worker) -> Outcome<T> + Send + 'static,
+    ) -> Result<T> {
+        let (ticket, wait) = ticket();
+        self.inner.hand.send(Job::Other(Box::new(move |worker| {
+            if ticket.begin() {
+                let outcome = work(worker);
+                ticket.finish(outcome);
+            }
+        })));
+        wait.outcome().await.map_err(|failure| failure.of(operation, subject))
+    }
+}
+
+#[async_trait]
+impl NetworkBackend for OvsBackend {
+    fn capabilities(&self) -> NetworkCapabilities {
+        use PlaceKind::{HostNet, Namespace};
+        let mut can = NetworkCapabilities { switched: true, ..NetworkCapabilities::default() };
+        for attribute in ["rate", "delay", "jitter", "loss"] {
+            can.missing.insert(attribute.to_owned(), "the ovs backend passes everything as fast as it can".to_owned());
+        }
+        if nix::unistd::geteuid().is_root() {
+            can.pairs.extend([(Namespace, Namespace), (Namespace, HostNet), (HostNet, HostNet)]);
+        } else {
+            can.missing.insert("root".to_owned(), ROOTLESS.to_owned());
+        }
+        can
+    }
+
+    /// Begins to connect to the database. A machine without Open vSwitch is no error here: links are refused later.
+    async fn initialize(&self) -> Result<()> {
+        self.about("initialize", "the ovs backend", Worker::start_client).await
+    }
+
+    async fn cleanup(&self) -> Result<()> {
+        self.about("clean up", "bridges", Worker::remove_empty_bridges).await
+    }
+
+    async fn connect(&self, request: &LinkRequest) -> Result<LinkIdentity> {
+        const OPERATION: &str = "connect link";
+        if !self.capabilities().can_connect(request.a.place.name(), request.b.place.name()) {
+            let (a, b) = (request.a.place.name(), request.b.place.name());
+            let why = if self.capabilities().pairs.is_empty() { format!(": {ROOTLESS}") } else { String::new() };
+            let message = format!("the ovs backend cannot connect a {a} and a {b} here{why}");
+            return Err(Error::new(ErrorKind::Unsupported, OPERATION, message).about(request.link));
+        }
+        let (ticket, wait) = ticket();
+        self.inner.hand.send(Job::Connect(Box::new(request.clone()), self.bridge.clone(), ticket));
+        wait.outcome().await.map_err(|failure| failure.of(OPERATION, request.link))
+    }
+
+    async fn disconnect(&self, identity: &LinkIdentity) -> Result<()> {
+        let (ticket, wait) = ticket();
+        self.inner.hand.send(Job::Disconnect(Box::new(identity.clone()), ticket));
+        wait.outcome().await.map_err(|failure| failure.of("disconnect link", identity.link))
+    }
+
+    async fn set_params(&self, identity: &LinkIdentity, attrs: &LinkAttrs) -> Result<()> {
+        let (link, identity, attrs) = (identity.link, identity.clone(), *attrs);
+        self.about("set parameters of link", link, move |worker| worker.set_params(&identity, &attrs)).await
+    }
+
+    async fn set_carrier(&self, identity: &LinkIdentity, side: Side, up: bool) -> Result<()> {
+        let (link, identity) = (identity.link, identity.clone());
+        self.about("set carrier of link", link, move |worker| worker.set_carrier(&identity, side, up)).await
+    }
+
+    async fn observe(&self, namespaces: &[NsRef]) -> Result<Vec<ObservedLink>> {
+        let namespaces = namespaces.to_vec();
+        self.about("observe", "links", move |worker| worker.observe(&namespaces)).await
+    }
+
+    async fn remove(&self, observed: &ObservedLink, namespaces: &[NsRef]) -> Result<()> {
+        let (link, observed, namespaces) = (observed.link, observed.clone(), namespaces.to_vec());
+        self.about("remove link", link, move |worker| worker.remove(&observed, &namespaces)).await
+    }
+
+    fn watch(&self) -> BoxStream<'static, NetworkEvent> {
+        Box::pin(self.inner.news.subscribe())
+    }
+
+    async fn verify(&self, identity: &LinkIdentity) -> Result<LinkReport> {
+        let (link, identity) = (identity.link, identity.clone());
+        self.about("verify link", link, move |worker| worker.verify(&identity)).await
+    }
+}

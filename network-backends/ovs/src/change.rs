@@ -1,0 +1,85 @@
+//! Changing links that stand.
+
+use std::rc::Rc;
+
+use lifecycle_core::error::ErrorKind;
+use lifecycle_core::plugin::network::LinkIdentity;
+use lifecycle_core::policy::link::Side;
+use lifecycle_core::topology::{Admin, LinkAttrs};
+use lifecycle_linux::netlink::{Change, Link, Which, change_link};
+
+use crate::connect::refuse;
+use crate::detail::PortIdentity;
+use crate::failure::{Failure, Outcome};
+use crate::label::{Owner, port_owner};
+use crate::place::Place;
+use crate::worker::Worker;
+
+/// An interface of a link.
+type Standing = (Rc<Place>, Link);
+
+impl Worker {
+    /// Changes attributes of all four interfaces, or of none.
+    pub(crate) fn set_params(&mut self, identity: &LinkIdentity, attrs: &LinkAttrs) -> Outcome<()> {
+        refuse(attrs)?;
+        let mut all = Vec::new();
+        for side in [Side::A, Side::B] {
+            all.push(self.node_side(identity, side)?);
+            all.push(self.switch_side(identity, side)?);
+        }
+        let wanted = Change { up: Some(attrs.admin == Admin::Up), mtu: Some(attrs.mtu), ..Change::default() };
+        for (done, standing) in all.iter().enumerate() {
+            if let Err(failure) = self.change(identity, standing, &wanted) {
+                for standing in &all[..done] {
+                    let link = &standing.1;
+                    let before = Change { up: Some(link.admin_up), mtu: Some(link.mtu), ..Change::default() };
+                    if let Err(failure) = self.change(identity, standing, &before) {
+                        tracing::warn!(link = %identity.link, ?failure, "an end keeps attributes that were refused");
+                    }
+                }
+                return Err(failure);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives or takes an end's carrier: the interface on the switch's side of the *other* end goes up or down with it.
+    pub(crate) fn set_carrier(&mut self, identity: &LinkIdentity, side: Side, up: bool) -> Outcome<()> {
+        let standing = self.switch_side(identity, side.other())?;
+        self.change(identity, &standing, &Change { up: Some(up), ..Change::default() })
+    }
+
+    fn node_side(&mut self, identity: &LinkIdentity, side: Side) -> Outcome<Standing> {
+        let end = if side == Side::A { Some(&identity.a) } else { identity.b.as_ref() };
+        let found = match end {
+            Some(end) => self.standing_end(identity, end)?,
+            None => None,
+        };
+        found.ok_or_else(missing)
+    }
+
+    fn switch_side(&mut self, identity: &LinkIdentity, side: Side) -> Outcome<Standing> {
+        let port = PortIdentity::read(identity, side).filter(|_| identity.boot == self.boot).ok_or_else(missing)?;
+        let switch = self.switch()?;
+        let link = switch.link(Which::Index(port.ifindex))?;
+        let link = link.filter(|link| match port_owner(link, self.controller) {
+            Owner::Ours(label) => (label.link, label.incarnation) == (identity.link, identity.incarnation),
+            Owner::Unlabelled => true,
+            Owner::Foreign => false,
+        });
+        link.map(|link| (switch, link)).ok_or_else(missing)
+    }
+
+    fn change(&self, identity: &LinkIdentity, (place, link): &Standing, change: &Change<'_>) -> Outcome<()> {
+        let which = Which::Index(link.index);
+        place.route(|route| route.run(change_link(which, change)))?;
+        if let Some(now) = place.link(which)? {
+            self.news.settle(identity.link, (place.cookie, link.index), &now);
+        }
+        Ok(())
+    }
+}
+
+fn missing() -> Failure {
+    Failure::new(ErrorKind::NotFound, "the link does not stand as it was built")
+}

@@ -1,0 +1,420 @@
+//! Building links, many at once: each wholly or not at all.
+//!
+//! The interfaces are made first, then all ports in one transaction, then the switch is waited for. What it could not
+//! attach is taken back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::AsFd;
+use std::rc::Rc;
+
+use lifecycle_core::attach::{AttachPoint, PlaceKind};
+use lifecycle_core::error::ErrorKind;
+use lifecycle_core::name::IfName;
+use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, LinkRequest};
+use lifecycle_core::policy::link::Side;
+use lifecycle_core::policy::naming::LINK_GROUP;
+use lifecycle_core::policy::segment::{SegmentKind, SegmentPool};
+use lifecycle_core::topology::{Admin, LinkAttrs};
+use lifecycle_linux::ethtool::{Offloads, set_offloads};
+use lifecycle_linux::netlink::{Change, Link, NewLink, Veth, Which, change_link, create_veth, delete_link};
+
+use crate::detail::{self, PortIdentity};
+use crate::failure::{Failure, Outcome};
+use crate::label::{Label, Owner, end_owner, port_mac, port_owner};
+use crate::ovsdb::Replica;
+use crate::place::{Place, are_peers};
+use crate::removal::Doomed;
+use crate::switch::{Bridge, Draft, Port};
+use crate::worker::Worker;
+
+/// One end of a link, with what stands there already.
+struct End<'a> {
+    point: &'a AttachPoint,
+    place: Rc<Place>,
+    label: Label,
+    /// The interface at the link's end.
+    node: Option<Link>,
+    /// The one on the switch's side.
+    host: Option<Link>,
+    port: Option<Port>,
+}
+
+/// A link to be built.
+struct Plan<'a> {
+    request: &'a LinkRequest,
+    bridge: &'a IfName,
+    switch: Rc<Place>,
+    ends: [End<'a>; 2],
+    /// Both pairs of interfaces and both ports stand and belong together.
+    stands: bool,
+}
+
+/// Refuses what no link of this backend can do, by name.
+pub(crate) fn refuse(attrs: &LinkAttrs) -> Outcome<()> {
+    let asked = [
+        ("rate", attrs.rate.is_some()),
+        ("delay", attrs.delay.is_some()),
+        ("jitter", attrs.jitter.is_some()),
+        ("loss", attrs.loss.is_some()),
+    ];
+    let names: Vec<&str> = asked.into_iter().filter(|(_, asked)| *asked).map(|(name, _)| name).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::unsupported(format!("the ovs backend cannot set {} of a link; leave it out", names.join(", "))))
+}
+
+impl Worker {
+    /// Builds links, about which no two requests are the same, or finds that they stand already.
+    pub(crate) fn connect_all(&mut self, requests: &[(LinkRequest, IfName)]) -> Vec<Outcome<LinkIdentity>> {
+        self.news.busy(requests.iter().map(|(request, _)| request.link));
+        let mut outcomes: Vec<Option<Outcome<LinkIdentity>>> = requests.iter().map(|_| None).collect();
+        let mut plans = Vec::new();
+        let mut doomed = Doomed::default();
+        let current = self.current_client();
+        for (index, (request, bridge)) in requests.iter().enumerate() {
+            let current = current.as_ref().map_err(Failure::again);
+            match current.and_then(|_| self.plan(request, bridge, &mut doomed)) {
+                Ok(plan) => plans.push((index, plan)),
+                Err(failure) => outcomes[index] = Some(Err(failure)),
+            }
+        }
+        let cleared = self.remove_all(doomed, true).and_then(|()| self.settle_removal());
+        if let Err(failure) = cleared {
+            plans.drain(..).for_each(|(index, _)| outcomes[index] = Some(Err(failure.again())));
+        }
+        plans.retain(|(index, plan)| match self.bear(plan) {
+            Ok(()) => true,
+            Err(failure) => {
+                self.undo(plan);
+                outcomes[*index] = Some(Err(failure));
+                false
+            }
+        });
+        let wired = self.wire(&plans.iter().map(|(_, plan)| plan).collect::<Vec<_>>());
+        for ((index, plan), wired) in plans.into_iter().zip(wired) {
+            let outcome = wired.and_then(|()| self.identity(&plan));
+            match &outcome {
+                Ok(identity) => drop(self.known.insert(identity.link, identity.clone())),
+                Err(_) => self.undo(&plan),
+            }
+            outcomes[index] = Some(outcome);
+        }
+        outcomes
+            .into_iter()
+            .map(|outcome| outcome.unwrap_or_else(|| unreachable!("each request has an outcome")))
+            .collect()
+    }
+
+    /// Looks at what is at the ends. What older incarnations left, or what of this one is not whole, is doomed; what is
+    /// not ours is refused.
+    fn plan<'a>(&mut self, request: &'a LinkRequest, bridge: &'a IfName, doomed: &mut Doomed) -> Outcome<Plan<'a>> {
+        refuse(&request.attrs)?;
+        let places = [request.a.place.name(), request.b.place.name()];
+        if let Some(other) = places.iter().find(|kind| !matches!(kind, PlaceKind::Namespace | PlaceKind::HostNet)) {
+            return Err(Failure::unsupported(format!("the ovs backend attaches nothing to a {other}")));
+        }
+        let client = self.client()?;
+        let switch = self.switch()?;
+        let mut end = |point: &'a AttachPoint, side: Side| -> Outcome<End<'a>> {
+            let place = self.place(&point.place)?;
+            let controller = self.controller;
+            let label = Label { controller, link: request.link, incarnation: request.incarnation, side };
+            let node = place.link(Which::Name(&point.ifname))?;
+            let host = switch.link(Which::Name(&label.port_name()))?;
+            let port = client.read(|db| Port::named(db, label.port_name().as_str(), controller));
+            let end = End { point, place, label, node, host, port };
+            end.refuse_what_is_not_ours()?;
+            Ok(end)
+        };
+        let ends = [end(&request.a, Side::A)?, end(&request.b, Side::B)?];
+        if (ends[0].place.cookie, &ends[0].point.ifname) == (ends[1].place.cookie, &ends[1].point.ifname) {
+            return Err(Failure::new(ErrorKind::InvalidInput, "both ends are one and the same interface"));
+        }
+        let on_bridge = |port: &Port, db: &Replica| {
+            Bridge::named(db, bridge.as_str(), self.controller).is_some_and(|bridge| bridge.ports.contains(&port.uuid))
+        };
+        let mut stands = true;
+        for end in &ends {
+            let (Some(node), Some(host), Some(port)) = (&end.node, &end.host, &end.port) else {
+                stands = false;
+                continue;
+            };
+            let ours = |owner: Owner| owner == Owner::Ours(end.label) || owner == Owner::Unlabelled;
+            stands &= ours(end_owner(node, self.controller))
+                && ours(port_owner(host, self.controller))
+                && node.mac == Some(end.point.mac)
+                && port.owner == Owner::Ours(end.label)
+                && port.is_attached()
+                && port.ifindex.is_none_or(|ifindex| ifindex == host.index)
+                && client.read(|db| on_bridge(port, db))
+                && are_peers(&end.place, node, &switch, host)?;
+        }
+        if !stands {
+            for end in &ends {
+                doomed.ports.extend(end.port.as_ref().map(|port| port.uuid.clone()));
+                // One end of a pair takes the other along.
+                if let Some(host) = &end.host {
+                    self.doom_interface(&switch, host, doomed)?;
+                }
+                if let Some(node) = &end.node {
+                    self.doom_interface(&end.place, node, doomed)?;
+                }
+            }
+        }
+        Ok(Plan { request, bridge, switch, ends, stands })
+    }
+
+    /// Makes both pairs of interfaces, each in its final places, and sets them up.
+    fn bear(&self, plan: &Plan<'_>) -> Outcome<()> {
+        let switch = &plan.switch;
+        let attrs = &plan.request.attrs;
+        let names = [plan.ends[0].label.port_name(), plan.ends[1].label.port_name()];
+        if !plan.stands {
+            let pair = |index: usize| {
+                let (end, name) = (&plan.ends[index], &names[index]);
+                let new = |name, mac| NewLink {
+                    mac: Some(mac),
+                    mtu: Some(attrs.mtu),
+                    group: LINK_GROUP,
+                    ..NewLink::new(name)
+                };
+                let host = new(name, port_mac(self.controller, name.as_str()));
+                let node = NewLink { ns: Some(end.place.ns.as_fd()), ..new(&end.point.ifname, end.point.mac) };
+                create_veth(&Veth { a: host, b: node })
+            };
+            let made: Result<(), _> = switch.route(|route| route.run_all(&[pair(0), pair(1)])).into_iter().collect();
+            made?;
+        }
+        let up = Some(attrs.admin == Admin::Up);
+        // What stands already may have been built with other attributes.
+        let mtu = plan.stands.then_some(attrs.mtu);
+        for (end, name) in plan.ends.iter().zip(&names) {
+            if self.userspace {
+                end.place.route(|route| set_offloads(&*route, &end.point.ifname, Offloads::NONE))?;
+            }
+            // The host has no business on a lab's segment. A kernel without IPv6 refuses, and needs it not.
+            let quiet = Change { link_local: Some(false), ..Change::default() };
+            let _ = switch.route(|route| route.run(change_link(Which::Name(name), &quiet)));
+            let alias = end.label.of_port();
+            let change = Change { up, mtu, alias: Some(&alias), ..Change::default() };
+            switch.route(|route| route.run(change_link(Which::Name(name), &change)))?;
+            let alias = end.label.to_string();
+            let change = Change { up, mtu, alias: Some(&alias), ..Change::default() };
+            end.place.route(|route| route.run(change_link(Which::Name(&end.point.ifname), &change)))?;
+        }
+        Ok(())
+    }
+
+    /// Attaches the ports of all links in one transaction and waits until the switch has taken them. When it is refused,
+    /// each link gets a transaction of its own, so that one cannot spoil the others.
+    fn wire(&mut self, plans: &[&Plan<'_>]) -> Vec<Outcome<()>> {
+        if plans.is_empty() {
+            return Vec::new();
+        }
+        match self.attach(plans) {
+            Ok(()) => plans.iter().map(|plan| self.check(plan)).collect(),
+            Err(failure) if plans.len() > 1 && failure.kind() != ErrorKind::Unreachable => {
+                plans.iter().map(|plan| self.attach(&[*plan]).and_then(|()| self.check(plan))).collect()
+            }
+            Err(failure) => plans.iter().map(|_| Err(failure.again())).collect(),
+        }
+    }
+
+    fn attach(&mut self, plans: &[&Plan<'_>]) -> Outcome<()> {
+        let (controller, userspace) = (self.controller, self.userspace);
+        let mut pools = std::mem::take(&mut self.pools);
+        let mut exhausted = None;
+        let number = self.transact_again("connect links", |db| {
+            exhausted = None;
+            match draft(db, plans, &mut pools, controller, userspace) {
+                Ok(draft) => draft,
+                Err(failure) => {
+                    exhausted = Some(failure);
+                    Draft::default()
+                }
+            }
+        });
+        self.pools = pools;
+        if let Some(failure) = exhausted {
+            return Err(failure);
+        }
+        match number? {
+            Some(number) => self.await_switch(&*self.client()?, number),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the switch has attached both ports of a link.
+    fn check(&self, plan: &Plan<'_>) -> Outcome<()> {
+        let client = self.client()?;
+        for end in &plan.ends {
+            let name = end.label.port_name();
+            let Some(port) = client.read(|db| Port::named(db, name.as_str(), self.controller)) else {
+                return Err(Failure::new(ErrorKind::Conflict, "a port vanished while the link was being built"));
+            };
+            if let Some(error) = port.error {
+                return Err(Failure::new(ErrorKind::Failed, format!("Open vSwitch cannot attach {name}: {error}")));
+            }
+            if port.number.is_none_or(|number| number <= 0) {
+                let datapath = if self.userspace { "netdev" } else { "system" };
+                let message = format!(
+                    "Open vSwitch committed the port {name} but did not attach it; most likely the `{datapath}` datapath of \
+                     the bridge {} cannot be had here: see the log of ovs-vswitchd, or set another `datapath`",
+                    plan.bridge
+                );
+                return Err(Failure::new(ErrorKind::Failed, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a link back as it was built.
+    fn identity(&mut self, plan: &Plan<'_>) -> Outcome<LinkIdentity> {
+        let (client, switch) = (self.client()?, self.switch()?);
+        let vanished = || Failure::new(ErrorKind::Conflict, "an end vanished while the link was being built");
+        let mut detail = BTreeMap::from([(detail::BRIDGE.to_owned(), plan.bridge.to_string())]);
+        let up = plan.request.attrs.admin == Admin::Up;
+        let mut ends = Vec::new();
+        for end in &plan.ends {
+            let name = end.label.port_name();
+            let mut node = end.place.link(Which::Name(&end.point.ifname))?.ok_or_else(vanished)?;
+            let mut host = switch.link(Which::Name(&name))?.ok_or_else(vanished)?;
+            let port = client.read(|db| Port::named(db, name.as_str(), self.controller)).ok_or_else(vanished)?;
+            if !are_peers(&end.place, &node, &switch, &host)? {
+                return Err(Failure::new(ErrorKind::Conflict, "an end was replaced while the link was being built"));
+            }
+            let number = port.number.unwrap_or_default();
+            PortIdentity { ifindex: host.index, uuid: port.uuid, number }.write(end.label.side, &mut detail);
+            // What the kernel will announce of the end as it was left is no news.
+            (node.admin_up, node.carrier, host.admin_up, host.carrier) = (up, up, up, up);
+            self.news.settle(plan.request.link, (end.place.cookie, node.index), &node);
+            self.news.settle(plan.request.link, (switch.cookie, host.index), &host);
+            let mac = node.mac.unwrap_or(end.point.mac);
+            ends.push(EndIdentity { point: end.point.clone(), namespace: end.place.cookie, ifindex: node.index, mac });
+        }
+        let b = ends.pop();
+        let a = ends.pop().ok_or_else(vanished)?;
+        let LinkRequest { link, incarnation, .. } = *plan.request;
+        Ok(LinkIdentity { backend: crate::name(), link, incarnation, boot: self.boot, a, b, detail })
+    }
+
+    /// Removes what was made of a link that could not be finished.
+    fn undo(&mut self, plan: &Plan<'_>) {
+        let undone = (|| {
+            let (client, switch) = (self.client()?, self.switch()?);
+            let mut doomed = Doomed::default();
+            for end in &plan.ends {
+                let name = end.label.port_name();
+                let port = client.read(|db| Port::named(db, name.as_str(), self.controller));
+                doomed.ports.extend(port.filter(|port| port.owner == Owner::Ours(end.label)).map(|port| port.uuid));
+                let ours = |link: &Link| port_owner(link, self.controller) != Owner::Foreign;
+                if let Some(host) = switch.link(Which::Name(&name))?.filter(ours) {
+                    self.doom_interface(&switch, &host, &mut doomed)?;
+                }
+            }
+            self.remove_all(doomed, false)
+        })();
+        if let Err(failure) = undone {
+            // It bears the mark, so that collection finds it; no end of it may stay in a node.
+            tracing::warn!(link = %plan.request.link, ?failure, "half a link could not be removed at once");
+            self.unsettled = true;
+            let Ok(switch) = self.switch() else { return };
+            for end in &plan.ends {
+                let _ = switch.route(|route| route.run(delete_link(Which::Name(&end.label.port_name()))));
+            }
+        }
+    }
+}
+
+impl End<'_> {
+    fn refuse_what_is_not_ours(&self) -> Outcome<()> {
+        let controller = self.label.controller;
+        let node = self.node.as_ref().map(|link| (self.point.ifname.as_str(), end_owner(link, controller)));
+        let name = self.label.port_name();
+        let host = self.host.as_ref().map(|link| (name.as_str(), port_owner(link, controller)));
+        let port = self.port.as_ref().map(|port| (port.name.as_str(), port.owner));
+        for (name, owner) in [node, host, port].into_iter().flatten() {
+            match owner {
+                Owner::Foreign => {
+                    let message =
+                        format!("an interface or port {name} that is not ours stands in the way; rename or remove it");
+                    return Err(Failure::new(ErrorKind::Foreign, message));
+                }
+                Owner::Ours(label) if label.link != self.label.link => {
+                    let message = format!("{name} is an end of link {}", label.link);
+                    return Err(Failure::new(ErrorKind::Conflict, message));
+                }
+                Owner::Ours(label) if label.incarnation > self.label.incarnation => {
+                    let message = format!("incarnation {} of the link stands already", label.incarnation);
+                    return Err(Failure::new(ErrorKind::Conflict, message));
+                }
+                Owner::Ours(_) | Owner::Unlabelled => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Drafts what is still to be done in the database for links: missing bridges, missing ports, wrong tags.
+fn draft(
+    db: &Replica,
+    plans: &[&Plan<'_>],
+    pools: &mut std::collections::HashMap<String, SegmentPool>,
+    controller: lifecycle_core::id::ControllerId,
+    userspace: bool,
+) -> Outcome<Draft> {
+    let mut draft = Draft::default();
+    let mut missing = BTreeSet::new();
+    let names: BTreeSet<&IfName> = plans.iter().map(|plan| plan.bridge).collect();
+    for name in names {
+        let bridge = Bridge::named(db, name.as_str(), controller);
+        if bridge.as_ref().is_some_and(|bridge| !bridge.ours) {
+            let message = format!("a bridge {name} that is not ours stands in the way; rename or remove it");
+            return Err(Failure::new(ErrorKind::Foreign, message));
+        }
+        let tags = bridge.as_ref().map(|bridge| bridge.tags(db)).unwrap_or_default();
+        if bridge.is_none() {
+            missing.insert(name);
+        }
+        let pool = pools.entry(name.to_string()).or_insert_with(|| SegmentPool::new(SegmentKind::Tag));
+        // What was handed out in an earlier draft is either carried now or free again.
+        let mut fresh = Vec::new();
+        pool.observe(tags.keys().copied());
+        let mut outcome = Ok(());
+        for plan in plans.iter().filter(|plan| plan.bridge == name) {
+            let ports = plan.ends.each_ref().map(|end| Port::named(db, end.label.port_name().as_str(), controller));
+            let whole = |ports: &[&Port]| {
+                let tag = ports[0].tag;
+                ports.iter().all(|port| port.tag == tag && port.passes_all)
+                    && tag.is_some_and(|tag| tags.get(&tag) == Some(&2))
+            };
+            if let [Some(a), Some(b)] = &ports
+                && whole(&[a, b])
+            {
+                continue;
+            }
+            let tag = match pool.allocate() {
+                Ok(tag) => tag,
+                Err(error) => {
+                    outcome = Err(Failure::new(ErrorKind::Exhausted, error.to_string()));
+                    break;
+                }
+            };
+            fresh.push(tag);
+            draft.demand_free(name, tag);
+            for (end, port) in plan.ends.iter().zip(&ports) {
+                match port {
+                    Some(port) => draft.retag(&port.uuid, tag),
+                    None => draft.add_port(name, &end.label, tag),
+                }
+            }
+        }
+        fresh.into_iter().for_each(|tag| pool.free(tag));
+        outcome?;
+    }
+    if !draft.is_empty() {
+        missing.into_iter().for_each(|name| draft.add_bridge(name, controller, userspace));
+    }
+    Ok(draft)
+}

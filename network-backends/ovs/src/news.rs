@@ -1,0 +1,320 @@
+//! News about links, from the kernel and from the switch's database.
+//!
+//! What this backend does itself is no news. So it records how it left each end, and what the kernel tells is compared
+//! with that record after a moment in which further notices may arrive. What the database tells of a link that is being
+//! worked on is passed over.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use futures_core::Stream;
+use lifecycle_core::attach::Mac;
+use lifecycle_core::id::LinkId;
+use lifecycle_core::plugin::network::NetworkEvent;
+use lifecycle_core::policy::naming::OurName;
+use lifecycle_linux::netlink::Link;
+use lifecycle_linux::notify::{Notice, NoticeSocket};
+
+use crate::ovsdb::{Change, Heard};
+
+/// How long notices are collected before they are compared with what was recorded.
+const SETTLE: Duration = Duration::from_millis(5);
+
+/// What of an end counts as a change when it differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct EndState {
+    name: String,
+    mac: Option<Mac>,
+    mtu: u32,
+    master: Option<u32>,
+    admin_up: bool,
+    carrier: bool,
+}
+
+impl From<&Link> for EndState {
+    fn from(link: &Link) -> Self {
+        Self {
+            name: link.name.clone(),
+            mac: link.mac,
+            mtu: link.mtu,
+            master: link.master,
+            admin_up: link.admin_up,
+            carrier: link.carrier,
+        }
+    }
+}
+
+/// An end by the cookie of its namespace and its index.
+pub(crate) type EndKey = (u64, u32);
+
+/// Is told of links that lost an interface.
+type Mourner = Box<dyn Fn(LinkId) + Send + Sync>;
+
+/// What is known of ends, and who wants to hear when it changes.
+pub(crate) struct News {
+    state: Mutex<State>,
+    mourner: Mourner,
+}
+
+impl std::fmt::Debug for News {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("News").finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ends: HashMap<EndKey, (LinkId, EndState)>,
+    /// Cookies of namespaces by their numbers.
+    numbers: HashMap<i32, u64>,
+    heard: HashSet<u64>,
+    /// Links that are being worked on.
+    busy: HashSet<LinkId>,
+    readers: Vec<Arc<Mutex<Pending>>>,
+    closed: bool,
+}
+
+/// News that a reader has not taken yet: at most one per link, so that a slow reader costs no memory.
+#[derive(Debug, Default)]
+struct Pending {
+    links: BTreeSet<LinkId>,
+    resync: bool,
+    closed: bool,
+    waker: Option<Waker>,
+}
+
+impl News {
+    /// No news yet; `mourner` is told of links that lost an interface, and must not block.
+    pub(crate) fn new(mourner: impl Fn(LinkId) + Send + Sync + 'static) -> Self {
+        Self { state: Mutex::default(), mourner: Box::new(mourner) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records how an end was left, or found.
+    pub(crate) fn settle(&self, link: LinkId, key: EndKey, state: &Link) {
+        self.lock().ends.insert(key, (link, state.into()));
+    }
+
+    /// Forgets an end that is about to be removed.
+    pub(crate) fn forget(&self, key: EndKey) {
+        self.lock().ends.remove(&key);
+    }
+
+    /// Records the number of a namespace.
+    pub(crate) fn numbered(&self, number: i32, cookie: u64) {
+        let mut state = self.lock();
+        state.numbers.insert(number, cookie);
+        state.heard.insert(cookie);
+    }
+
+    /// Whether a namespace has a number.
+    pub(crate) fn is_heard(&self, cookie: u64) -> bool {
+        self.lock().heard.contains(&cookie)
+    }
+
+    /// Passes over what the database tells of these links, until [`News::done`].
+    pub(crate) fn busy(&self, links: impl IntoIterator<Item = LinkId>) {
+        self.lock().busy.extend(links);
+    }
+
+    /// All work is done.
+    pub(crate) fn done(&self) {
+        self.lock().busy.clear();
+    }
+
+    /// Takes in what the database tells.
+    pub(crate) fn heard(&self, heard: Heard<'_>) {
+        let mut state = self.lock();
+        match heard {
+            Heard::Synced | Heard::Lost => tell(&mut state, |pending| pending.resync = true),
+            Heard::Changed(changes) => {
+                let mut links: BTreeSet<LinkId> = changes.iter().filter_map(disturbed).collect();
+                links.retain(|link| !state.busy.contains(link));
+                if !links.is_empty() {
+                    tell(&mut state, |pending| pending.links.extend(&links));
+                }
+            }
+        }
+    }
+
+    /// A stream of news from now on; it ends when the backend does.
+    pub(crate) fn subscribe(self: &Arc<Self>) -> NewsStream {
+        let pending = Arc::new(Mutex::new(Pending::default()));
+        let mut state = self.lock();
+        pending.lock().unwrap_or_else(PoisonError::into_inner).closed = state.closed;
+        state.readers.push(Arc::clone(&pending));
+        NewsStream { pending }
+    }
+
+    /// Ends all streams.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        tell(&mut state, |pending| pending.closed = true);
+    }
+
+    /// Takes in what the kernel tells.
+    fn take(&self, notices: Vec<Notice>) {
+        let mut state = self.lock();
+        // Only the last notice of an end counts: what was in between is over.
+        let mut last: HashMap<EndKey, Option<Link>> = HashMap::new();
+        let (mut changed, mut lost, mut resync) = (BTreeSet::new(), BTreeSet::new(), false);
+        for notice in notices {
+            let (number, link, there) = match notice {
+                Notice::Changed { nsid, link } => (nsid, link, true),
+                Notice::Gone { nsid, link } => (nsid, link, false),
+                Notice::NamespaceGone { nsid } => {
+                    if let Some(cookie) = state.numbers.remove(&nsid) {
+                        state.heard.remove(&cookie);
+                        let gone = state.ends.extract_if(|(namespace, _), _| *namespace == cookie);
+                        lost.extend(gone.map(|(_, (link, _))| link));
+                    }
+                    continue;
+                }
+                Notice::Overrun => {
+                    resync = true;
+                    continue;
+                }
+            };
+            let Some(cookie) = number.and_then(|number| state.numbers.get(&number)) else { continue };
+            last.insert((*cookie, link.index), there.then_some(link));
+        }
+        for (key, link) in last {
+            // An end that is not recorded is being made or removed here, or is none of ours.
+            let Some((whose, known)) = state.ends.get_mut(&key) else { continue };
+            let now = link.as_ref().map(EndState::from);
+            if now.as_ref() == Some(known) {
+                continue;
+            }
+            changed.insert(*whose);
+            match now {
+                Some(now) => *known = now,
+                None => {
+                    lost.insert(*whose);
+                    state.ends.remove(&key);
+                }
+            }
+        }
+        changed.extend(&lost);
+        if resync || !changed.is_empty() {
+            tell(&mut state, |pending| {
+                pending.resync |= resync;
+                pending.links.extend(&changed);
+            });
+        }
+        drop(state);
+        lost.into_iter().for_each(&self.mourner);
+    }
+
+    fn resync(&self) {
+        tell(&mut self.lock(), |pending| pending.resync = true);
+    }
+}
+
+/// The link that a change in the database makes doubtful.
+fn disturbed(change: &Change) -> Option<LinkId> {
+    let old = change.old.as_ref()?;
+    let columns: &[&str] = match change.table.as_str() {
+        "Port" => &["name", "interfaces", "tag", "vlan_mode"],
+        "Interface" => &["name", "type", "ofport", "ifindex", "error"],
+        _ => return None,
+    };
+    let Some(OurName::LinkEnd { link, .. }) = OurName::parse(old.text("name")?) else { return None };
+    let Some(new) = &change.new else { return Some(link) };
+    // That the switch fills in what it finds out of a new port is no news, unless it is an error.
+    let differs = |column: &&&str| {
+        old.get(column) != new.get(column) && (old.elements(column).next().is_some() || **column == "error")
+    };
+    columns.iter().find(differs).map(|_| link)
+}
+
+fn tell(state: &mut State, mut what: impl FnMut(&mut Pending)) {
+    // A reader that dropped its stream leaves this as the last reference.
+    state.readers.retain(|reader| Arc::strong_count(reader) > 1);
+    for reader in &state.readers {
+        let mut pending = reader.lock().unwrap_or_else(PoisonError::into_inner);
+        what(&mut pending);
+        if let Some(waker) = pending.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// News about links; see [`News::subscribe`].
+#[derive(Debug)]
+pub(crate) struct NewsStream {
+    pending: Arc<Mutex<Pending>>,
+}
+
+impl Stream for NewsStream {
+    type Item = NetworkEvent;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<NetworkEvent>> {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::take(&mut pending.resync) {
+            // Looking at everything includes whatever else is pending.
+            pending.links.clear();
+            return Poll::Ready(Some(NetworkEvent::Resync));
+        }
+        if let Some(link) = pending.links.pop_first() {
+            return Poll::Ready(Some(NetworkEvent::Changed(link)));
+        }
+        if pending.closed {
+            return Poll::Ready(None);
+        }
+        pending.waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+}
+
+/// A thread that reads one notification socket until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    stop: Option<OwnedFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Reader {
+    pub(crate) fn start(socket: NoticeSocket, news: Arc<News>) -> std::io::Result<Self> {
+        let (stopped, stop) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+        let read = move || {
+            loop {
+                match socket.receive(stopped.as_fd()) {
+                    Ok(Some(mut notices)) => {
+                        std::thread::sleep(SETTLE);
+                        match socket.receive_now() {
+                            Ok(more) => notices.extend(more),
+                            Err(error) => tracing::warn!(%error, "notices were lost"),
+                        }
+                        news.take(notices);
+                    }
+                    Ok(None) => return,
+                    Err(error) => {
+                        tracing::warn!(%error, "no more notices of changed links; periodic passes go on");
+                        return news.resync();
+                    }
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("link-news".into()).spawn(read)?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // It panics only if something here is wrong, and then it has said so already.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The client as its users see it: transactions, and a replica that follows the database.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::session;
+use super::{Change, Done, Endpoint, Message, Operation, Refused, Replica, read_answer};
+
+/// What the client has heard; told on its thread, which must not be held up.
+#[derive(Debug)]
+pub enum Heard<'a> {
+    /// The replica was built anew, after the first connection or a later one.
+    Synced,
+    /// The connection broke; the replica is as it was then.
+    Lost,
+    /// Rows changed; the replica has taken them in.
+    Changed(&'a [Change]),
+}
+
+/// Why a transaction is not known to have succeeded.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// It was never sent: there is no connection.
+    #[error("the database at {endpoint} cannot be reached{}", reason.as_ref().map(|text| format!(": {text}")).unwrap_or_default())]
+    Unreachable {
+        /// Where the database should be.
+        endpoint: Endpoint,
+        /// What the last attempt to connect said.
+        reason: Option<String>,
+    },
+    /// It was sent and the connection broke before an answer came: it may have happened.
+    #[error("the connection to the database broke before it answered")]
+    Lost,
+    /// It was sent and no answer came in time: it may have happened.
+    #[error("the database did not answer within {0:?}")]
+    Late(Duration),
+    /// It was refused; nothing happened.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The database does not understand requests of this kind.
+    #[error("the database does not understand: {0}")]
+    Misunderstood(String),
+}
+
+/// A connection to a database that is made again whenever it breaks, with a replica of the tables that are watched.
+///
+/// Its thread ends when it is dropped.
+pub struct Client {
+    shared: Arc<Shared>,
+    endpoint: Endpoint,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the thread and the users of the client have in common.
+pub(super) struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    /// Written to when the thread has something to do.
+    wake: UnixStream,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) replica: Replica,
+    /// The connection stands and the replica follows it.
+    pub(super) synced: bool,
+    pub(super) stopped: bool,
+    /// Why there is no connection.
+    pub(super) reason: Option<String>,
+    /// Requests to be sent.
+    pub(super) outbox: Vec<Vec<u8>>,
+    /// Requests that wait for their answers.
+    pub(super) pending: HashMap<u64, mpsc::Sender<Result<Value, Value>>>,
+    next_id: u64,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn notify(&self) {
+        self.changed.notify_all();
+    }
+
+    fn wake(&self) {
+        // A full pipe wakes as well.
+        let _ = (&self.wake).write(&[0]);
+    }
+}
+
+impl Client {
+    /// Starts a client of the database `database` at `endpoint`, which watches columns of tables; a watched table that
+    /// has a column `name` should have it watched. `heard` is called on the client's thread.
+    ///
+    /// # Errors
+    /// When no thread can be started. That the database cannot be reached yet is no error.
+    pub fn start(
+        endpoint: Endpoint,
+        database: &str,
+        watched: &[(&str, &[&str])],
+        heard: impl Fn(Heard<'_>) + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let (wake, woken) = UnixStream::pair()?;
+        wake.set_nonblocking(true)?;
+        woken.set_nonblocking(true)?;
+        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), wake });
+        let tables: serde_json::Map<String, Value> =
+            watched.iter().map(|(table, columns)| ((*table).to_owned(), json!({ "columns": columns }))).collect();
+        let monitor = json!([database, null, tables]);
+        let (theirs, there) = (Arc::clone(&shared), endpoint.clone());
+        let run = move || session::run(&theirs, &there, &woken, &monitor, &heard);
+        let thread = std::thread::Builder::new().name("ovsdb".into()).spawn(run)?;
+        Ok(Self { shared, endpoint, thread: Some(thread) })
+    }
+
+    /// Looks at the replica, also while there is no connection.
+    pub fn read<T>(&self, look: impl FnOnce(&Replica) -> T) -> T {
+        look(&self.shared.lock().replica)
+    }
+
+    /// Waits until the connection stands and the replica follows.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`] when that does not come about in time.
+    pub fn ready(&self, patience: Duration) -> Result<(), ClientError> {
+        self.wait(patience, |_| Some(())).ok_or_else(|| self.unreachable())
+    }
+
+    /// Waits until `look` finds what it looks for in a replica that follows the database; none when that does not come
+    /// about in time.
+    pub fn wait<T>(&self, patience: Duration, mut look: impl FnMut(&Replica) -> Option<T>) -> Option<T> {
+        let end = Instant::now() + patience;
+        let mut state = self.shared.lock();
+        loop {
+            if state.synced
+                && let Some(found) = look(&state.replica)
+            {
+                return Some(found);
+            }
+            let left = end.checked_duration_since(Instant::now())?;
+            state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Waits until the replica holds whatever was committed, by anybody, before this was called.
+    ///
+    /// # Errors
+    /// As [`Client::transact`].
+    pub fn catch_up(&self, patience: Duration) -> Result<(), ClientError> {
+        // The server sends a client its updates before it looks at the client's next request.
+        match self.request("echo", json!([]), patience)? {
+            Ok(_) => Ok(()),
+            Err(error) => Err(ClientError::Misunderstood(error.to_string())),
+        }
+    }
+
+    /// Carries out a transaction: all of its operations or none. What it changed of watched tables is in the replica when
+    /// this returns.
+    ///
+    /// # Errors
+    /// [`ClientError::Lost`] and [`ClientError::Late`] leave open whether it happened; the replica tells, once it follows
+    /// again. With all others nothing happened.
+    pub fn transact(
+        &self,
+        database: &str,
+        operations: &[Operation],
+        patience: Duration,
+    ) -> Result<Vec<Done>, ClientError> {
+        let mut params = vec![json!(database)];
+        params.extend(operations.iter().map(|operation| operation.value().clone()));
+        match self.request("transact", params.into(), patience)? {
+            Ok(answer) => Ok(read_answer(&answer, operations.len())?),
+            Err(error) => Err(ClientError::Misunderstood(error.to_string())),
+        }
+    }
+
+    fn request(&self, method: &str, params: Value, patience: Duration) -> Result<Result<Value, Value>, ClientError> {
+        let (reply, answer) = mpsc::channel();
+        let id = {
+            let mut state = self.shared.lock();
+            if !state.synced {
+                drop(state);
+                return Err(self.unreachable());
+            }
+            state.next_id += 1;
+            let id = state.next_id;
+            state.pending.insert(id, reply);
+            state.outbox.push(Message::Request { id: json!(id), method: method.to_owned(), params }.encode());
+            id
+        };
+        self.shared.wake();
+        answer.recv_timeout(patience).map_err(|error| {
+            self.shared.lock().pending.remove(&id);
+            match error {
+                mpsc::RecvTimeoutError::Timeout => ClientError::Late(patience),
+                mpsc::RecvTimeoutError::Disconnected => ClientError::Lost,
+            }
+        })
+    }
+
+    fn unreachable(&self) -> ClientError {
+        let reason = self.shared.lock().reason.clone();
+        ClientError::Unreachable { endpoint: self.endpoint.clone(), reason }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.shared.lock().stopped = true;
+        self.shared.wake();
+        if let Some(thread) = self.thread.take() {
+            // It panics only if something here is wrong, and then it has said so already.
+            let _ = thread.join();
+        }
+    }
+}

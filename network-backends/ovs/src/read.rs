@@ -1,0 +1,257 @@
+//! Reading links back: verifying one, and finding all.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use lifecycle_core::attach::NsRef;
+use lifecycle_core::error::ErrorKind;
+use lifecycle_core::id::LinkId;
+use lifecycle_core::name::IfName;
+use lifecycle_core::plugin::network::{EndIdentity, EndReport, LinkIdentity, LinkReport, ObservedLink, ProbeResult};
+use lifecycle_core::policy::link::Side;
+use lifecycle_linux::ethtool::{Offloads, offloads};
+use lifecycle_linux::netlink::{Link, Which};
+use lifecycle_linux::probe::ProbeEnd;
+
+use crate::detail::{self, PortIdentity};
+use crate::failure::{Failure, Outcome};
+use crate::label::{Owner, end_owner, port_owner};
+use crate::place::{Place, are_peers};
+use crate::switch::{Bridge, Port, our_ports};
+use crate::worker::Worker;
+
+/// How long a test frame may take. The first of a flow is looked at by the daemon, which may be busy.
+const PROBE: Duration = Duration::from_millis(500);
+
+/// An end as it was found.
+type Found = Option<(Rc<Place>, Link)>;
+
+impl Worker {
+    /// Compares a link with its identity and sends a frame each way. Changes nothing.
+    pub(crate) fn verify(&mut self, identity: &LinkIdentity) -> Outcome<LinkReport> {
+        let mut problems = Vec::new();
+        let client = self.current_client()?;
+        let end_b = identity.b.as_ref().ok_or_else(foreign_identity)?;
+        let bridge_name = identity.detail.get(detail::BRIDGE).ok_or_else(foreign_identity)?;
+        let controller = self.controller;
+        let (bridge, tags) = client.read(|db| {
+            let bridge = Bridge::named(db, bridge_name, controller);
+            let tags = bridge.as_ref().map(|bridge| bridge.tags(db)).unwrap_or_default();
+            (bridge, tags)
+        });
+        if bridge.is_none() {
+            problems.push(format!("the bridge {bridge_name} is gone"));
+        }
+        let mut joined = bridge.is_some();
+        let mut found: [Found; 2] = [None, None];
+        let mut segments = [None, None];
+        for (side, end) in [(Side::A, &identity.a), (Side::B, end_b)] {
+            let port = PortIdentity::read(identity, side).ok_or_else(foreign_identity)?;
+            let here = self.find(identity, end, &mut problems)?;
+            if let Some((place, node)) = &here {
+                joined &= self.is_plugged(identity, (place, node), &port, &mut problems)?;
+                if bridge.as_ref().is_some_and(|bridge| bridge.userspace) {
+                    joined &= does_its_own_work(place, node, &mut problems)?;
+                }
+            }
+            let row = client.read(|db| {
+                let name = lifecycle_core::policy::naming::OurName::LinkEnd { link: identity.link, side }.ifname();
+                Port::named(db, name.as_str(), controller)
+            });
+            let in_place = |row: &Port| bridge.as_ref().is_some_and(|bridge| bridge.ports.contains(&row.uuid));
+            match row.filter(|row| row.uuid == port.uuid && in_place(row)) {
+                None => {
+                    problems.push(format!("the port of end {side} is not on the bridge {bridge_name} any more"));
+                    joined = false;
+                }
+                Some(row) => {
+                    joined &= is_attached(&row, &port, side, &mut problems);
+                    segments[side.index()] = row.tag.filter(|_| row.passes_all);
+                }
+            }
+            found[side.index()] = here;
+        }
+        match segments {
+            [Some(a), Some(b)] if a == b && tags.get(&a) == Some(&2) => {}
+            [Some(a), Some(b)] if a == b => {
+                problems.push(format!("another port of the bridge {bridge_name} carries the link's tag {a}"));
+                joined = false;
+            }
+            _ => {
+                problems.push("the ports are not on one segment".to_owned());
+                joined = false;
+            }
+        }
+        let probe = if joined { self.probe(&found, &mut problems)? } else { skipped("the link does not stand") };
+        if joined {
+            self.known.entry(identity.link).or_insert_with(|| identity.clone());
+        }
+        let [a, b] = found.each_ref().map(report);
+        Ok(LinkReport { a, b: Some(b), joined, probe, problems })
+    }
+
+    /// Finds an end by its recorded identity.
+    fn find(&mut self, identity: &LinkIdentity, end: &EndIdentity, problems: &mut Vec<String>) -> Outcome<Found> {
+        let name = &end.point.ifname;
+        let Some((place, link)) = self.standing_end(identity, end)? else {
+            problems.push(format!("the interface {name} (index {}) is gone", end.ifindex));
+            return Ok(None);
+        };
+        self.news.settle(identity.link, (place.cookie, link.index), &link);
+        // A node may do as it likes with its own interface. It is told, and does not make the interface another one.
+        if link.name != name.as_str() {
+            problems.push(format!("the interface {name} was renamed to {}", link.name));
+        }
+        if link.mac != Some(end.mac) {
+            let now = link.mac.map_or_else(|| "none".to_owned(), |mac| mac.to_string());
+            problems.push(format!("the address of {name} was changed from {} to {now}", end.mac));
+        }
+        Ok(Some((place, link)))
+    }
+
+    /// Whether the interface on the switch's side is still the one that was made, and the peer of the end.
+    fn is_plugged(
+        &mut self,
+        identity: &LinkIdentity,
+        (place, node): (&Place, &Link),
+        port: &PortIdentity,
+        problems: &mut Vec<String>,
+    ) -> Outcome<bool> {
+        let switch = self.switch()?;
+        let host = switch.link(Which::Index(port.ifindex))?;
+        let host = host.filter(|host| match port_owner(host, self.controller) {
+            Owner::Ours(label) => (label.link, label.incarnation) == (identity.link, identity.incarnation),
+            Owner::Unlabelled => true,
+            Owner::Foreign => false,
+        });
+        if let Some(host) = host
+            && are_peers(place, node, &switch, &host)?
+        {
+            self.news.settle(identity.link, (switch.cookie, host.index), &host);
+            return Ok(true);
+        }
+        problems.push(format!("the peer of {} on the switch's side is gone", node.name));
+        Ok(false)
+    }
+
+    /// Sends a frame each way, where both ends can carry one.
+    fn probe(&self, found: &[Found; 2], problems: &mut Vec<String>) -> Outcome<ProbeResult> {
+        let [Some((place_a, a)), Some((place_b, b))] = found else { return Ok(skipped("an end is missing")) };
+        if ![a, b].iter().all(|link| link.admin_up && link.carrier) {
+            return Ok(skipped("an end is down or has no carrier"));
+        }
+        let (prober_a, prober_b) = (place_a.prober(&self.places.access)?, place_b.prober(&self.places.access)?);
+        let end = |link: &Link| link.mac.map(|mac| ProbeEnd { index: link.index, mac });
+        let (Some(end_a), Some(end_b)) = (end(a), end(b)) else { return Ok(skipped("an end has no Ethernet address")) };
+        let ways = [(prober_a, end_a, prober_b, end_b, &b.name), (prober_b, end_b, prober_a, end_a, &a.name)];
+        for (from, from_end, to, to_end, name) in ways {
+            match from.probe(from_end, to, to_end, nonce(), PROBE) {
+                Ok(true) => {}
+                Ok(false) => {
+                    let reason = format!("a test frame to {name} did not arrive within {PROBE:?}");
+                    problems.push(reason.clone());
+                    return Ok(ProbeResult::Failed { reason });
+                }
+                // It went down in the meantime, say.
+                Err(error) => return Ok(skipped(&format!("no test frame could be sent: {error}"))),
+            }
+        }
+        Ok(ProbeResult::Passed)
+    }
+
+    /// Finds everything that is of links of this controller.
+    pub(crate) fn observe(&mut self, namespaces: &[NsRef]) -> Outcome<Vec<ObservedLink>> {
+        let mut found: BTreeMap<LinkId, ObservedLink> = BTreeMap::new();
+        let mut note = |link: LinkId, incarnation: Option<u64>, interface: Option<(u64, u32, IfName)>| {
+            let new = ObservedLink { link, incarnation, interfaces: Vec::new() };
+            let entry = found.entry(link).or_insert(new);
+            entry.interfaces.extend(interface);
+            // Of two incarnations the older one is named: it is the one that is in the way.
+            entry.incarnation = entry.incarnation.min(incarnation);
+        };
+        if !self.is_without_switch() {
+            let ports = self.current_client()?.read(|db| our_ports(db, self.controller));
+            ports.iter().filter_map(Port::label).for_each(|label| note(label.link, Some(label.incarnation), None));
+        }
+        let switch = self.switch()?;
+        for link in switch.route(|route| route.links())? {
+            if let (Some((id, incarnation)), Ok(name)) = (self.port_of(&link), IfName::new(&link.name)) {
+                note(id, incarnation, Some((switch.cookie, link.index, name)));
+            }
+        }
+        let mut places = vec![switch];
+        for ns in namespaces {
+            match self.namespace(ns) {
+                Ok(place) if places.iter().all(|known| known.cookie != place.cookie) => places.push(place),
+                Ok(_) => {}
+                // What is gone holds nothing.
+                Err(failure) if failure.is_gone() => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        for place in &places {
+            for link in place.route(|route| route.links())? {
+                if let (Owner::Ours(label), Ok(name)) = (end_owner(&link, self.controller), IfName::new(&link.name)) {
+                    note(label.link, Some(label.incarnation), Some((place.cookie, link.index, name)));
+                }
+            }
+        }
+        let mut found: Vec<ObservedLink> = found.into_values().collect();
+        found.iter_mut().for_each(|observed| observed.interfaces.sort());
+        Ok(found)
+    }
+}
+
+fn foreign_identity() -> Failure {
+    Failure::new(ErrorKind::InvalidInput, "the identity is not one that this backend gave")
+}
+
+fn skipped(reason: &str) -> ProbeResult {
+    ProbeResult::Skipped { reason: reason.to_owned() }
+}
+
+fn report(found: &Found) -> EndReport {
+    found.as_ref().map_or_else(EndReport::default, |(_, link)| EndReport {
+        intact: true,
+        admin_up: link.admin_up,
+        carrier: link.carrier,
+        mtu: link.mtu,
+    })
+}
+
+/// Whether the switch still has the port that was attached, and took the interface that was made for it.
+fn is_attached(row: &Port, port: &PortIdentity, side: Side, problems: &mut Vec<String>) -> bool {
+    let before = problems.len();
+    if let Some(error) = &row.error {
+        problems.push(format!("Open vSwitch cannot attach end {side}: {error}"));
+    }
+    if row.number != Some(port.number) {
+        let now = row.number.map_or_else(|| "none".to_owned(), |number| number.to_string());
+        problems.push(format!("the port of end {side} has number {now} instead of {}", port.number));
+    }
+    // A database that was started anew does not know until the switch has something to tell it.
+    if row.ifindex.is_some_and(|ifindex| ifindex != port.ifindex) {
+        problems.push(format!("the port of end {side} stands for another interface than was attached"));
+    }
+    problems.len() == before
+}
+
+/// Whether an end computes its own checksums and cuts its own segments, which a switch in user space does not do for it.
+fn does_its_own_work(place: &Place, link: &Link, problems: &mut Vec<String>) -> Outcome<bool> {
+    let Ok(name) = IfName::new(&link.name) else { return Ok(false) };
+    let left = place.route(|route| offloads(&*route, &name))?;
+    if left == Offloads::NONE {
+        return Ok(true);
+    }
+    problems.push(format!("{name} leaves checksums or segmentation to the switch, which passes no TCP then"));
+    Ok(false)
+}
+
+/// A number that no other probe has at the moment.
+fn nonce() -> u64 {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).map(|time| time.as_nanos() as u64).unwrap_or_default();
+    time.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed))
+}

@@ -1,0 +1,302 @@
+//! Removing links: rows of the database in one transaction, then the interfaces beside each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use lifecycle_core::attach::NsRef;
+use lifecycle_core::id::LinkId;
+use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, ObservedLink};
+use lifecycle_core::policy::link::Side;
+use lifecycle_linux::netlink::{Link, RouteSocket, Which, delete_link};
+
+use crate::failure::{Failure, Outcome};
+use crate::label::{Label, Owner, end_owner, port_link, port_owner};
+use crate::ovsdb::{Client, Operation, Replica, Uuid};
+use crate::place::Place;
+use crate::switch::{Bridge, DATABASE, Draft, Port, carried_out, our_ports};
+use crate::worker::Worker;
+
+/// How long the database may take to answer a transaction.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How long the switch may take to carry out what was committed.
+pub(crate) const CARRY_OUT: Duration = Duration::from_secs(5);
+/// How often a transaction is made again for what somebody else changed meanwhile.
+pub(crate) const TRIES: usize = 4;
+/// Deletions that run at once; the kernel is done with each only after a grace period of some 20 ms. More gain nothing.
+const THREADS: usize = 32;
+
+/// What is to be removed.
+#[derive(Default)]
+pub(crate) struct Doomed {
+    pub(crate) ports: BTreeSet<Uuid>,
+    pub(crate) interfaces: Vec<(RouteSocket, u32)>,
+}
+
+impl Worker {
+    /// Removes links, as far as they are there.
+    pub(crate) fn disconnect_all(&mut self, identities: &[LinkIdentity]) -> Vec<Outcome<()>> {
+        self.news.busy(identities.iter().map(|identity| identity.link));
+        let mut doomed = Doomed::default();
+        let mut outcomes: Vec<Outcome<()>> = Vec::new();
+        let current = self.current_client();
+        for identity in identities {
+            outcomes.push(match &current {
+                Ok(_) => self.doom(identity, &mut doomed),
+                Err(failure) => Err(failure.again()),
+            });
+        }
+        let removed = self.remove_all(doomed, false);
+        for (identity, outcome) in identities.iter().zip(&mut outcomes) {
+            match (&removed, &outcome) {
+                (Ok(()), Ok(())) => drop(self.known.remove(&identity.link)),
+                (Err(failure), Ok(())) => *outcome = Err(failure.again()),
+                (_, Err(_)) => {}
+            }
+        }
+        outcomes
+    }
+
+    /// Finds what is left of a link.
+    fn doom(&mut self, identity: &LinkIdentity, doomed: &mut Doomed) -> Outcome<()> {
+        let controller = self.controller;
+        let is_it = |label: Label| (label.link, label.incarnation) == (identity.link, identity.incarnation);
+        let client = self.client()?;
+        for side in [Side::A, Side::B] {
+            let label = Label { controller, link: identity.link, incarnation: identity.incarnation, side };
+            let port = client.read(|db| Port::named(db, label.port_name().as_str(), controller));
+            doomed.ports.extend(port.filter(|port| port.label().is_some_and(is_it)).map(|port| port.uuid));
+            let switch = self.switch()?;
+            if let Some(link) = switch.link(Which::Name(&label.port_name()))? {
+                let ours = match port_owner(&link, controller) {
+                    Owner::Ours(label) => is_it(label),
+                    Owner::Unlabelled => true,
+                    Owner::Foreign => false,
+                };
+                if ours {
+                    self.doom_interface(&switch, &link, doomed)?;
+                }
+            }
+        }
+        for end in [Some(&identity.a), identity.b.as_ref()].into_iter().flatten() {
+            if let Some((place, link)) = self.standing_end(identity, end)? {
+                self.doom_interface(&place, &link, doomed)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn doom_interface(&mut self, place: &Place, link: &Link, doomed: &mut Doomed) -> Outcome<()> {
+        self.news.forget((place.cookie, link.index));
+        doomed.interfaces.push((place.another_socket(&self.places.access)?, link.index));
+        Ok(())
+    }
+
+    /// Finds an end of a link that stands, going by its identity.
+    pub(crate) fn standing_end(
+        &mut self,
+        identity: &LinkIdentity,
+        end: &EndIdentity,
+    ) -> Outcome<Option<(std::rc::Rc<Place>, Link)>> {
+        if identity.boot != self.boot {
+            return Ok(None);
+        }
+        let place = match self.place(&end.point.place) {
+            Ok(place) if place.cookie == end.namespace => place,
+            Ok(_) => return Ok(None),
+            Err(failure) if failure.is_gone() => return Ok(None),
+            Err(failure) => return Err(failure),
+        };
+        let link = place.link(Which::Index(end.ifindex))?;
+        let link = link.filter(|link| match end_owner(link, self.controller) {
+            Owner::Ours(label) => (label.link, label.incarnation) == (identity.link, identity.incarnation),
+            Owner::Unlabelled => true,
+            Owner::Foreign => false,
+        });
+        Ok(link.map(|link| (place, link)))
+    }
+
+    /// Removes whatever bears the mark of a link.
+    pub(crate) fn remove(&mut self, observed: &ObservedLink, namespaces: &[NsRef]) -> Outcome<()> {
+        let (controller, link) = (self.controller, observed.link);
+        self.news.busy([link]);
+        let mut doomed = Doomed::default();
+        if !self.is_without_switch() {
+            let ports = self.current_client()?.read(|db| our_ports(db, controller));
+            let ports = ports.into_iter().filter(|port| port.label().is_some_and(|label| label.link == link));
+            doomed.ports.extend(ports.map(|port| port.uuid));
+        }
+        let switch = self.switch()?;
+        let is = |owner: Owner, unlabelled: bool| match owner {
+            Owner::Ours(label) => label.link == link,
+            Owner::Unlabelled => unlabelled,
+            Owner::Foreign => false,
+        };
+        for found in switch.route(|route| route.links())? {
+            if is(port_owner(&found, controller), port_link(&found) == Some(link)) {
+                self.doom_interface(&switch, &found, &mut doomed)?;
+            }
+        }
+        for ns in namespaces {
+            let place = match self.namespace(ns) {
+                Err(failure) if failure.is_gone() => continue,
+                place => place?,
+            };
+            for (_, index, _) in observed.interfaces.iter().filter(|(cookie, ..)| *cookie == place.cookie) {
+                if let Some(found) = place.link(Which::Index(*index))?
+                    && is(end_owner(&found, controller), false)
+                {
+                    self.doom_interface(&place, &found, &mut doomed)?;
+                }
+            }
+        }
+        self.known.remove(&link);
+        self.remove_all(doomed, false)
+    }
+
+    /// Removes bridges of this controller to which nothing is attached any more.
+    pub(crate) fn remove_empty_bridges(&mut self) -> Outcome<()> {
+        if self.is_without_switch() {
+            return Ok(());
+        }
+        let controller = self.controller;
+        let empty = |db: &Replica| {
+            let mut bridges = Bridge::ours(db, controller);
+            bridges.retain(|bridge| bridge.is_empty_without(db, &BTreeSet::new()));
+            bridges
+        };
+        self.transact_again("remove empty bridges", |db| {
+            let mut draft = Draft::default();
+            empty(db).iter().for_each(|bridge| draft.remove_bridge(bridge));
+            draft
+        })
+        .map(drop)
+    }
+
+    /// Removes all of it; bridges that are left empty as well, unless they are about to be used again.
+    pub(crate) fn remove_all(&mut self, doomed: Doomed, keep_bridges: bool) -> Outcome<()> {
+        let Doomed { ports, interfaces } = doomed;
+        // A database that was killed may have lost what it committed and the switch has carried out already.
+        self.unsettled |= !interfaces.is_empty();
+        if !ports.is_empty() {
+            let controller = self.controller;
+            let number = self.transact_again("remove links", |db| {
+                let mut leaving: BTreeMap<Uuid, BTreeSet<Uuid>> = BTreeMap::new();
+                let mut bridges = BTreeMap::new();
+                for (uuid, row) in db.rows("Bridge") {
+                    let here: BTreeSet<Uuid> = row.uuids("ports").intersection(&ports).cloned().collect();
+                    let name = row.text("name").unwrap_or_default();
+                    if let Some(bridge) = Bridge::named(db, name, controller).filter(|_| !here.is_empty()) {
+                        leaving.insert(uuid.clone(), here);
+                        bridges.insert(uuid.clone(), bridge);
+                    }
+                }
+                let mut draft = Draft::default();
+                for (uuid, here) in leaving {
+                    let bridge = &bridges[&uuid];
+                    if !keep_bridges && bridge.ours && bridge.is_empty_without(db, &here) {
+                        draft.remove_bridge(bridge);
+                    } else {
+                        draft.remove_ports(&uuid, here);
+                    }
+                }
+                draft
+            })?;
+            self.unsettled &= number.is_none();
+            self.removal = number.or(self.removal);
+        }
+        delete_all(interfaces)?;
+        // A switch that is not there has nothing attached; when it comes back it finds the database as it is now.
+        if let Err(failure) = self.settle_removal() {
+            tracing::warn!(?failure, "the switch has not yet let go of removed ports");
+        }
+        Ok(())
+    }
+
+    /// Waits until the switch has carried out earlier removals. A port that came back under its name in between would keep
+    /// what the switch had opened for the old one, and pass nothing.
+    pub(crate) fn settle_removal(&mut self) -> Outcome<()> {
+        if self.unsettled {
+            self.removal = Some(commit(&*self.client()?, &Draft::default().finish("settle"))?);
+            self.unsettled = false;
+        }
+        if let Some(number) = self.removal {
+            self.await_switch(&*self.client()?, number)?;
+            self.removal = None;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn await_switch(&self, client: &Client, number: i64) -> Outcome<()> {
+        let done = client.wait(CARRY_OUT, |db| carried_out(db).filter(|done| *done >= number));
+        done.map(drop).ok_or_else(|| {
+            let message = format!("ovs-vswitchd has not taken up a change within {CARRY_OUT:?}; is it running?");
+            Failure::new(lifecycle_core::error::ErrorKind::Unreachable, message)
+        })
+    }
+
+    /// Drafts a transaction after what the database holds, and commits it; again when somebody else changed what it relied
+    /// on, or when it is not known what came of it. So the draft must hold only what is still to be done. Returns the number
+    /// by which the switch will say that it has carried it out; none when there was nothing to do.
+    pub(crate) fn transact_again(
+        &mut self,
+        comment: &str,
+        mut draft: impl FnMut(&Replica) -> Draft,
+    ) -> Outcome<Option<i64>> {
+        let client = self.client()?;
+        let mut tries = TRIES;
+        loop {
+            tries -= 1;
+            client.ready(CARRY_OUT)?;
+            let drafted = client.read(&mut draft);
+            if drafted.is_empty() {
+                return Ok(None);
+            }
+            match commit(&client, &drafted.finish(comment)) {
+                Err(failure) if tries > 0 && (failure.kind().is_unknown() || failure.is_conflict()) => {}
+                result => return result.map(Some),
+            }
+        }
+    }
+
+    /// What a link's interfaces in the switch's namespace are, for [`Worker::observe`].
+    pub(crate) fn port_of(&self, link: &Link) -> Option<(LinkId, Option<u64>)> {
+        match port_owner(link, self.controller) {
+            Owner::Ours(label) => Some((label.link, Some(label.incarnation))),
+            Owner::Unlabelled => port_link(link).map(|link| (link, None)),
+            Owner::Foreign => None,
+        }
+    }
+}
+
+/// Commits operations that a draft ended with; returns the number by which the switch will say that it has carried them
+/// out.
+pub(crate) fn commit(client: &Client, operations: &[Operation]) -> Outcome<i64> {
+    let done = client.transact(DATABASE, operations, ANSWER)?;
+    let number = done.last().and_then(|done| done.rows.first()?.integer("next_cfg"));
+    number.ok_or_else(|| {
+        Failure::new(lifecycle_core::error::ErrorKind::Failed, "the database does not tell the configuration's number")
+    })
+}
+
+/// Deletes interfaces beside each other; what is not there is fine.
+fn delete_all(mut interfaces: Vec<(RouteSocket, u32)>) -> Outcome<()> {
+    if interfaces.is_empty() {
+        return Ok(());
+    }
+    let share = interfaces.len().div_ceil(THREADS);
+    let delete = |share: &mut [(RouteSocket, u32)]| -> Outcome<()> {
+        for (socket, index) in share {
+            match socket.run(delete_link(Which::Index(*index))) {
+                Err(error) if !error.is_not_found() => return Err(error.into()),
+                _ => {}
+            }
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = interfaces.chunks_mut(share).map(|share| scope.spawn(move || delete(share))).collect();
+        let results =
+            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        results.collect::<Vec<_>>().into_iter().collect()
+    })
+}

@@ -1,0 +1,227 @@
+//! The switch's database: which tables matter, how ports are read and written.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lifecycle_core::id::ControllerId;
+use lifecycle_core::name::IfName;
+use serde_json::{Value, json};
+
+use crate::label::{Label, Owner, row_owner};
+use crate::ovsdb::{Operation, Replica, Uuid, map, named, set};
+
+pub(crate) const DATABASE: &str = "Open_vSwitch";
+
+/// What of the database is watched.
+pub(crate) const WATCHED: &[(&str, &[&str])] = &[
+    (DATABASE, &["bridges", "cur_cfg"]),
+    ("Bridge", &["name", "ports", "datapath_type", "external_ids", "other_config"]),
+    ("Port", &["name", "interfaces", "tag", "vlan_mode", "external_ids"]),
+    ("Interface", &["name", "type", "ofport", "ifindex", "error"]),
+];
+
+/// Key in `external_ids` under which a port bears its label.
+const LABEL: &str = "lifecycle";
+/// Key in `external_ids` under which a bridge bears its controller, and a port its bridge.
+const CONTROLLER: &str = "lifecycle-controller";
+const BRIDGE: &str = "lifecycle-bridge";
+/// How a port passes frames: all of them, with or without tags of their own, within its segment.
+const VLAN_MODE: &str = "dot1q-tunnel";
+
+/// A port of a link as the database has it.
+#[derive(Debug, Clone)]
+pub(crate) struct Port {
+    pub(crate) uuid: Uuid,
+    pub(crate) name: String,
+    pub(crate) owner: Owner,
+    pub(crate) tag: Option<u32>,
+    /// It passes all frames within its segment.
+    pub(crate) passes_all: bool,
+    /// Number that the switch gave it; below zero when it could not be attached.
+    pub(crate) number: Option<i64>,
+    /// Index of the interface that the switch took for it.
+    pub(crate) ifindex: Option<u32>,
+    /// Why the switch could not attach it.
+    pub(crate) error: Option<String>,
+}
+
+impl Port {
+    fn read(db: &Replica, uuid: &Uuid, controller: ControllerId) -> Option<Self> {
+        let row = db.row("Port", uuid)?;
+        let interface = row.uuids("interfaces").into_iter().next();
+        let interface = interface.and_then(|uuid| db.row("Interface", &uuid));
+        Some(Self {
+            uuid: uuid.clone(),
+            name: row.text("name")?.to_owned(),
+            owner: row_owner(row.map("external_ids").get(LABEL).copied(), controller),
+            tag: row.integer("tag").and_then(|tag| tag.try_into().ok()),
+            passes_all: row.text("vlan_mode") == Some(VLAN_MODE),
+            number: interface.and_then(|row| row.integer("ofport")),
+            ifindex: interface.and_then(|row| row.integer("ifindex")?.try_into().ok()),
+            error: interface.and_then(|row| row.text("error")).map(str::to_owned),
+        })
+    }
+
+    pub(crate) fn named(db: &Replica, name: &str, controller: ControllerId) -> Option<Self> {
+        Self::read(db, db.named("Port", name)?.0, controller)
+    }
+
+    pub(crate) fn label(&self) -> Option<Label> {
+        match self.owner {
+            Owner::Ours(label) => Some(label),
+            Owner::Foreign | Owner::Unlabelled => None,
+        }
+    }
+
+    /// Whether the switch has attached it, which it says by giving it a number.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.error.is_none() && self.number.is_some_and(|number| number > 0)
+    }
+}
+
+/// All ports of links of this controller.
+pub(crate) fn our_ports(db: &Replica, controller: ControllerId) -> Vec<Port> {
+    let ports = db.rows("Port").filter_map(|(uuid, _)| Port::read(db, uuid, controller));
+    ports.filter(|port| port.label().is_some()).collect()
+}
+
+/// A bridge as the database has it.
+#[derive(Debug, Clone)]
+pub(crate) struct Bridge {
+    pub(crate) uuid: Uuid,
+    pub(crate) name: String,
+    pub(crate) ours: bool,
+    pub(crate) userspace: bool,
+    pub(crate) ports: BTreeSet<Uuid>,
+}
+
+impl Bridge {
+    fn read(db: &Replica, uuid: &Uuid, controller: ControllerId) -> Option<Self> {
+        let row = db.row("Bridge", uuid)?;
+        Some(Self {
+            uuid: uuid.clone(),
+            name: row.text("name")?.to_owned(),
+            ours: row.map("external_ids").get(CONTROLLER).is_some_and(|whose| *whose == controller.to_string()),
+            userspace: row.text("datapath_type") == Some("netdev"),
+            ports: row.uuids("ports"),
+        })
+    }
+
+    pub(crate) fn named(db: &Replica, name: &str, controller: ControllerId) -> Option<Self> {
+        Self::read(db, db.named("Bridge", name)?.0, controller)
+    }
+
+    /// All bridges of this controller.
+    pub(crate) fn ours(db: &Replica, controller: ControllerId) -> Vec<Self> {
+        let bridges = db.rows("Bridge").filter_map(|(uuid, _)| Self::read(db, uuid, controller));
+        bridges.filter(|bridge| bridge.ours).collect()
+    }
+
+    /// The tags that its ports carry, each with how many carry it.
+    pub(crate) fn tags(&self, db: &Replica) -> BTreeMap<u32, usize> {
+        let mut tags = BTreeMap::new();
+        for tag in self.ports.iter().filter_map(|port| db.row("Port", port)?.integer("tag")) {
+            *tags.entry(tag.try_into().unwrap_or_default()).or_default() += 1;
+        }
+        tags
+    }
+
+    /// Whether nothing is attached to it but the interface that every bridge has.
+    pub(crate) fn is_empty_without(&self, db: &Replica, leaving: &BTreeSet<Uuid>) -> bool {
+        let mut staying = self.ports.difference(leaving);
+        staying.all(|port| db.row("Port", port).is_some_and(|row| row.text("name") == Some(&self.name)))
+    }
+}
+
+/// The configuration that the switch has carried out.
+pub(crate) fn carried_out(db: &Replica) -> Option<i64> {
+    db.rows(DATABASE).next()?.1.integer("cur_cfg")
+}
+
+/// A transaction under construction.
+#[derive(Debug, Default)]
+pub(crate) struct Draft {
+    operations: Vec<Operation>,
+    /// Ports to be added, by the name of their bridge.
+    added: BTreeMap<String, Vec<Value>>,
+}
+
+impl Draft {
+    /// Adds a port to a bridge, on a segment that must be nobody's.
+    pub(crate) fn add_port(&mut self, bridge: &IfName, label: &Label, tag: u32) {
+        let (name, text) = (label.port_name(), label.to_string());
+        let interface = format!("i_{name}");
+        let row = json!({ "name": name.as_str(), "external_ids": map([(LABEL, &text)]) });
+        self.operations.push(Operation::insert("Interface", &interface, row));
+        let row = json!({
+            "name": name.as_str(), "interfaces": named(&interface), "tag": tag, "vlan_mode": VLAN_MODE,
+            "external_ids": map([(LABEL, text.as_str()), (BRIDGE, bridge.as_str())]),
+        });
+        self.operations.push(Operation::insert("Port", name.as_str(), row));
+        self.added.entry(bridge.to_string()).or_default().push(named(name.as_str()));
+    }
+
+    /// Demands that no port of ours on the bridge carries a tag yet.
+    pub(crate) fn demand_free(&mut self, bridge: &IfName, tag: u32) {
+        let which = [("tag", "==", json!(tag)), ("external_ids", "includes", map([(BRIDGE, bridge.as_str())]))];
+        self.operations.push(Operation::wait("Port", &which, &["name"], &[]));
+    }
+
+    /// Puts a port on a segment.
+    pub(crate) fn retag(&mut self, port: &Uuid, tag: u32) {
+        let row = json!({ "tag": tag, "vlan_mode": VLAN_MODE });
+        self.operations.push(Operation::update("Port", &[("_uuid", "==", port.value())], row));
+    }
+
+    /// Makes a bridge, along with the ports that were added to it in this draft.
+    pub(crate) fn add_bridge(&mut self, name: &IfName, controller: ControllerId, userspace: bool) {
+        let (port, interface) = (format!("p_{name}"), format!("i_{name}"));
+        let local = json!({ "name": name.as_str(), "type": "internal" });
+        self.operations.push(Operation::insert("Interface", &interface, local));
+        let row = json!({ "name": name.as_str(), "interfaces": named(&interface) });
+        self.operations.push(Operation::insert("Port", &port, row));
+        let mut ports = self.added.remove(name.as_str()).unwrap_or_default();
+        ports.push(named(&port));
+        let row = json!({
+            "name": name.as_str(), "ports": set(ports), "fail_mode": "standalone",
+            "datapath_type": if userspace { "netdev" } else { "system" },
+            // A cable passes spanning tree, LACP, LLDP and 802.1X.
+            "other_config": map([("forward-bpdu", "true")]),
+            "external_ids": map([(CONTROLLER, controller.to_string())]),
+        });
+        self.operations.push(Operation::insert("Bridge", name.as_str(), row));
+        let bridges = ("bridges", "insert", set([named(name.as_str())]));
+        self.operations.push(Operation::mutate(DATABASE, &[], &[bridges]));
+    }
+
+    /// Takes ports off a bridge; ports that are nowhere cease to exist.
+    pub(crate) fn remove_ports(&mut self, bridge: &Uuid, ports: impl IntoIterator<Item = Uuid>) {
+        let ports = ("ports", "delete", set(ports.into_iter().map(|port| port.value())));
+        self.operations.push(Operation::mutate("Bridge", &[("_uuid", "==", bridge.value())], &[ports]));
+    }
+
+    /// Removes a bridge with its ports, provided that it has no others than `ports`.
+    pub(crate) fn remove_bridge(&mut self, bridge: &Bridge) {
+        let ports = json!({ "ports": set(bridge.ports.iter().map(Uuid::value)) });
+        let which = [("_uuid", "==", bridge.uuid.value())];
+        self.operations.push(Operation::wait("Bridge", &which, &["ports"], &[ports]));
+        let bridges = ("bridges", "delete", set([bridge.uuid.value()]));
+        self.operations.push(Operation::mutate(DATABASE, &[], &[bridges]));
+    }
+
+    /// Whether there is anything to do.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.operations.is_empty() && self.added.is_empty()
+    }
+
+    /// The operations, ending with one that tells by which number the switch will say that it has carried them out.
+    pub(crate) fn finish(mut self, comment: &str) -> Vec<Operation> {
+        for (bridge, ports) in self.added {
+            let which = [("name", "==", json!(bridge))];
+            self.operations.push(Operation::mutate("Bridge", &which, &[("ports", "insert", set(ports))]));
+        }
+        self.operations.push(Operation::comment(comment));
+        self.operations.push(Operation::mutate(DATABASE, &[], &[("next_cfg", "+=", json!(1))]));
+        self.operations.push(Operation::select(DATABASE, &[], &["next_cfg"]));
+        self.operations
+    }
+}

@@ -1,0 +1,105 @@
+//! Who waits for a piece of work, and may cancel it.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_channel::oneshot;
+use lifecycle_core::error::ErrorKind;
+
+use crate::failure::{Failure, Outcome};
+
+/// How long dropping a future waits for work that was begun.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// What the worker holds while somebody waits.
+pub(crate) struct Ticket<T> {
+    progress: Arc<Progress>,
+    reply: Option<oneshot::Sender<Outcome<T>>>,
+}
+
+/// What waits for it. Dropped before the work was begun, it cancels it; later, it waits a moment for its end.
+pub(crate) struct Wait<T> {
+    answer: oneshot::Receiver<Outcome<T>>,
+    canceller: Canceller,
+}
+
+/// A ticket and the wait for it.
+pub(crate) fn ticket<T>() -> (Ticket<T>, Wait<T>) {
+    let (reply, answer) = oneshot::channel();
+    let progress = Arc::new(Progress::default());
+    let canceller = Canceller(Arc::clone(&progress));
+    (Ticket { progress, reply: Some(reply) }, Wait { answer, canceller })
+}
+
+impl<T> Ticket<T> {
+    /// Begins the work, unless it was cancelled.
+    pub(crate) fn begin(&self) -> bool {
+        let mut stage = self.progress.stage();
+        let go = *stage == Stage::Waiting;
+        if go {
+            *stage = Stage::Running;
+        }
+        go
+    }
+
+    /// Says what came of it.
+    pub(crate) fn finish(mut self, outcome: Outcome<T>) {
+        if let Some(reply) = self.reply.take() {
+            // Whoever asked may have gone meanwhile.
+            let _ = reply.send(outcome);
+        }
+    }
+}
+
+impl<T> Drop for Ticket<T> {
+    fn drop(&mut self) {
+        *self.progress.stage() = Stage::Over;
+        self.progress.done.notify_all();
+    }
+}
+
+impl<T> Wait<T> {
+    /// What came of it.
+    pub(crate) async fn outcome(self) -> Outcome<T> {
+        let Self { answer, canceller } = self;
+        let _canceller = canceller;
+        answer.await.unwrap_or_else(|_| {
+            Err(Failure::new(ErrorKind::Interrupted, "the worker for the switch broke off; the log says why"))
+        })
+    }
+}
+
+/// How far a piece of work is, seen by who does it and by who may cancel it.
+#[derive(Debug, Default)]
+struct Progress {
+    stage: Mutex<Stage>,
+    done: Condvar,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Waiting,
+    Running,
+    Over,
+}
+
+impl Progress {
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Cancels a piece of work when the future that waits for it is dropped.
+struct Canceller(Arc<Progress>);
+
+impl Drop for Canceller {
+    fn drop(&mut self) {
+        let mut stage = self.0.stage();
+        if *stage == Stage::Waiting {
+            *stage = Stage::Over;
+        } else {
+            drop(self.0.done.wait_timeout_while(stage, PATIENCE, |stage| *stage == Stage::Running));
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! An Open vSwitch of a test's own: its directory, its sockets, its network namespace, its two processes.
+
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use lifecycle_linux::namespace::FreshNamespace;
+use lifecycle_testkit::laws::Skip;
+use tempfile::TempDir;
+
+const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
+
+/// Both processes are killed when it is dropped, and when the test program ends in whatever way.
+pub(crate) struct Daemon {
+    directory: TempDir,
+    namespace: FreshNamespace,
+    server: Option<Child>,
+    switch: Option<Child>,
+}
+
+fn missing() -> Option<String> {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<PathBuf> = std::env::split_paths(&paths).chain([PathBuf::from("/usr/sbin")]).collect();
+    let lacks = |program: &&&str| !folders.iter().any(|folder| folder.join(program).is_file());
+    if let Some(program) = ["ovsdb-server", "ovs-vswitchd", "ovsdb-tool", "ovs-vsctl"].iter().find(lacks) {
+        return Some(format!("Open vSwitch is not installed: no {program} (Debian's package is openvswitch-switch)"));
+    }
+    (!Path::new(SCHEMA).exists()).then(|| format!("there is no {SCHEMA}"))
+}
+
+/// Starts a process on a thread that lives as long as the program, since the kernel kills the process with the thread.
+fn spawn(command: Command) -> Child {
+    type Order = (Command, Sender<std::io::Result<Child>>);
+    static SPAWNER: OnceLock<Mutex<Sender<Order>>> = OnceLock::new();
+    let spawner = SPAWNER.get_or_init(|| {
+        let (orders, inbox) = mpsc::channel::<Order>();
+        std::thread::spawn(move || {
+            for (mut command, reply) in inbox {
+                let _ = reply.send(command.spawn());
+            }
+        });
+        Mutex::new(orders)
+    });
+    let (reply, answer) = mpsc::channel();
+    spawner.lock().unwrap_or_else(PoisonError::into_inner).send((command, reply)).unwrap();
+    answer.recv().unwrap().unwrap()
+}
+
+impl Daemon {
+    pub(crate) fn start() -> Result<Self, Skip> {
+        if !nix::unistd::geteuid().is_root() {
+            return Err(Skip::new("root", "only root can run Open vSwitch"));
+        }
+        if let Some(reason) = missing() {
+            return Err(Skip::new("ovs", reason));
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let namespace = FreshNamespace::new().unwrap();
+        let mut daemon = Self { directory, namespace, server: None, switch: None };
+        let database = daemon.path("conf.db");
+        daemon.run(Command::new("ovsdb-tool").arg("create").arg(&database).arg(SCHEMA));
+        daemon.start_server();
+        daemon.vsctl(&["--no-wait", "init"]);
+        daemon.start_switch();
+        Ok(daemon)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub(crate) fn database(&self) -> String {
+        format!("unix:{}", self.path("db").display())
+    }
+
+    /// The file of the switch's network namespace.
+    pub(crate) fn namespace(&self) -> PathBuf {
+        format!("/proc/{}/fd/{}", std::process::id(), self.namespace.ns.as_raw_fd()).into()
+    }
+
+    pub(crate) fn route(&self) -> lifecycle_linux::netlink::RouteSocket {
+        lifecycle_linux::netlink::RouteSocket::new(self.namespace.route.try_clone().unwrap()).unwrap()
+    }
+
+    /// A process of the switch, with nothing of the system's own switch in its reach.
+    fn process(&self, program: &str, name: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.namespace().display()));
+        command.args(["setpriv", "--pdeathsig", "KILL", program, "-vconsole:off"]);
+        for (option, suffix) in [("pidfile", "pid"), ("unixctl", "ctl"), ("log-file", "log")] {
+            command.arg(format!("--{option}={}", self.path(&format!("{name}.{suffix}")).display()));
+        }
+        for variable in ["OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR"] {
+            command.env(variable, self.directory.path());
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+
+    pub(crate) fn start_server(&mut self) {
+        let mut command = self.process("ovsdb-server", "server");
+        command.arg(self.path("conf.db")).arg(format!("--remote=punix:{}", self.path("db").display()));
+        let socket = self.path("db");
+        let _ = std::fs::remove_file(&socket);
+        self.server = Some(spawn(command));
+        while std::os::unix::net::UnixStream::connect(&socket).is_err() {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+    }
+
+    pub(crate) fn start_switch(&mut self) {
+        let mut command = self.process("ovs-vswitchd", "switch");
+        command.arg(self.database());
+        self.switch = Some(spawn(command));
+    }
+
+    pub(crate) fn kill_server(&mut self) {
+        kill(&mut self.server);
+    }
+
+    pub(crate) fn kill_switch(&mut self) {
+        kill(&mut self.switch);
+    }
+
+    /// Runs `ovs-vsctl` with words, without waiting for more than some seconds.
+    pub(crate) fn vsctl(&self, words: &[&str]) -> String {
+        self.run(Command::new("ovs-vsctl").arg(format!("--db={}", self.database())).arg("--timeout=10").args(words))
+    }
+
+    fn run(&self, command: &mut Command) -> String {
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// What the switch says of itself, for a failed test.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.path("switch.log")).unwrap_or_default()
+    }
+}
+
+fn kill(child: &mut Option<Child>) {
+    if let Some(mut child) = child.take() {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
+        self.kill_switch();
+        self.kill_server();
+    }
+}

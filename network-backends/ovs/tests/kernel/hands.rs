@@ -1,0 +1,177 @@
+//! What hands other than ours do to links.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use futures_util::{FutureExt, StreamExt};
+use lifecycle_core::ErrorKind;
+use lifecycle_core::id::ControllerId;
+use lifecycle_core::plugin::NetworkBackend;
+use lifecycle_core::plugin::network::{LinkRequest, NetworkEvent, ProbeResult};
+use lifecycle_core::policy::naming::LINK_GROUP;
+use lifecycle_linux::ethtool::{Offloads, offloads, set_offloads};
+use lifecycle_linux::netlink::{Change, NewLink, Veth, Which, change_link, create_veth, delete_link};
+use lifecycle_testkit::laws::Verdict;
+use lifecycle_testkit::laws::network::NetworkFixture;
+use tokio::time::timeout;
+
+use super::fixture::{Fixture, name};
+
+pub(crate) async fn a_changed_tag_is_news_and_is_put_right_in_place(fixture: &Fixture) -> Verdict {
+    let (a, b) = (fixture.new_point(), fixture.new_point());
+    let mut news = fixture.backend.watch();
+    let identity = fixture.connect(1, &a, &b).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    while let Some(event) = news.next().now_or_never().flatten() {
+        assert_eq!(event, NetworkEvent::Resync, "what the backend did itself is no news");
+    }
+    let port = fixture.switch_side().remove(0);
+    fixture.daemon().vsctl(&["set", "port", &port, "tag=4000"]);
+    let heard = timeout(Duration::from_secs(5), news.next()).await.unwrap();
+    assert_eq!(heard, Some(NetworkEvent::Changed(identity.link)));
+    let report = fixture.backend.verify(&identity).await.unwrap();
+    assert!(!report.is_intact() && report.problems.iter().any(|text| text.contains("segment")), "{report:?}");
+    // Repaired with one transaction, without building anything again.
+    assert_eq!(fixture.connect(1, &a, &b).await, identity);
+    fixture.comes_up(&identity, Duration::from_secs(2)).await;
+    // A third port on the link's segment hears what it should not.
+    let tag = fixture.daemon().vsctl(&["get", "port", &port, "tag"]);
+    let bridge = fixture.daemon().vsctl(&["port-to-br", &port]);
+    fixture.daemon().vsctl(&[
+        "add-port",
+        &bridge,
+        "tapper",
+        &format!("tag={tag}"),
+        "--",
+        "set",
+        "interface",
+        "tapper",
+        "type=internal",
+    ]);
+    let report = fixture.backend.verify(&identity).await.unwrap();
+    assert!(!report.is_intact() && report.problems.iter().any(|text| text.contains("another port")), "{report:?}");
+    assert_eq!(fixture.connect(1, &a, &b).await, identity);
+    assert_ne!(fixture.daemon().vsctl(&["get", "port", &port, "tag"]), tag);
+    fixture.comes_up(&identity, Duration::from_secs(2)).await;
+    // A bridge that is used by somebody else stays.
+    fixture.backend.disconnect(&identity).await.unwrap();
+    assert_eq!(fixture.daemon().vsctl(&["list-ports", &bridge]), "tapper");
+    Ok(())
+}
+
+pub(crate) async fn a_veth_made_again_under_its_old_name_is_not_the_link(fixture: &Fixture) -> Verdict {
+    let (a, b) = (fixture.new_point(), fixture.new_point());
+    let mut identity = fixture.connect(1, &a, &b).await;
+    let port = name(&fixture.switch_side().remove(0));
+    let before = fixture.daemon().vsctl(&["get", "port", port.as_str(), "tag"]);
+    let mut switch = fixture.daemon().route();
+    let old = switch.link(Which::Name(&port)).unwrap().unwrap();
+    let alias = fixture.link(&a).unwrap().alias.unwrap();
+    switch.run(delete_link(Which::Name(&port))).unwrap();
+    // The same names, addresses, group and labels: the best of forgeries.
+    let ns = fixture.access.open_ns(Fixture::ns(&a)).unwrap();
+    let new = |name, mac| NewLink { mac: Some(mac), mtu: Some(1500), group: LINK_GROUP, ..NewLink::new(name) };
+    let pair = Veth { a: new(&port, old.mac.unwrap()), b: NewLink { ns: Some(ns.as_fd()), ..new(&a.ifname, a.mac) } };
+    switch.run(create_veth(&pair)).unwrap();
+    let host = Change { up: Some(true), alias: old.alias.as_deref(), ..Change::default() };
+    switch.run(change_link(Which::Name(&port), &host)).unwrap();
+    let node = Change { up: Some(true), alias: Some(&alias), ..Change::default() };
+    fixture.route(&a).run(change_link(Which::Name(&a.ifname), &node)).unwrap();
+    set_offloads(fixture.route(&a), &a.ifname, Offloads::NONE).unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    // The switch says that all is well, by tag, number and link state.
+    assert_eq!(fixture.daemon().vsctl(&["get", "port", port.as_str(), "tag"]), before);
+    let state = fixture.daemon().vsctl(&["--bare", "--columns=link_state,error", "list", "interface", port.as_str()]);
+    assert_eq!(state, "up");
+    let passes = fixture.frame_passes((&a, &a.ifname), (&b, &b.ifname), None, Duration::from_millis(300));
+    let report = fixture.backend.verify(&identity).await.unwrap();
+    assert!(!report.is_intact(), "frames pass: {passes}; {report:?}");
+    eprintln!("a veth made again under its old name passes frames: {passes}");
+    let request = LinkRequest { incarnation: 2, ..fixture.request(1, &a, &b) };
+    identity = fixture.backend.connect(&request).await.unwrap();
+    fixture.comes_up(&identity, Duration::from_secs(5)).await;
+    assert_eq!(fixture.backend.verify(&identity).await.unwrap().probe, ProbeResult::Passed);
+    Ok(())
+}
+
+pub(crate) async fn a_port_of_another_bridge_is_not_the_link(fixture: &Fixture) -> Verdict {
+    let (a, b) = (fixture.new_point(), fixture.new_point());
+    let identity = fixture.connect(1, &a, &b).await;
+    let port = fixture.switch_side().remove(0);
+    let bridge = fixture.daemon().vsctl(&["port-to-br", &port]);
+    let tag = fixture.daemon().vsctl(&["get", "port", &port, "tag"]);
+    fixture.daemon().vsctl(&["add-br", "other", "--", "set", "bridge", "other", "datapath_type=netdev"]);
+    fixture.daemon().vsctl(&["del-port", &bridge, &port]);
+    fixture.daemon().vsctl(&["add-port", "other", &port, &format!("tag={tag}")]);
+    let report = fixture.backend.verify(&identity).await.unwrap();
+    assert!(!report.is_intact() && report.problems.iter().any(|text| text.contains("not on the bridge")), "{report:?}");
+    // Such a port bears no mark, so it is not ours to remove.
+    let request = LinkRequest { incarnation: 2, ..fixture.request(1, &a, &b) };
+    let error = fixture.backend.connect(&request).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Foreign, "{error:?}");
+    fixture.daemon().vsctl(&["del-port", "other", &port]);
+    let identity = fixture.backend.connect(&request).await.unwrap();
+    fixture.comes_up(&identity, Duration::from_secs(5)).await;
+    assert_eq!(fixture.daemon().vsctl(&["br-exists", "other"]), "");
+    Ok(())
+}
+
+pub(crate) async fn an_offload_turned_on_is_noticed_and_put_right(fixture: &Fixture) -> Verdict {
+    let (a, b) = (fixture.new_point(), fixture.new_point());
+    let identity = fixture.connect(1, &a, &b).await;
+    assert_eq!(offloads(fixture.route(&b), &b.ifname).unwrap(), Offloads::NONE);
+    let some = Offloads { tx_checksum: true, ..Offloads::NONE };
+    set_offloads(fixture.route(&b), &b.ifname, some).unwrap();
+    let report = fixture.backend.verify(&identity).await.unwrap();
+    assert!(!report.is_intact() && report.problems.iter().any(|text| text.contains("checksums")), "{report:?}");
+    assert_eq!(fixture.connect(1, &a, &b).await, identity);
+    fixture.comes_up(&identity, Duration::from_secs(2)).await;
+    Ok(())
+}
+
+pub(crate) async fn what_is_not_ours_is_left_alone(fixture: &Fixture) -> Verdict {
+    let (a, b, c) = (fixture.new_point(), fixture.new_point(), fixture.new_point());
+    // A bridge and a port with names like ours, but no mark.
+    fixture.daemon().vsctl(&[
+        "add-br",
+        "ls000000000000",
+        "--",
+        "set",
+        "bridge",
+        "ls000000000000",
+        "datapath_type=netdev",
+    ]);
+    let lookalike = "lc000000000009a";
+    fixture.daemon().vsctl(&[
+        "add-port",
+        "ls000000000000",
+        lookalike,
+        "tag=1",
+        "--",
+        "set",
+        "interface",
+        lookalike,
+        "type=internal",
+    ]);
+    let identity = fixture.connect(1, &a, &b).await;
+    // Another controller on the same switch sees nothing of ours and cannot touch it.
+    let other = fixture.another(ControllerId::from_u64(fixture.controller.as_u64() ^ 1 << 50), "netdev").await;
+    assert_eq!(other.observe(&fixture.namespaces()).await.unwrap(), []);
+    other.disconnect(&identity).await.unwrap();
+    other.cleanup().await.unwrap();
+    let error = other.connect(&fixture.request(1, &a, &b)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Foreign, "{error:?}");
+    assert!(fixture.is_up(&identity).await);
+    // A link whose port would have the lookalike's name is refused.
+    let error = fixture.backend.connect(&fixture.request(9, &c, &fixture.new_point())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Foreign, "{error:?}");
+    assert!(fixture.link(&c).is_none(), "half a link is left");
+    // Another link's end is a conflict.
+    let error = fixture.backend.connect(&fixture.request(2, &c, &b)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
+    fixture.backend.disconnect(&identity).await.unwrap();
+    fixture.backend.cleanup().await.unwrap();
+    assert_eq!(fixture.daemon().vsctl(&["list-br"]), "ls000000000000");
+    assert_eq!(fixture.daemon().vsctl(&["list-ports", "ls000000000000"]), lookalike);
+    Ok(())
+}

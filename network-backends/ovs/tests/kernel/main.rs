@@ -1,0 +1,47 @@
+//! The laws of network backends and this backend's own tests, each on a private Open vSwitch with the userspace datapath,
+//! as root.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+mod daemon;
+mod faults;
+mod fixture;
+mod frames;
+mod hands;
+mod many;
+
+use std::process::ExitCode;
+
+use fixture::{Fixture, Mode};
+use lifecycle_core::plugin::NetworkBackend;
+use lifecycle_testkit::laws::network;
+
+fn main() -> ExitCode {
+    let mut suite = network::suite("shared", || Fixture::new(Mode::Shared));
+    suite = suite.and(network::suite("dedicated", || Fixture::new(Mode::Dedicated)));
+    macro_rules! tests {
+        ($($module:ident::$test:ident),* $(,)?) => {$(
+            suite = suite.law(concat!(stringify!($module), "::", stringify!($test)), async || {
+                let fixture = Fixture::new(Mode::Shared)?;
+                fixture.backend.initialize().await.unwrap();
+                $module::$test(&fixture).await
+            });
+        )*};
+    }
+    tests!(
+        frames::link_local_frames_pass,
+        frames::tagged_frames_pass,
+        frames::bulk_tcp_passes,
+        hands::a_changed_tag_is_news_and_is_put_right_in_place,
+        hands::a_veth_made_again_under_its_old_name_is_not_the_link,
+        hands::a_port_of_another_bridge_is_not_the_link,
+        hands::an_offload_turned_on_is_noticed_and_put_right,
+        hands::what_is_not_ours_is_left_alone,
+        faults::a_switch_that_ended_is_not_up_and_comes_back,
+        faults::nothing_is_left_of_a_link_that_the_switch_did_not_take,
+        faults::a_database_that_ended_is_followed_again,
+        faults::a_datapath_that_cannot_be_had_is_an_error,
+        faults::exhausted_tags_are_an_error_that_names_the_way_out,
+        many::links_at_once,
+    );
+    suite.run()
+}

@@ -1,0 +1,55 @@
+//! Many links at once.
+
+use std::time::Instant;
+
+use futures_util::future::join_all;
+use lifecycle_core::plugin::NetworkBackend;
+use lifecycle_testkit::laws::Verdict;
+use lifecycle_testkit::laws::network::NetworkFixture;
+
+use super::fixture::{Fixture, name};
+
+pub(crate) async fn links_at_once(fixture: &Fixture) -> Verdict {
+    const NODES: u64 = 30;
+    // A ring: each node has an interface to the one before and one to the one after.
+    let points: Vec<_> = (0..NODES).map(|_| fixture.new_point()).collect();
+    let requests: Vec<_> = (0..NODES)
+        .map(|number| {
+            let mut next = points[((number + 1) % NODES) as usize].clone();
+            next.ifname = name("eth2");
+            next.mac.0[0] ^= 8;
+            fixture.request(number, &points[number as usize], &next)
+        })
+        .collect();
+    let started = Instant::now();
+    let identities = join_all(requests.iter().map(|request| fixture.backend.connect(request))).await;
+    let identities: Vec<_> = identities.into_iter().collect::<Result<_, _>>().unwrap();
+    let connected = started.elapsed();
+    let reports = join_all(identities.iter().map(|identity| fixture.backend.verify(identity))).await;
+    for report in reports {
+        let report = report.unwrap();
+        assert!(report.is_up() && report.problems.is_empty(), "{report:?}");
+    }
+    let verified = started.elapsed();
+    // Two ports on each tag, and no tag for two links.
+    let tags = fixture.daemon().vsctl(&["--bare", "--columns=tag", "find", "port", "external_ids:lifecycle!=none"]);
+    let mut tags: Vec<&str> = tags.split_whitespace().collect();
+    tags.sort_unstable();
+    assert_eq!(tags.len() as u64, 2 * NODES);
+    tags.dedup();
+    assert_eq!(tags.len() as u64, NODES);
+    // What waited together went together: a batch is one configuration.
+    let configurations: u64 = fixture.daemon().vsctl(&["get", "open", ".", "next_cfg"]).parse().unwrap();
+    assert!(configurations < NODES / 2, "{configurations} transactions for {NODES} links");
+    assert_eq!(fixture.backend.observe(&fixture.namespaces()).await.unwrap().len(), identities.len());
+    let gone = join_all(identities.iter().map(|identity| fixture.backend.disconnect(identity))).await;
+    assert!(gone.into_iter().all(|result| result.is_ok()));
+    eprintln!(
+        "{NODES} links: connected in {connected:?}, verified in {:?}, all in {:?}",
+        verified - connected,
+        started.elapsed()
+    );
+    assert_eq!(fixture.backend.observe(&fixture.namespaces()).await.unwrap(), []);
+    fixture.assert_empty_switch();
+    Ok(())
+}
