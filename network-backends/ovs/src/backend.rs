@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use lifecycle_core::attach::{NsRef, PlaceKind};
 use lifecycle_core::error::{Error, ErrorKind, Result};
-use lifecycle_core::id::{ControllerId, LabId};
+use lifecycle_core::id::LabId;
 use lifecycle_core::name::IfName;
 use lifecycle_core::plugin::network::{
     LinkIdentity, LinkReport, LinkRequest, NetworkCapabilities, NetworkEvent, ObservedLink,
@@ -47,7 +47,6 @@ pub struct OvsBackend {
 struct Inner {
     hand: Hand,
     news: Arc<News>,
-    controller: ControllerId,
 }
 
 impl Drop for Inner {
@@ -73,7 +72,7 @@ impl OvsBackend {
         let controller = context.controller;
         let start = |source| Error::new(ErrorKind::Exhausted, "make the ovs backend", "no thread").because(source);
         let (hand, news) = Hand::start(controller, settings, endpoint).map_err(start)?;
-        Ok(Self { inner: Arc::new(Inner { hand, news, controller }), bridge: shared_bridge(controller) })
+        Ok(Self { inner: Arc::new(Inner { hand, news }), bridge: shared_bridge(controller) })
     }
 
     /// The same backend with a bridge of the lab's own for new links (mode `dedicated`). What it does to links that stand
@@ -81,11 +80,6 @@ impl OvsBackend {
     #[must_use]
     pub fn of_lab(&self, lab: LabId) -> Self {
         Self { bridge: lab_bridge(lab), ..self.clone() }
-    }
-
-    /// The controller on whose behalf it acts.
-    pub fn controller(&self) -> ControllerId {
-        self.inner.controller
     }
 
     /// Has the worker do something.

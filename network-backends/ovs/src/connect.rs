@@ -23,7 +23,7 @@ use crate::failure::{Failure, Outcome};
 use crate::label::{Label, Owner, end_owner, port_mac, port_owner};
 use crate::ovsdb::Replica;
 use crate::place::{Place, are_peers};
-use crate::removal::Doomed;
+use crate::removal::{Doomed, commit};
 use crate::switch::{Bridge, Draft, Port};
 use crate::worker::Worker;
 
@@ -239,9 +239,12 @@ impl Worker {
         if let Some(failure) = exhausted {
             return Err(failure);
         }
+        let client = self.client()?;
         match number? {
-            Some(number) => self.await_switch(&*self.client()?, number),
-            None => Ok(()),
+            Some(number) => self.await_switch(&client, number),
+            None if plans.iter().all(|plan| plan.stands) => Ok(()),
+            // It was committed and the answer got lost, so that the number to wait for is not known.
+            None => self.await_switch(&client, commit(&client, &Draft::default().finish("settle"))?),
         }
     }
 
@@ -313,7 +316,8 @@ impl Worker {
                     self.doom_interface(&switch, &host, &mut doomed)?;
                 }
             }
-            self.remove_all(doomed, false)
+            self.remove_all(doomed, false)?;
+            self.remove_empty_bridges()
         })();
         if let Err(failure) = undone {
             // It bears the mark, so that collection finds it; no end of it may stay in a node.

@@ -3,13 +3,14 @@
 //! What came in while it was busy is done together: all links that wait to be connected make one transaction, and one
 //! wait for the switch, whose work per transaction grows with the number of its ports.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lifecycle_core::attach::{AttachKind, NsRef};
 use lifecycle_core::error::ErrorKind;
@@ -66,8 +67,12 @@ pub(crate) struct Worker {
     pub(crate) unsettled: bool,
     /// Links as they were built or last verified.
     pub(crate) known: HashMap<LinkId, LinkIdentity>,
+    /// The last test frame did not arrive.
+    pub(crate) in_doubt: bool,
     endpoint: Endpoint,
     client: Option<Rc<Client>>,
+    /// When the client was last waited for in vain.
+    waited: Cell<Option<Instant>>,
     ears: Ears,
 }
 
@@ -89,6 +94,8 @@ impl Worker {
             known: HashMap::new(),
             endpoint,
             client: None,
+            waited: Cell::new(None),
+            in_doubt: false,
         })
     }
 
@@ -113,7 +120,11 @@ impl Worker {
     pub(crate) fn client(&self) -> Outcome<Rc<Client>> {
         let client =
             self.client.as_ref().ok_or_else(|| Failure::new(ErrorKind::Failed, "the backend was not initialized"))?;
-        client.ready(PATIENCE)?;
+        // One wait in vain is enough for all that queue behind it.
+        let waited = self.waited.get().is_some_and(|waited| waited.elapsed() < PATIENCE);
+        let ready = client.ready(if waited { Duration::ZERO } else { PATIENCE });
+        self.waited.set(ready.is_err().then(Instant::now));
+        ready?;
         Ok(Rc::clone(client))
     }
 

@@ -134,11 +134,6 @@ impl Daemon {
         assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
-
-    /// What the switch says of itself, for a failed test.
-    pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.path("switch.log")).unwrap_or_default()
-    }
 }
 
 fn kill(child: &mut Option<Child>) {
@@ -150,9 +145,6 @@ fn kill(child: &mut Option<Child>) {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("{}", self.log());
-        }
         self.kill_switch();
         self.kill_server();
     }

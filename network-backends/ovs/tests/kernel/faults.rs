@@ -1,6 +1,6 @@
 //! What becomes of links when the switch or its database fail.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lifecycle_core::ErrorKind;
 use lifecycle_core::plugin::NetworkBackend;
@@ -114,5 +114,24 @@ pub(crate) async fn exhausted_tags_are_an_error_that_names_the_way_out(fixture: 
     assert!(error.chain().contains("ovs_mode: dedicated"), "{error:?}");
     assert!(fixture.link(&c).is_none() && fixture.link(&d).is_none());
     assert!(fixture.link(&a).is_some(), "{identity:?}");
+    Ok(())
+}
+
+pub(crate) async fn a_machine_without_a_switch_refuses_links_and_nothing_else(fixture: &Fixture) -> Verdict {
+    fixture.daemon().kill_switch();
+    fixture.daemon().kill_server();
+    std::fs::remove_file(fixture.daemon().path("db")).unwrap();
+    let backend = fixture.another(fixture.controller, "netdev").await;
+    assert_eq!(backend.observe(&fixture.namespaces()).await.unwrap(), []);
+    backend.cleanup().await.unwrap();
+    let (a, b) = (fixture.new_point(), fixture.new_point());
+    let started = Instant::now();
+    for _ in 0..5 {
+        let error = backend.connect(&fixture.request(1, &a, &b)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unreachable, "{error:?}");
+        assert!(error.chain().contains("is it running?"), "{error:?}");
+    }
+    assert!(started.elapsed() < Duration::from_secs(5), "one wait in vain is enough");
+    assert!(fixture.link(&a).is_none() && fixture.link(&b).is_none());
     Ok(())
 }

@@ -6,10 +6,13 @@ use std::os::fd::AsRawFd;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use lifecycle_core::attach::{AttachPoint, Mac};
+use lifecycle_core::attach::{AttachKind, AttachPoint, Mac};
+use lifecycle_core::name::IfName;
 use lifecycle_core::plugin::NetworkBackend;
-use lifecycle_linux::netlink::add_address;
+use lifecycle_core::plugin::network::ProbeResult;
+use lifecycle_linux::netlink::{Which, add_address};
 use lifecycle_testkit::laws::Verdict;
+use lifecycle_testkit::laws::network::NetworkFixture;
 use nix::ifaddrs::getifaddrs;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::sockopt::ReceiveTimeout;
@@ -122,5 +125,29 @@ pub(crate) async fn bulk_tcp_passes(fixture: &Fixture) -> Verdict {
     client.join().unwrap();
     assert!(server.join().unwrap() == expected, "what arrived is not what was sent");
     fixture.backend.disconnect(&identity).await.unwrap();
+    Ok(())
+}
+
+pub(crate) async fn an_end_on_the_host(fixture: &Fixture) -> Verdict {
+    let node = fixture.new_point();
+    let host = AttachPoint {
+        node: None,
+        incarnation: 0,
+        ifname: IfName::new("outside").unwrap(),
+        place: AttachKind::HostNet,
+        ..fixture.new_point()
+    };
+    for (number, a, b) in [(1, &node, &host), (2, &host, &node)] {
+        let identity = fixture.connect(number, a, b).await;
+        assert_eq!(identity, fixture.connect(number, a, b).await);
+        let report = fixture.backend.verify(&identity).await.unwrap();
+        assert!(report.is_up() && report.problems.is_empty(), "{report:?}");
+        assert_eq!(report.probe, ProbeResult::Passed);
+        let found = fixture.backend.observe(&fixture.namespaces()).await.unwrap();
+        assert_eq!(found.iter().map(|found| found.interfaces.len()).collect::<Vec<_>>(), [4], "{found:?}");
+        fixture.backend.disconnect(&identity).await.unwrap();
+        fixture.assert_empty_switch();
+        assert!(fixture.daemon().route().link(Which::Name(&host.ifname)).unwrap().is_none());
+    }
     Ok(())
 }

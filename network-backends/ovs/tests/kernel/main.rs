@@ -1,6 +1,6 @@
 //! The laws of network backends and this backend's own tests, each on a private Open vSwitch with the userspace datapath,
 //! as root.
-#![allow(clippy::unwrap_used, clippy::print_stderr)]
+#![allow(clippy::unwrap_used)]
 
 mod daemon;
 mod faults;
@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         frames::link_local_frames_pass,
         frames::tagged_frames_pass,
         frames::bulk_tcp_passes,
+        frames::an_end_on_the_host,
         hands::a_changed_tag_is_news_and_is_put_right_in_place,
         hands::a_veth_made_again_under_its_old_name_is_not_the_link,
         hands::a_port_of_another_bridge_is_not_the_link,
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         faults::a_database_that_ended_is_followed_again,
         faults::a_datapath_that_cannot_be_had_is_an_error,
         faults::exhausted_tags_are_an_error_that_names_the_way_out,
+        faults::a_machine_without_a_switch_refuses_links_and_nothing_else,
         many::links_at_once,
     );
     suite.run()

@@ -1,7 +1,5 @@
 //! Many links at once.
 
-use std::time::Instant;
-
 use futures_util::future::join_all;
 use lifecycle_core::plugin::NetworkBackend;
 use lifecycle_testkit::laws::Verdict;
@@ -21,16 +19,13 @@ pub(crate) async fn links_at_once(fixture: &Fixture) -> Verdict {
             fixture.request(number, &points[number as usize], &next)
         })
         .collect();
-    let started = Instant::now();
     let identities = join_all(requests.iter().map(|request| fixture.backend.connect(request))).await;
     let identities: Vec<_> = identities.into_iter().collect::<Result<_, _>>().unwrap();
-    let connected = started.elapsed();
     let reports = join_all(identities.iter().map(|identity| fixture.backend.verify(identity))).await;
     for report in reports {
         let report = report.unwrap();
         assert!(report.is_up() && report.problems.is_empty(), "{report:?}");
     }
-    let verified = started.elapsed();
     // Two ports on each tag, and no tag for two links.
     let tags = fixture.daemon().vsctl(&["--bare", "--columns=tag", "find", "port", "external_ids:lifecycle!=none"]);
     let mut tags: Vec<&str> = tags.split_whitespace().collect();
@@ -44,11 +39,6 @@ pub(crate) async fn links_at_once(fixture: &Fixture) -> Verdict {
     assert_eq!(fixture.backend.observe(&fixture.namespaces()).await.unwrap().len(), identities.len());
     let gone = join_all(identities.iter().map(|identity| fixture.backend.disconnect(identity))).await;
     assert!(gone.into_iter().all(|result| result.is_ok()));
-    eprintln!(
-        "{NODES} links: connected in {connected:?}, verified in {:?}, all in {:?}",
-        verified - connected,
-        started.elapsed()
-    );
     assert_eq!(fixture.backend.observe(&fixture.namespaces()).await.unwrap(), []);
     fixture.assert_empty_switch();
     Ok(())
