@@ -201,7 +201,8 @@ pub enum NetworkEvent {
 /// - *Verify changes nothing* and compares with the recorded identity: an interface deleted and made again under its old
 ///   name is not intact.
 /// - *Both ends or none*: when one end's namespace has gone, the link has gone.
-/// - *Attributes change in place*: [`set_params`](Self::set_params) keeps the identity.
+/// - *Attributes change in place*: [`set_params`](Self::set_params) keeps the identity. Calls on one link take effect in the
+///   order in which they were made, so that of attributes the later ones stand.
 ///
 /// # Cancellation
 ///

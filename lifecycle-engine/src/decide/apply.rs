@@ -211,7 +211,7 @@ fn put_nodes(cx: &mut Cx<'_>, user: &str, lab: LabId, plan: &Plan) -> Vec<NodeId
                         if node.provider != provider {
                             // Whether the other one answers means nothing for what is not there yet.
                             node.stale_since = None;
-                            node.provider = provider;
+                            (node.host, node.provider) = (None, provider);
                         }
                         // What was asked for before and may come late is told from what is wanted now.
                         node.incarnation += 1;

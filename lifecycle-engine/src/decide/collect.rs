@@ -75,7 +75,7 @@ fn collect_links(cx: &mut Cx<'_>) {
     let (now, timeout) = (cx.now.boot, cx.world.settings.limits.connecting);
     let mut ripe = Vec::new();
     for host in cx.world.hosts.values() {
-        for (plugin, backend) in &host.backends {
+        for (plugin, backend) in host.backends.iter().filter(|(_, backend)| !backend.unreachable) {
             let orphans = backend.orphans.values().filter(|(_, orphan)| is_ripe(cx.world, orphan, now));
             ripe.extend(orphans.map(|(seen, orphan)| (host.name.clone(), plugin.clone(), seen.clone(), orphan.reason)));
         }
@@ -167,8 +167,8 @@ pub(super) fn next_wake(world: &World) -> Option<BootInstant> {
     // Those of a provider that cannot be reached wait for it.
     let providers = hosts.clone().flat_map(|host| host.providers.values()).filter(|it| !it.unreachable);
     let instances = providers.flat_map(|it| it.orphans.values());
-    let links =
-        hosts.flat_map(|host| host.backends.values()).flat_map(|it| it.orphans.values().map(|(_, orphan)| orphan));
+    let backends = hosts.flat_map(|host| host.backends.values()).filter(|it| !it.unreachable);
+    let links = backends.flat_map(|it| it.orphans.values().map(|(_, orphan)| orphan));
     let waiting = instances.chain(links).filter(|orphan| orphan.removing.is_none());
     waiting.map(|orphan| orphan.since.after(grace(world, orphan))).min_by_key(|at| at.millis)
 }

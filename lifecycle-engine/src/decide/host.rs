@@ -38,6 +38,11 @@ impl HostState {
         }
     }
 
+    /// Whether all its providers were read since the controller started.
+    pub(super) fn is_synced(&self) -> bool {
+        self.providers.values().all(|provider| provider.synced)
+    }
+
     /// Whether what the host can carry will be told and was not read yet.
     pub(super) fn awaits_capacity(&self) -> bool {
         self.capacity.is_none() && self.providers.values().any(|provider| provider.capabilities.resources)
@@ -96,6 +101,8 @@ impl ProviderState {
 pub struct BackendState {
     /// What it can do.
     pub capabilities: NetworkCapabilities,
+    /// It could not be reached: nothing is asked of it but an observation.
+    pub unreachable: bool,
     /// The observation that is being made.
     pub observing: Option<EffectId>,
     /// When the next one is due.
@@ -106,7 +113,7 @@ pub struct BackendState {
 
 impl BackendState {
     fn new(capabilities: NetworkCapabilities) -> Self {
-        Self { capabilities, observing: None, next_observation: None, orphans: BTreeMap::new() }
+        Self { capabilities, unreachable: false, observing: None, next_observation: None, orphans: BTreeMap::new() }
     }
 }
 

@@ -80,22 +80,14 @@ fn read_backends(cx: &mut Cx<'_>) {
     let mut wanted = Vec::new();
     for host in cx.world.hosts.values() {
         // What belongs to nobody can only be told once it is known which nodes are there.
-        let synced = host.providers.values().all(|provider| provider.synced);
-        for (name, backend) in &host.backends {
-            if synced && backend.observing.is_none() && backend.next_observation.is_none_or(|at| is_past(at, now)) {
+        for (name, backend) in host.backends.iter().filter(|_| host.is_synced()) {
+            if backend.observing.is_none() && backend.next_observation.is_none_or(|at| is_past(at, now)) {
                 wanted.push((host.name.clone(), name.clone()));
             }
         }
     }
     for (host, name) in wanted {
-        let links: Vec<LinkId> = cx
-            .world
-            .links
-            .values()
-            .filter(|link| link.host.as_ref() == Some(&host) && link.backend == name)
-            .map(|link| link.id)
-            .collect();
-        links.into_iter().for_each(|id| link::doubt(cx.world, id, now));
+        links_on(cx.world, &host, &name).into_iter().for_each(|id| link::doubt(cx.world, id, now));
         let namespaces = collect::namespaces(cx.world, &host);
         let action = Action::ObserveLinks(namespaces);
         let effect = cx.ask(host.clone(), name.clone(), Subject::Host, action, limits.reading);
@@ -167,8 +159,13 @@ pub(super) fn read(cx: &mut Cx<'_>, asked: &InFlight, outcome: Outcome) {
             if let Some(backend) = cx.world.hosts.get_mut(&host).and_then(|host| host.backends.get_mut(&plugin)) {
                 backend.observing = None;
             }
-            if let Ok(Done::Links(found)) = outcome {
-                collect::links_observed(cx, &host, &plugin, found);
+            match outcome {
+                Ok(Done::Links(found)) => {
+                    backend_found(cx, &host, &plugin);
+                    collect::links_observed(cx, &host, &plugin, found);
+                }
+                Err(error) if error.kind().is_unreachable() => lose_backend(cx, &host, &plugin),
+                _ => {}
             }
         }
         _ => {}
@@ -237,6 +234,26 @@ pub(super) fn lose(cx: &mut Cx<'_>, host: &HostName, plugin: &PluginName, error:
     }
 }
 
+/// A backend could not be reached: nothing but an observation is asked of it until one succeeds.
+pub(super) fn lose_backend(cx: &mut Cx<'_>, host: &HostName, plugin: &PluginName) {
+    let (now, wait) = (cx.now.boot, cx.world.settings.limits.reconnect);
+    let Some(backend) = cx.world.hosts.get_mut(host).and_then(|host| host.backends.get_mut(plugin)) else { return };
+    backend.unreachable = true;
+    backend.next_observation = Some(now.after(wait));
+}
+
+fn backend_found(cx: &mut Cx<'_>, host: &HostName, plugin: &PluginName) {
+    let Some(backend) = cx.world.hosts.get_mut(host).and_then(|host| host.backends.get_mut(plugin)) else { return };
+    if std::mem::replace(&mut backend.unreachable, false) {
+        links_on(cx.world, host, plugin).into_iter().for_each(|id| cx.world.touch_link(id));
+    }
+}
+
+fn links_on(world: &World, host: &HostName, plugin: &PluginName) -> Vec<LinkId> {
+    let here = world.links.values().filter(|link| link.host.as_ref() == Some(host) && link.backend == *plugin);
+    here.map(|link| link.id).collect()
+}
+
 fn provider_found(cx: &mut Cx<'_>, host: &HostName, plugin: &PluginName) {
     let Some(provider) = cx.world.hosts.get_mut(host).and_then(|host| host.providers.get_mut(plugin)) else { return };
     let was_lost = std::mem::replace(&mut provider.unreachable, false);
@@ -281,7 +298,8 @@ pub(super) fn take_token(cx: &mut Cx<'_>) -> bool {
 pub(super) fn next_wake(world: &World, now: Now) -> Option<BootInstant> {
     let providers = world.hosts.values().flat_map(|host| host.providers.values());
     let lists = providers.filter(|provider| provider.listing.is_none()).filter_map(|provider| provider.next_list);
-    let backends = world.hosts.values().flat_map(|host| host.backends.values());
+    let read = world.hosts.values().filter(|host| host.is_synced());
+    let backends = read.flat_map(|host| host.backends.values());
     let checks = backends.filter(|backend| backend.observing.is_none()).filter_map(|backend| backend.next_observation);
     let pass = if world.unsettled.is_empty() { None } else { world.next_enforcement_pass };
     let timer = world.timers.first().map(|&(millis, _)| BootInstant { boot: now.boot.boot, millis });

@@ -49,7 +49,8 @@ fn add(by_host: &mut BTreeMap<HostName, Amount>, host: &HostName, need: Amount) 
 /// are; and where its next instance is going to be.
 fn held<'a>(world: &'a World, node: &'a NodeRecord) -> impl Iterator<Item = &'a HostName> {
     let work = world.node_work.get(&node.id);
-    let placed = work.is_some_and(|work| work.phase != Phase::Place);
+    // Of what a controller before was about to make it is not known yet whether it is there.
+    let placed = work.map_or(node.actual.is_transitional(), |work| work.phase != Phase::Place);
     let here = node.host.as_ref().filter(|_| node.instance.is_some() || placed);
     let next = work.and_then(|work| work.target.as_ref()).filter(|target| Some(*target) != here);
     here.into_iter().chain(next)

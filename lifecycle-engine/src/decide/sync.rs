@@ -141,8 +141,10 @@ fn record(ledger: &mut Ledger<'_>, id: NodeId, seen: ObservedNode) {
             if !recreate {
                 ledger.change_node(id, |row| row.recreate = true);
             }
-            if state != NodeState::Error && !working {
-                node::count_failure(ledger, id, &reason);
+            if state != NodeState::Error && (!working || state == NodeState::Running) {
+                if !working {
+                    node::count_failure(ledger, id, &reason);
+                }
                 ledger.node_is(id, NodeState::Error, Why::drift().error(reason));
             }
         }

@@ -71,6 +71,7 @@ impl Simulation {
     pub(super) fn land(&mut self, id: CallId) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let (host, plugin, fate) = (call.effect.host.clone(), call.effect.plugin.clone(), call.fate);
+        let sets = matches!(call.effect.action, Action::SetParams { .. });
         if let Some(outage) = self.outage_of(&host, &plugin) {
             if outage.hangs {
                 // It waits in a queue until somebody reads it.
@@ -81,7 +82,8 @@ impl Simulation {
         }
         match fate.mishap {
             Some(Mishap::Fail(kind)) => self.answer(id, Err(Error::new(kind, "call", "it went wrong"))),
-            Some(Mishap::Lie) => {
+            // What is set is not read back.
+            Some(Mishap::Lie) if !sets => {
                 let lie = self.calls.get(&id).map(|call| lie(&call.effect.action));
                 self.answer(id, Ok(lie.unwrap_or(Done::Nothing)));
             }
@@ -97,7 +99,7 @@ impl Simulation {
                 drop(self.perform(id));
                 self.after(fate.reach % 40, Event::LandAgain(id));
             }
-            Some(Mishap::Swallow) | None => {
+            Some(Mishap::Swallow | Mishap::Lie) | None => {
                 let outcome = self.perform(id);
                 self.answer(id, outcome);
             }
@@ -132,7 +134,7 @@ impl Simulation {
             self.active_at = self.clock.millis;
         }
         let Some(host) = self.machine.hosts.get_mut(&call.effect.host) else { return nobody() };
-        let outcome = host.perform(&call.effect, wall);
+        let outcome = host.perform(id.0, &call.effect, wall);
         self.trace.say(self.clock.millis, || format!("{id} takes effect: {}", outcome_text(&outcome)));
         outcome
     }
@@ -163,7 +165,9 @@ impl Simulation {
         call.ended = true;
         let (life, effect) = (call.life, call.effect.id);
         let looks = matches!((call.effect.subject, &call.effect.action), (Subject::Node(_), Action::ObserveNode(_)));
-        if looks || call.effect.action.is_mutating() {
+        // What is tried in vain on a host that is broken goes on for ever.
+        let vain = self.outages.contains_key(&(call.effect.host.clone(), call.effect.plugin.clone()));
+        if (looks || call.effect.action.is_mutating()) && !vain {
             self.active_at = self.clock.millis;
         }
         if life == self.life

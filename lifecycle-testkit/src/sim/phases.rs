@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lifecycle_core::id::NodeId;
 use lifecycle_core::machine::{NodeIntent, NodeState};
+use lifecycle_core::model::NodeRecord;
 use lifecycle_core::name::{LabName, NodeName};
 use lifecycle_engine::decide::invariant::{Violation, check_settled};
 use lifecycle_engine::decide::{Command, NodeAction};
@@ -43,8 +45,11 @@ impl Simulation {
         self.settle("calm");
         self.outages.clear();
         self.recover();
-        self.ask_again();
-        self.settle("asked again");
+        // A start that was refused, since one was under way that then failed, is asked for once more.
+        for _ in 0..2 {
+            self.ask_again();
+            self.settle("asked again");
+        }
         self.everything_came();
         self.restart_one();
         self.destroy_all();
@@ -79,7 +84,7 @@ impl Simulation {
         while self.violations.is_empty() {
             let rested = self.clock.millis - self.active_at;
             let awake = matches!(self.seat, Seat::Taken(_)) && !self.is_changing();
-            if awake && rested > self.quiet() {
+            if awake && rested > self.quiet() && !self.waits() {
                 break;
             }
             if self.clock.millis - began > BOUND || self.steps - steps > SETTLING_STEPS {
@@ -108,6 +113,18 @@ impl Simulation {
         found.into_iter().for_each(|violation| self.fail(violation));
         let found = self.truth_of_settings();
         found.into_iter().for_each(|violation| self.fail(violation));
+    }
+
+    /// Whether a node or a link still waits to be removed, where that can be done: it is tried for ever, at long intervals.
+    fn waits(&self) -> bool {
+        let Some(world) = self.world() else { return false };
+        let waits =
+            |node: &NodeRecord| node.deleting && node.budget.next_attempt.is_some() && node.stale_since.is_none();
+        let severed = self.severed_links();
+        let links = world.links.values().filter(|link| link.deleting && link.budget.next_attempt.is_some());
+        let stale = |id: &NodeId| world.nodes.get(id).is_some_and(|node| node.stale_since.is_some());
+        let mut links = links.filter(|link| !link.nodes.iter().flatten().any(stale));
+        world.nodes.values().any(waits) || links.any(|link| !severed.contains(&link.key.to_string()))
     }
 
     /// Links whose backend cannot be reached.

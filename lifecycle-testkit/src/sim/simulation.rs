@@ -359,6 +359,7 @@ fn uplink() -> Interface {
         peer: None,
         mark: None,
         attrs: Default::default(),
+        set_by: 0,
     }
 }
 

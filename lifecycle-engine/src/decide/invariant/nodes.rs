@@ -124,7 +124,9 @@ pub fn i28_reservations_fit(world: &World) -> Vec<Violation> {
     let mut sums: BTreeMap<&HostName, Amount> = BTreeMap::new();
     for node in world.nodes.values() {
         let (Some(host), Some(spec)) = (&node.host, world.spec(node.id)) else { continue };
-        let placed = world.node_work.get(&node.id).is_some_and(|work| work.phase != Phase::Place);
+        // What a look finds was there before it was counted.
+        let work = world.node_work.get(&node.id);
+        let placed = work.is_some_and(|work| !matches!(work.phase, Phase::Place | Phase::Look));
         // An instance that is to go was made of what was wanted before.
         if (node.instance.is_some() || placed) && !node.recreate && !node.deleting {
             let sum = sums.entry(host).or_default();

@@ -14,7 +14,7 @@ use lifecycle_core::topology::Endpoint;
 use super::super::effect::{Action, ConnectPlan, EndPlan};
 use super::super::host::HostState;
 use super::super::{Cx, Why, World};
-use super::{LinkPhase, begin, refresh_oper, remove, to_pending};
+use super::{LinkPhase, begin, is_lost, refresh_oper, remove, to_pending};
 
 /// Asks for a link to be built.
 pub(super) fn connect(cx: &mut Cx<'_>, id: LinkId) {
@@ -31,6 +31,11 @@ pub(super) fn connect(cx: &mut Cx<'_>, id: LinkId) {
         Err(_) if link.deleting => return remove::forget(cx, id),
         Err(reason) => return cannot_be(cx, id, &reason),
     };
+    if is_lost(cx.world, &host, &backend) {
+        // Its backend is recorded, so that the link is looked at when it can be reached.
+        cx.change_link(id, |link| (link.host, link.backend) = (Some(host), backend));
+        return refresh_oper(cx, id, None);
+    }
     to_pending(cx, id, "its ends can be attached to");
     cx.change_link(id, |link| {
         link.backend = backend.clone();

@@ -51,7 +51,11 @@ fn change(cx: &mut Cx<'_>, id: LinkId) -> bool {
         return false;
     }
     match carrier.filter(|_| !params) {
-        None => ask(cx, id, LinkPhase::SetParams, |identity| Action::SetParams { identity, attrs }),
+        None => {
+            // Until it is known how this ends, which attributes the link has is not.
+            cx.change_link(id, |link| link.applied = None);
+            ask(cx, id, LinkPhase::SetParams, |identity| Action::SetParams { identity, attrs });
+        }
         Some((side, up)) => {
             ask(cx, id, LinkPhase::SetCarrier(side, up), |identity| Action::SetCarrier { identity, side, up });
         }

@@ -194,7 +194,15 @@ fn ask(cx: &mut Cx<'_>, id: LinkId, phase: LinkPhase, action: impl FnOnce(Box<Li
     let Some(link) = cx.world.links.get(&id) else { return };
     let (Some(identity), Some(host)) = (link.identity.clone(), link.host.clone()) else { return };
     let (backend, action) = (link.backend.clone(), action(Box::new(identity)));
+    if is_lost(cx.world, &host, &backend) {
+        return refresh_oper(cx, id, None);
+    }
     begin(cx, id, phase, host, backend, action);
+}
+
+/// Whether a backend could not be reached the last time; its links are looked at again when it can.
+fn is_lost(world: &World, host: &HostName, backend: &PluginName) -> bool {
+    world.hosts.get(host).and_then(|host| host.backends.get(backend)).is_some_and(|backend| backend.unreachable)
 }
 
 fn begin(cx: &mut Cx<'_>, id: LinkId, phase: LinkPhase, host: HostName, backend: PluginName, action: Action) {

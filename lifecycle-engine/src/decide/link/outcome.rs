@@ -9,14 +9,18 @@ use lifecycle_core::policy::enforcement::Spent;
 use lifecycle_core::time::Deadline;
 
 use super::super::effect::{Action, Done, Effect, Outcome, Subject};
-use super::super::{Cx, Why};
+use super::super::{Cx, Why, passes};
 use super::{LinkPhase, nodes_run, refresh_oper, to_pending, void};
 
 /// Takes in how an effect on a link ended.
 pub(in super::super) fn take(cx: &mut Cx<'_>, id: LinkId, asked: &Effect, outcome: Outcome) {
-    let Some(work) = cx.world.link_work.get_mut(&id).filter(|work| work.effect == Some(asked.id)) else {
+    if cx.world.link_work.get(&id).is_none_or(|work| work.effect != Some(asked.id)) {
         return cx.world.touch_link(id);
-    };
+    }
+    if outcome.as_ref().is_err_and(|error| error.kind().is_unreachable()) {
+        passes::lose_backend(cx, &asked.host, &asked.plugin);
+    }
+    let Some(work) = cx.world.link_work.get_mut(&id) else { return };
     let phase = work.phase;
     work.effect = None;
     work.phase = LinkPhase::Idle;
@@ -82,7 +86,7 @@ fn not_connected(cx: &mut Cx<'_>, id: LinkId, error: &Error) {
         cx.change_link(id, |link| link.applied = None);
     }
     match kind {
-        ErrorKind::Unreachable => wait(cx, id, "its host cannot be reached"),
+        ErrorKind::Unreachable => to_pending(cx, id, "its backend cannot be reached"),
         ErrorKind::NotFound => {
             look_at_nodes(cx, id);
             wait(cx, id, "an end was not there");
@@ -148,7 +152,7 @@ fn confirmed(cx: &mut Cx<'_>, id: LinkId, report: &LinkReport) {
 
 fn removal_failed(cx: &mut Cx<'_>, id: LinkId, error: &Error) {
     if error.kind().is_unreachable() {
-        return pause(cx, id);
+        return;
     }
     count_failure(cx, id, error);
     if cx.world.links.get(&id).is_some_and(|link| link.budget.given_up_at.is_some() && !link.deleting) {
@@ -163,7 +167,7 @@ fn not_changed(cx: &mut Cx<'_>, id: LinkId, error: &Error) {
     super::doubt_proof(cx.world, id);
     match error.kind() {
         ErrorKind::NotFound => broken(cx, id, &error.chain()),
-        ErrorKind::Unreachable => pause(cx, id),
+        ErrorKind::Unreachable => {}
         kind if kind.may_pass() => count_failure(cx, id, error),
         _ => give_up(cx, id, &error.chain()),
     }

@@ -40,6 +40,13 @@ pub(super) fn redirect(cx: &mut Cx<'_>, id: NodeId) {
             // It does not run yet, and its instance is its user's.
             _ => None,
         },
+        // It was to be removed, and is wanted again.
+        (Goal::Remove, Phase::Stop | Phase::Destroy) if wanted && recreate && exists && !work.then_run => {
+            work.then_run = true;
+            Some((Goal::Remove, Phase::Prepare))
+        }
+        // A restart of what is to be made anew makes it anew.
+        (Goal::Stop, Phase::Stop) if work.then_run && recreate && exists => Some((Goal::Remove, Phase::Prepare)),
         (Goal::Remove, Phase::Prepare | Phase::Fetch) => None,
         (Goal::Remove, Phase::Stop) if !wanted => Some((Goal::Stop, Phase::Stop)),
         // A stop that was taken back before it began.

@@ -59,6 +59,10 @@ pub(super) fn begin(cx: &mut Cx<'_>, id: NodeId) {
 /// Chooses the place of the next instance and reserves what it needs there.
 pub(super) fn prepare(cx: &mut Cx<'_>, id: NodeId) -> Flow {
     slot::give(cx, id);
+    if cx.world.nodes.get(&id).is_some_and(|node| node.instance.is_none()) {
+        // The old one went by itself.
+        return Flow::Done;
+    }
     match placement::reserve(cx, id) {
         Ok(None) => Flow::Wait,
         Ok(Some(host)) => {

@@ -8,7 +8,7 @@ use lifecycle_core::topology::LinkAttrs;
 
 use super::super::chance::Chance;
 use super::instances::reference;
-use super::{Host, Instance, Interface, Machine};
+use super::{HOST_NAMESPACE, Host, Instance, Interface, Machine};
 
 /// Something that a hand can do.
 type Deed = fn(&mut Machine, &mut Chance) -> Option<String>;
@@ -173,7 +173,8 @@ fn replace(machine: &mut Machine, chance: &mut Chance) -> Option<String> {
     let old = host.interfaces.get(&key)?.clone();
     host.drop_pair(key);
     host.next_ifindex += 1;
-    let marked = chance.coin();
+    // Inside a node its copy would go with the node, and nobody would look for it there.
+    let marked = chance.coin() && key.0 == HOST_NAMESPACE;
     let new = Interface {
         mac: if marked { old.mac } else { Mac([2, 0, 0, 0, 0, 1]) },
         mark: old.mark.filter(|_| marked),

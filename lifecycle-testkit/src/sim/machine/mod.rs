@@ -53,6 +53,8 @@ pub(super) struct Host {
     pub(super) exits: Vec<Exit>,
     next_cookie: u64,
     next_ifindex: u32,
+    /// The call that is being performed.
+    call: u64,
 }
 
 impl Host {
@@ -70,11 +72,13 @@ impl Host {
             exits: Vec::new(),
             next_cookie: HOST_NAMESPACE,
             next_ifindex: 1,
+            call: 0,
         }
     }
 
     /// Carries out what a controller asks for.
-    pub(super) fn perform(&mut self, effect: &Effect, wall: Timestamp) -> Outcome {
+    pub(super) fn perform(&mut self, call: u64, effect: &Effect, wall: Timestamp) -> Outcome {
+        self.call = call;
         let plugin = &effect.plugin;
         match &effect.action {
             Action::EnsureImage(spec) => self.ensure_image(spec).map(|()| Done::Nothing),

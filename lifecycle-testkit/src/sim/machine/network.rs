@@ -32,6 +32,8 @@ pub(crate) struct Interface {
     /// The link and incarnation that it bears the mark of; none for what is not ours.
     pub(crate) mark: Option<(LinkId, u64)>,
     pub(crate) attrs: LinkAttrs,
+    /// The call that last set them: of attributes the later call stands, though an earlier one come late.
+    pub(crate) set_by: u64,
 }
 
 impl Interface {
@@ -117,6 +119,7 @@ impl Host {
                 peer: Some((cookies[1 - side], indexes[1 - side])),
                 mark,
                 attrs: request.attrs,
+                set_by: self.call,
             };
             self.interfaces.insert((cookies[side], indexes[side]), interface);
         }
@@ -186,8 +189,10 @@ impl Host {
             .map(|end| self.end(end, identity.boot).map(|(key, _)| key))
             .collect();
         let ends = ends.ok_or_else(|| missing("set attributes", identity.link))?;
+        let call = self.call;
         for key in ends {
-            if let Some(interface) = self.interfaces.get_mut(&key) {
+            if let Some(interface) = self.interfaces.get_mut(&key).filter(|interface| interface.set_by <= call) {
+                interface.set_by = call;
                 // What took its carrier is not undone by an attribute.
                 if interface.attrs.admin != attrs.admin {
                     interface.up = attrs.admin == Admin::Up;
