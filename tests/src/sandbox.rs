@@ -189,10 +189,20 @@ impl Sandbox {
     ///
     /// # Panics
     /// When it cannot be started.
-    #[expect(clippy::unwrap_used, reason = "a test that cannot begin has failed")]
     pub fn spawn(&self, arguments: &[&str]) -> Running<'_> {
+        self.spawn_with(&[], arguments)
+    }
+
+    /// Starts the command with more in its environment and lets it run.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[expect(clippy::unwrap_used, reason = "a test that cannot begin has failed")]
+    pub fn spawn_with(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Running<'_> {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
-        let child = self.command().args(arguments).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let mut command = self.command();
+        command.envs(environment.iter().copied()).args(arguments);
+        let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         Running { child, sandbox: self }
     }
 
@@ -207,9 +217,14 @@ impl Sandbox {
 
     /// Starts a controller and waits until it serves.
     pub fn serve(&self) -> Running<'_> {
+        self.serve_with(&[])
+    }
+
+    /// Starts a controller with more in its environment and waits until it serves.
+    pub fn serve_with(&self, environment: &[(&str, &str)]) -> Running<'_> {
         let served = || self.log().matches("serving the state directory").count();
         let before = served();
-        let running = self.spawn(&["serve"]);
+        let running = self.spawn_with(environment, &["serve"]);
         eventually("the controller serves", LONG, || (served() > before).then_some(()));
         running
     }

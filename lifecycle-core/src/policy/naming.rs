@@ -1,8 +1,9 @@
 //! Names and addresses of what Lifecycle makes on a host, and how to tell them from what it did not make.
 //!
 //! The kernel ignores alias and alternative names in the message that creates an interface, so the mark at birth is
-//! the name, the [`LINK_GROUP`] and the address together. A name is a two-letter prefix, an identifier and, for one of
-//! two ends, a letter: two different things never have one name, and the name says whose it is.
+//! the name, the [`LINK_GROUP`] or [`MANAGEMENT_GROUP`] and the address together. A name is a two-letter prefix, an
+//! identifier and, for one of two ends, a letter: two different things never have one name, and the name says whose it
+//! is.
 
 use std::str::FromStr;
 
@@ -11,8 +12,12 @@ use crate::attach::Mac;
 use crate::id::{LinkId, NodeId};
 use crate::name::{IfName, PortName};
 
-/// The link group of every interface that Lifecycle makes; no other program uses it.
+/// The link group of every interface that Lifecycle makes for links; no other program uses it.
 pub const LINK_GROUP: u32 = 0x6c66_6379;
+
+/// The link group of every interface that Lifecycle makes for the management of nodes. It is another one because what
+/// bears the group of links and belongs to no link is a leftover, and is removed.
+pub const MANAGEMENT_GROUP: u32 = 0x6c66_636d;
 
 /// First byte of every address that Lifecycle derives: locally administered, not a group.
 pub const MAC_PREFIX: u8 = 0x62;

@@ -9,6 +9,7 @@ use lifecycle_core::error::{Error, ErrorKind, Result};
 use lifecycle_core::name::{HostName, PluginName};
 use lifecycle_core::plugin::{HostContext, NetworkBackend, Provider, StateStore, VendorConfig};
 use lifecycle_core::registry::{Registry, RegistryError};
+use lifecycle_crash::crash_point;
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 use tokio::sync::{mpsc, watch};
@@ -176,6 +177,7 @@ impl Builder {
     pub async fn start(mut self) -> Result<Controller> {
         let store = self.open_store()?;
         let head = store.take_over(&self.owner).await?;
+        crash_point("taken-over");
         let started = self.assemble(Arc::clone(&store), head).await;
         if started.is_err() {
             // The next one need not wait for a lease that nobody uses.
@@ -228,7 +230,9 @@ impl Builder {
         for host in hosts.values() {
             host.initialize().await?;
         }
+        crash_point("initialized");
         let snapshot = store.load().await?;
+        crash_point("loaded");
         let described = hosts.values().map(|host| host.describe()).collect();
         let world = World::new(snapshot, self.settings.clone(), kinds.clone(), described);
         let (messages, receiver) = mpsc::channel(QUEUE);

@@ -10,6 +10,7 @@ use lifecycle_core::model::Batch;
 use lifecycle_core::name::HostName;
 use lifecycle_core::plugin::StateStore;
 use lifecycle_core::time::BootInstant;
+use lifecycle_crash::{crash_around, crash_point};
 use rand_chacha::ChaCha8Rng;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
@@ -77,13 +78,16 @@ impl Loop {
         let watchers = self.watch_hosts(&loopback);
         drop(loopback);
         let end = self.work().await;
+        crash_point("stopping");
         drop(watchers);
         self.effects.shutdown().await;
+        crash_point("effects-ended");
         if end == Status::Stopped
             && let Err(error) = self.store.release().await
         {
             tracing::warn!(error = error.chain(), "the state could not be released");
         }
+        crash_point("released");
         let _ = self.status.send(end);
     }
 
@@ -113,8 +117,15 @@ impl Loop {
                 return Status::Stopped;
             }
             let now = self.clock.now();
+            let is_answered = inputs.iter().any(|input| matches!(input, Input::Outcome { .. }));
             let decided = step(&mut self.world, inputs, now, &mut self.rng);
+            if is_answered {
+                crash_point("answer-decided");
+            }
             wake = decided.wake;
+            if self.world.step == 1 {
+                crash_point("recovered");
+            }
             match self.commit(&decided.batch).await {
                 Ok(()) => self.carry_out(decided, answers),
                 Err(error) if error.kind() == ErrorKind::Fenced => {
@@ -139,7 +150,10 @@ impl Loop {
         let mut messages = Vec::new();
         tokio::select! {
             biased;
-            Some(ended) = self.effects.join_next() => inputs.extend(outcome(ended)),
+            Some(ended) = self.effects.join_next() => {
+                crash_point("answer-taken");
+                inputs.extend(outcome(ended));
+            }
             count = self.messages.recv_many(&mut messages, BATCH) => if count == 0 { return false },
             () = sleep(wait) => {}
         }
@@ -178,8 +192,13 @@ impl Loop {
             return Ok(());
         }
         let began = Instant::now();
+        crash_point("before-commit");
         loop {
             match self.store.commit(batch).await {
+                Ok(()) => {
+                    crash_point("committed");
+                    return Ok(());
+                }
                 Err(error) if error.kind().may_pass() && began.elapsed() < COMMIT_PATIENCE => {
                     tracing::warn!(error = error.chain(), "the state could not be saved; trying again");
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -195,12 +214,19 @@ impl Loop {
             let _ = self.status.send(Status::Running);
         }
         logs::audited(&self.world, &decided.batch.audit);
+        let (is_news, is_reply) = (!decided.batch.events.is_empty(), !decided.replies.is_empty());
         self.feed.publish(decided.batch.events);
+        if is_news {
+            crash_point("published");
+        }
         for (id, reply) in decided.replies {
             if let Some(answer) = answers.remove(&id) {
                 // Whoever asked may have gone; what was asked is recorded all the same.
                 let _ = answer.send(reply);
             }
+        }
+        if is_reply {
+            crash_point("replied");
         }
         for effect in decided.effects {
             self.start(effect);
@@ -220,7 +246,12 @@ impl Loop {
             // A task of its own, so that a panic in a plugin is the end of one effect and not of its number.
             let task = tokio::spawn({
                 let effect = effect.clone();
-                async move { tokio::time::timeout(effect.timeout, host.perform(&effect)).await }
+                async move {
+                    crash_around("before", effect.action.name());
+                    let ended = tokio::time::timeout(effect.timeout, host.perform(&effect)).await;
+                    crash_around("after", effect.action.name());
+                    ended
+                }
             });
             let task = AbortOnDrop(task);
             let outcome = match task.await {

@@ -13,6 +13,7 @@ use lifecycle_core::plugin::network::{
 use lifecycle_core::plugin::{HostContext, NetworkBackend};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::LinkAttrs;
+use lifecycle_crash::crash_point;
 
 use crate::facts::Facts;
 use crate::failure::{Failure, Outcome};
@@ -102,7 +103,9 @@ impl NetworkBackend for VethBackend {
         let (link, identity) = (identity.link, Arc::new(identity.clone()));
         let doom = Arc::clone(&identity);
         let doomed = self.about(OPERATION, link, move |worker| worker.doom(&doom)).await?;
+        crash_point("ends-doomed");
         self.reaper.delete(doomed).await.map_err(|failure| failure.of(OPERATION, link))?;
+        crash_point("ends-deleted");
         self.about(OPERATION, link, move |worker| worker.drop_bridges_of(&identity)).await
     }
 

@@ -6,6 +6,7 @@ use lifecycle_core::name::IfName;
 use lifecycle_core::plugin::network::LinkIdentity;
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::policy::naming::LINK_GROUP;
+use lifecycle_crash::crash_point;
 use lifecycle_linux::netlink::{Change, Link, NewLink, Which, change_link, create_bridge};
 
 use crate::detail::first_side;
@@ -34,6 +35,9 @@ impl Worker {
         if found.kind.as_deref() != Some("bridge") {
             let message = format!("the interface {name} on the host is not a bridge; rename or remove it");
             return Err(Failure::new(ErrorKind::Foreign, message));
+        }
+        if made {
+            crash_point("bridge-made");
         }
         if made || (self.is_our_bridge(&found, name) && !found.admin_up) {
             // The host has no business on a segment of a lab. A kernel without IPv6 refuses, and needs it not.

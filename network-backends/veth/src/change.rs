@@ -5,6 +5,7 @@ use lifecycle_core::error::ErrorKind;
 use lifecycle_core::plugin::network::LinkIdentity;
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::{Admin, LinkAttrs};
+use lifecycle_crash::crash_point;
 use lifecycle_linux::netlink::{Change, Link, Which, change_link};
 
 use crate::connect::refuse;
@@ -38,6 +39,7 @@ impl Worker {
                 }
                 return Err(failure);
             }
+            crash_point("end-changed");
         }
         Ok(())
     }

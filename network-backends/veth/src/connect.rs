@@ -10,6 +10,7 @@ use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, LinkRequest};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::policy::naming::LINK_GROUP;
 use lifecycle_core::topology::{Admin, LinkAttrs, MacvlanMode};
+use lifecycle_crash::crash_point;
 use lifecycle_linux::netlink::{
     BRIDGE_PORT_FORWARD_ALL, Change, Link, NetlinkError, NewLink, PortChange, Veth, Which, change_link, create_dummy,
     create_ifb, create_macvlan, create_veth, delete_link, set_port,
@@ -126,6 +127,7 @@ impl Worker {
             }
             Err(error) => return Err(error.into()),
         }
+        crash_point("ends-made");
         let finished = self.finish(request, ends, stands);
         if finished.is_err() {
             self.undo(ends);
@@ -225,6 +227,7 @@ impl Worker {
                 let port = PortChange { group_fwd_mask: Some(BRIDGE_PORT_FORWARD_ALL), learning: None };
                 end.place.route(|route| route.run(set_port(which, port)))?;
             }
+            crash_point("end-finished");
             // What the kernel will announce of the end as it was left is no news.
             (link.admin_up, link.carrier, link.mtu, link.master) = (up, up, end.mtu, end.master);
         }

@@ -22,6 +22,7 @@ use lifecycle_core::plugin::provider::{
     ProviderCapabilities, ProviderEvent,
 };
 use lifecycle_core::plugin::{HostContext, ProviderPlugin};
+use lifecycle_crash::crash_point;
 use serde::{Deserialize, Serialize};
 
 /// The provider as a plugin.
@@ -92,6 +93,7 @@ impl SegmentProvider {
         fs::create_dir_all(&self.folder).map_err(fail)?;
         let fresh = path.with_extension("new");
         fs::write(&fresh, text).map_err(fail)?;
+        crash_point("segment-unnamed");
         fs::rename(&fresh, &path).map_err(fail)
     }
 
@@ -192,6 +194,7 @@ impl Provider for SegmentProvider {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(OPERATION, &path, error)),
             _ => {}
         }
+        crash_point("segment-removed");
         // It goes with its last record; one that is not empty belongs to others.
         let _ = fs::remove_dir(&self.folder);
         self.tell(instance);

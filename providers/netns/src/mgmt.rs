@@ -17,7 +17,7 @@ use lifecycle_core::attach::{Mac, NsRef};
 use lifecycle_core::id::{LabId, NodeId};
 use lifecycle_core::name::IfName;
 use lifecycle_core::plugin::provider::{CreateNode, ManagementAddresses};
-use lifecycle_core::policy::naming::{LINK_GROUP, MAC_PREFIX, OurName, text_hash};
+use lifecycle_core::policy::naming::{MAC_PREFIX, MANAGEMENT_GROUP, OurName, text_hash};
 use lifecycle_core::topology::{ManagementNetwork, NetworkMode};
 use lifecycle_linux::namespace::broker::HOME;
 use lifecycle_linux::namespace::{NamespaceAccess, NamespaceError, SocketKind, Want};
@@ -253,11 +253,16 @@ impl Wiring<'_> {
             check_ours(&left)?;
             hub.run(delete_link(Which::Index(left.index))).map_err(refused)?;
         }
-        let ours =
-            NewLink { group: LINK_GROUP, master: Some(bridge), mtu: network.mtu, up: true, ..NewLink::new(&port) };
+        let ours = NewLink {
+            group: MANAGEMENT_GROUP,
+            master: Some(bridge),
+            mtu: network.mtu,
+            up: true,
+            ..NewLink::new(&port)
+        };
         let theirs = NewLink {
             mac: Some(mac_of(mark.node.as_u64())),
-            group: LINK_GROUP,
+            group: MANAGEMENT_GROUP,
             mtu: network.mtu,
             ns: Some(node.as_fd()),
             ..NewLink::new(name)
@@ -287,7 +292,7 @@ impl Wiring<'_> {
         }
         // Marked from birth by its group. With an address of its own it does not take on those of ports that come and go.
         let mac = Some(mac_of(text_hash(name.as_str())));
-        let bridge = NewLink { mac, group: LINK_GROUP, mtu: network.mtu, up: true, ..NewLink::new(&name) };
+        let bridge = NewLink { mac, group: MANAGEMENT_GROUP, mtu: network.mtu, up: true, ..NewLink::new(&name) };
         match hub.run(create_bridge(&bridge)) {
             Ok(()) => {}
             // Another node's creation was faster.
@@ -305,7 +310,7 @@ impl Wiring<'_> {
     pub(crate) fn remove_bridge(&self, name: &str, gone: &BTreeSet<NodeId>) -> Result<(), Failure> {
         let mut hub = self.hub()?;
         let Some(bridge) = find(&mut hub, &interface(name)?)? else { return Ok(()) };
-        if bridge.group != LINK_GROUP {
+        if bridge.group != MANAGEMENT_GROUP {
             return Ok(());
         }
         // Another controller's nodes, or something of the user's, may be on it.
@@ -337,7 +342,7 @@ fn find(socket: &mut RouteSocket, name: &IfName) -> Result<Option<Link>, Failure
 }
 
 fn check_ours(link: &Link) -> Result<(), Failure> {
-    if link.group == LINK_GROUP {
+    if link.group == MANAGEMENT_GROUP {
         return Ok(());
     }
     let text = format!("interface {} exists and is not ours; remove it, or name another bridge", link.name);

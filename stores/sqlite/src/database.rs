@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use lifecycle_core::id::ControllerId;
 use lifecycle_core::{Error, ErrorKind, Result};
+use lifecycle_crash::crash_point;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::failure;
@@ -131,9 +132,11 @@ fn make(directory: &Path, path: &Path) -> Result<()> {
     begin(&connection).map_err(failed)?;
     // The last connection to close brings the log into the file.
     connection.close().map_err(|(_, error)| failed(error))?;
+    crash_point("store-complete");
     let published = || {
         File::open(&unfinished)?.sync_all()?;
         fs::rename(&unfinished, path)?;
+        crash_point("store-named");
         File::open(directory)?.sync_all()
     };
     published().map_err(refused)

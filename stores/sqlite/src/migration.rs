@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use lifecycle_core::{Error, ErrorKind, Result};
+use lifecycle_crash::crash_point;
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::failure;
@@ -63,6 +64,7 @@ pub(crate) fn apply(connection: &mut Connection, from: usize, migrations: &[&str
     };
     for (version, sql) in (1..).zip(migrations).skip(from) {
         step(version, sql).map_err(|error| failure::of_sqlite("migrate", path, error))?;
+        crash_point("store-migrated");
         tracing::info!(version, database = %path.display(), "the store was migrated");
     }
     Ok(())

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use lifecycle_core::model::Head;
 use lifecycle_core::{Error, ErrorKind, Result};
+use lifecycle_crash::crash_point;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params_from_iter};
 
 use crate::column::Column;
@@ -40,6 +41,7 @@ impl Writer {
             let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             transaction.execute("UPDATE head SET epoch = epoch + 1", [])?;
             let head = head(&transaction)?;
+            crash_point("store-taking-over");
             transaction.commit()?;
             Ok(head)
         };
@@ -118,6 +120,7 @@ fn write(connection: &mut Connection, batch: &Encoded, keep_events: u64) -> Resu
     prune(&transaction, event, keep_events)?;
     let numbers = [batch.number.store(), audit.store(), event.store()];
     transaction.prepare_cached(MOVE_HEAD)?.execute(params_from_iter(numbers))?;
+    crash_point("store-written");
     Ok(transaction.commit()?)
 }
 

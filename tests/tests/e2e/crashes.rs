@@ -1,11 +1,10 @@
 //! Controllers and keepers that are killed, and controllers that meet.
 
 use lifecycle_tests::census::eventually;
+use lifecycle_tests::nodes::{fingerprint, init, is_up, ring, try_init, until_up};
 use lifecycle_tests::sandbox::{LONG, Sandbox, User};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-
-use super::nodes::{fingerprint, init, is_up, ring, try_init, until_up};
 
 /// Killed while nodes live, and started again at once: the same nodes run, and the state is true.
 pub(crate) fn the_controller_is_killed(user: User) {

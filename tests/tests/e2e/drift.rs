@@ -1,12 +1,11 @@
 //! What is changed by hand is noticed by event and put right; what is a node's own is left alone.
 
 use lifecycle_tests::census::eventually;
+use lifecycle_tests::nodes::{fingerprint, init, is_up, node, ring, try_init, until_up};
 use lifecycle_tests::sandbox::{LONG, Running, Sandbox, User};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-
-use super::nodes::{fingerprint, init, is_up, node, ring, try_init, until_up};
 
 fn deployed(user: User, size: usize) -> Sandbox {
     let sandbox = Sandbox::new(user);
@@ -81,10 +80,32 @@ pub(crate) fn what_a_node_sets_is_left_alone(user: User) {
     finish(&sandbox, serve);
 }
 
+/// What a lab consists of is never taken for a leftover, however often and eagerly leftovers are looked for.
+pub(crate) fn nothing_in_use_is_collected(user: User) {
+    let sandbox = Sandbox::new(user);
+    sandbox.write("seg.clab.yml", SEGMENT);
+    let config =
+        sandbox.write("config.yaml", "limits: { link-pass: 200ms, sync-pass: 200ms, collection-grace: 1ms }\n");
+    let serve = sandbox.serve_with(&[("LIFECYCLE_CONFIG", config.to_str().unwrap())]);
+    sandbox.ok(&["deploy", "-t", "seg.clab.yml"]);
+    until_up(&sandbox);
+    let before = ["a", "b", "c"].map(|name| fingerprint(&sandbox, name));
+    assert!(before.iter().all(|node| node.contains("eth0") && node.contains("eth1")), "{before:?}");
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(["a", "b", "c"].map(|name| fingerprint(&sandbox, name)), before);
+    let ping = |to: &str| sandbox.run(&["exec", "a", "--", "ping", "-c", "1", "-W", "2", to]).status.success();
+    let address = node(&sandbox, "b")["management_ips"]["ipv4"].as_str().unwrap().to_owned();
+    eventually("the management network works", LONG, || ping(&address).then_some(()));
+    assert!(!sandbox.log().contains("collect"), "{}", sandbox.log());
+    finish(&sandbox, serve);
+}
+
+/// Three nodes at one bridge.
+const SEGMENT: &str = "name: seg\ntopology:\n  nodes:\n    lcbr0: {kind: bridge}\n    a: {kind: linux}\n    b: {kind: linux}\n    c: {kind: linux}\n  links:\n    - endpoints: [\"a:eth1\", \"lcbr0:pa\"]\n    - endpoints: [\"b:eth1\", \"lcbr0:pb\"]\n    - endpoints: [\"c:eth1\", \"lcbr0:pc\"]\n";
+
 pub(crate) fn a_segment_and_its_bridge(user: User) {
     let sandbox = Sandbox::new(user);
-    let text = "name: seg\ntopology:\n  nodes:\n    lcbr0: {kind: bridge}\n    a: {kind: linux}\n    b: {kind: linux}\n    c: {kind: linux}\n  links:\n    - endpoints: [\"a:eth1\", \"lcbr0:pa\"]\n    - endpoints: [\"b:eth1\", \"lcbr0:pb\"]\n    - endpoints: [\"c:eth1\", \"lcbr0:pc\"]\n";
-    sandbox.write("seg.clab.yml", text);
+    sandbox.write("seg.clab.yml", SEGMENT);
     let serve = sandbox.serve();
     sandbox.ok(&["deploy", "-t", "seg.clab.yml"]);
     until_up(&sandbox);

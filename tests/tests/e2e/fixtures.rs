@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use libtest_mimic::Trial;
+use lifecycle_tests::nodes::until_up;
 use lifecycle_tests::sandbox::{Sandbox, User};
 use lifecycle_tests::trial::{Need, fixtures, trial};
 use nix::sys::signal::Signal;
-
-use super::nodes::until_up;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let files = [

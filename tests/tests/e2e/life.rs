@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use lifecycle_tests::census::eventually;
+use lifecycle_tests::nodes::{fingerprint, is_up, node, ring, until_up};
 use lifecycle_tests::sandbox::{LONG, Sandbox, User};
 use nix::sys::signal::Signal;
-
-use super::nodes::{fingerprint, is_up, node, ring, until_up};
 
 /// The README's first command: up, verified, its pings pass, and Ctrl-C leaves nothing.
 pub(crate) fn quickstart(user: User) {

@@ -1,13 +1,14 @@
 //! What is read of nodes in several tests.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::process::Command;
 
-use lifecycle_tests::census::eventually_or;
-use lifecycle_tests::sandbox::{LONG, Sandbox};
+use crate::census::eventually_or;
+use crate::sandbox::{LONG, Sandbox};
 use serde_json::Value;
 
 /// Lab file of nodes in a ring, each with a link to the next.
-pub(crate) fn ring(name: &str, size: usize) -> String {
+pub fn ring(name: &str, size: usize) -> String {
     let mut text = format!("name: {name}\nmgmt:\n  skip-when-unused: true\ntopology:\n  nodes:\n");
     for i in 0..size {
         text += &format!("    n{i}: {{kind: linux, cmd: sleep infinity}}\n");
@@ -20,14 +21,14 @@ pub(crate) fn ring(name: &str, size: usize) -> String {
 }
 
 /// A node of the one lab there is.
-pub(crate) fn node(sandbox: &Sandbox, name: &str) -> Value {
+pub fn node(sandbox: &Sandbox, name: &str) -> Value {
     let lab = sandbox.lab();
     let nodes = lab["nodes"].as_array().unwrap().clone();
     nodes.into_iter().find(|node| node["node_name"] == name).unwrap_or_else(|| panic!("{name} is not in {lab:#}"))
 }
 
 /// Whether every node runs and every link is up.
-pub(crate) fn is_up(lab: &Value) -> bool {
+pub fn is_up(lab: &Value) -> bool {
     let all = |list: &str, key: &str, value: &str| {
         lab[list].as_array().is_some_and(|rows| rows.iter().all(|row| row[key] == value))
     };
@@ -35,7 +36,7 @@ pub(crate) fn is_up(lab: &Value) -> bool {
 }
 
 /// Waits until the one lab there is is up.
-pub(crate) fn until_up(sandbox: &Sandbox) -> Value {
+pub fn until_up(sandbox: &Sandbox) -> Value {
     let explain = || {
         let lab = sandbox.lab();
         // The end of the log says most, and those who print reports cut them.
@@ -47,22 +48,28 @@ pub(crate) fn until_up(sandbox: &Sandbox) -> Value {
 }
 
 /// Pid, outside, of the init of a node.
-pub(crate) fn init(sandbox: &Sandbox, name: &str) -> i32 {
+pub fn init(sandbox: &Sandbox, name: &str) -> i32 {
     try_init(sandbox, name).unwrap_or_else(|| panic!("{name} has no init among {:?}", sandbox.processes()))
 }
 
 /// Pid, outside, of the init of a node, if it has one now.
-pub(crate) fn try_init(sandbox: &Sandbox, name: &str) -> Option<i32> {
-    sandbox.processes().into_iter().map(|(pid, _)| pid).find(|pid| {
+pub fn try_init(sandbox: &Sandbox, name: &str) -> Option<i32> {
+    inits(sandbox, name).into_iter().next()
+}
+
+/// Pids, outside, of all inits of a node, of which there is never more than one.
+pub fn inits(sandbox: &Sandbox, name: &str) -> Vec<i32> {
+    let is_init = |pid: i32| {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let inner = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-        let is_init = inner.is_some_and(|pids| pids.split_whitespace().count() > 1 && pids.trim().ends_with("\t1"));
-        is_init && enter(*pid, &["--uts", "hostname"]).trim() == name
-    })
+        inner.is_some_and(|pids| pids.split_whitespace().count() > 1 && pids.trim().ends_with("\t1"))
+    };
+    let pids = sandbox.processes().into_iter().map(|(pid, _)| pid);
+    pids.filter(|pid| is_init(*pid) && enter(*pid, &["--uts", "hostname"]).trim() == name).collect()
 }
 
 /// Runs a program in namespaces of a process. An ordinary user enters the user namespace first.
-pub(crate) fn enter(pid: i32, arguments: &[&str]) -> String {
+pub fn enter(pid: i32, arguments: &[&str]) -> String {
     let mut command = Command::new("nsenter");
     command.args(["--target", &pid.to_string()]);
     if !nix::unistd::geteuid().is_root() {
@@ -74,7 +81,7 @@ pub(crate) fn enter(pid: i32, arguments: &[&str]) -> String {
 
 /// What must not change of a node when another one is worked on: its init, its interfaces with their indexes and
 /// addresses, and when it started.
-pub(crate) fn fingerprint(sandbox: &Sandbox, name: &str) -> String {
+pub fn fingerprint(sandbox: &Sandbox, name: &str) -> String {
     let pid = init(sandbox, name);
     let interfaces = enter(pid, &["--net", "ip", "-o", "-br", "link"]);
     // Carrier comes and goes with the neighbour; identity and address do not.

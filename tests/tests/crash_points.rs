@@ -1,0 +1,298 @@
+//! Controllers that are killed at every named point between two effects, and what the next one makes of what is left:
+//! the same nodes run, nothing is there twice, nothing is left over, and the state is true.
+//!
+//! Needs a `lifecycle` with the feature of the same name beside this test:
+//! `cargo build -p lifecycle-controller --features crash-points`.
+#![allow(clippy::unwrap_used)]
+
+use libtest_mimic::{Arguments, Trial};
+use lifecycle_crash::CRASH_POINTS;
+use lifecycle_tests::census::{eventually, eventually_or};
+use lifecycle_tests::nodes::{enter, fingerprint, init, inits, is_up, try_init};
+use lifecycle_tests::sandbox::{LONG, Running, Sandbox, User};
+use lifecycle_tests::trial::{Need, trial};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+/// The lab that nobody works on.
+const CALM: &str = "
+name: calm
+mgmt: { skip-when-unused: true }
+topology:
+  nodes:
+    c0: { kind: linux, cmd: sleep infinity }
+    c1: { kind: linux, cmd: sleep infinity }
+  links:
+    - endpoints: ['c0:eth1', 'c1:eth1']
+";
+
+/// The lab that is worked on: a ring, and a bridge that two of its nodes are at.
+const RING: &str = "
+name: ring
+mgmt: { skip-when-unused: true }
+topology:
+  nodes:
+    n0:
+      kind: linux
+      cmd: sleep infinity
+      exec: ['true']
+      healthcheck: { test: [CMD, 'true'], interval: 1 }
+    n1: { kind: linux, cmd: sleep infinity }
+    n2: { kind: linux, cmd: sleep infinity }
+    lcbr: { kind: bridge }
+  links:
+    - endpoints: ['n0:eth1', 'n1:eth2']
+      mtu: 1500
+    - endpoints: ['n1:eth1', 'n2:eth2']
+    - endpoints: ['n2:eth1', 'n0:eth2']
+    - endpoints: ['n0:eth3', 'lcbr:p0']
+    - endpoints: ['n1:eth3', 'lcbr:p1']
+";
+
+/// Leftovers are looked for and collected at once.
+const CONFIG: &str = "limits: { link-pass: 1s, collection-grace: 1s }\n";
+
+/// What is under way when the controller dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Work {
+    /// A controller begins on a new state directory.
+    Make,
+    /// A controller begins where another one was.
+    Begin,
+    /// The ring is deployed.
+    Deploy,
+    /// One of its nodes is restarted.
+    Restart,
+    /// One of its links gets another MTU, and two links are removed.
+    Change,
+    /// The process of one of its nodes is killed.
+    Kill,
+    /// Something of ours that belongs to nobody is found and removed.
+    Collect,
+    /// The ring is removed.
+    Destroy,
+    /// The controller is asked to end.
+    End,
+}
+
+/// What passes a point. The first passage of most is enough; those that everything passes are tried in several places.
+fn works(point: &str) -> &'static [(Work, u32)] {
+    use Work::{Begin, Change, Collect, Deploy, Destroy, End, Kill, Make, Restart};
+    match point {
+        "store-migrated" | "store-complete" | "store-named" => &[(Make, 1)],
+        "store-taking-over" | "taken-over" | "initialized" | "loaded" | "recovered" => &[(Begin, 1)],
+        "store-written" | "before-commit" | "published" | "answer-taken" => &[(Deploy, 4), (Destroy, 2)],
+        "committed" | "answer-decided" => &[(Deploy, 6), (Restart, 2), (Change, 2)],
+        "replied" => &[(Deploy, 1), (Restart, 1), (Destroy, 1)],
+        "stopping" | "effects-ended" | "released" => &[(End, 1)],
+        "bridge-made" | "ends-made" | "end-finished" | "segment-unnamed" => &[(Deploy, 1)],
+        "end-changed" | "ends-doomed" | "ends-deleted" => &[(Change, 1)],
+        "segment-removed" => &[(Destroy, 1)],
+        around => match around.split_once('-').map(|(_, effect)| effect) {
+            Some("list_nodes" | "read_capacity" | "observe_links" | "verify") => &[(Begin, 1)],
+            Some("create_node" | "start_node" | "connect") => &[(Deploy, 2)],
+            Some("ensure_image" | "run_commands" | "probe_ready") => &[(Deploy, 1)],
+            Some("stop_node" | "set_carrier") => &[(Restart, 1)],
+            Some("set_params" | "disconnect") => &[(Change, 1)],
+            Some("destroy_node") => &[(Destroy, 2)],
+            Some("observe_node") => &[(Kill, 1)],
+            Some("remove_link") => &[(Collect, 1)],
+            _ => panic!("nobody knows how to reach `{point}`"),
+        },
+    }
+}
+
+fn main() {
+    let mut arguments = Arguments::from_args();
+    // Most of the time is spent waiting for processes to begin and to end.
+    arguments.test_threads.get_or_insert(4);
+    let mut trials: Vec<Trial> = Vec::new();
+    for (name, user, need) in [("root", User::Root, Need::Root), ("ordinary", User::Ordinary, Need::UserNamespaces)] {
+        for &point in CRASH_POINTS {
+            for &(work, passage) in works(point) {
+                let name = format!("{name}::{point}::{passage}::{work:?}").to_lowercase();
+                trials.push(trial(&name, &[need], move || die(user, point, work, passage)));
+            }
+        }
+    }
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// A lab by its name; null when there is none.
+fn lab(sandbox: &Sandbox, name: &str) -> Value {
+    sandbox.all_labs().into_iter().find(|lab| lab["name"] == name).unwrap_or_default()
+}
+
+fn until_up(sandbox: &Sandbox, name: &str) {
+    let explain = || format!("{name} is up: {:#}\n{}", lab(sandbox, name), sandbox.log());
+    eventually_or(LONG, explain, || is_up(&lab(sandbox, name)).then_some(()));
+}
+
+fn deploy(sandbox: &Sandbox, name: &str) {
+    sandbox.ok(&["deploy", "-t", &format!("{name}.clab.yml")]);
+    until_up(sandbox, name);
+}
+
+/// The controller dies at a point while it works, another one follows, and all is well.
+fn die(user: User, point: &str, work: Work, passage: u32) {
+    let sandbox = Sandbox::new(user);
+    sandbox.write("calm.clab.yml", CALM);
+    sandbox.write("ring.clab.yml", RING);
+    let config = sandbox.write("config.yaml", CONFIG).display().to_string();
+    let gate = sandbox.labs().join("now");
+    let (at, when) = (format!("{point}:{passage}"), gate.display().to_string());
+    let calm = ("LIFECYCLE_CONFIG", config.as_str());
+    let armed = ("LIFECYCLE_CRASH_AT", at.as_str());
+    let gated = ("LIFECYCLE_CRASH_WHEN", when.as_str());
+
+    let mut doomed = match work {
+        Work::Make => sandbox.spawn_with(&[calm, armed], &["serve"]),
+        Work::Begin => sandbox.serve_with(&[calm]),
+        _ => sandbox.serve_with(&[calm, armed, gated]),
+    };
+    let mut before = Vec::new();
+    if work != Work::Make {
+        deploy(&sandbox, "calm");
+        if work != Work::Deploy {
+            deploy(&sandbox, "ring");
+        }
+        before = untouched(&sandbox, work);
+    }
+    if work == Work::Begin {
+        doomed.end(Signal::SIGKILL);
+        doomed = sandbox.spawn_with(&[calm, armed], &["serve"]);
+    } else {
+        std::fs::write(&gate, "").unwrap();
+    }
+    let client = set_off(&sandbox, work, &doomed);
+    let code = doomed.wait();
+    assert!(sandbox.log().contains(&format!("died at {point}\n")), "{point} was not reached: {}", sandbox.log());
+    assert_eq!(code, None, "it was killed");
+    // Whoever waits for it is told, and does not wait for ever.
+    client.map(|mut client| client.wait());
+
+    let mut serve = sandbox.serve_with(&[calm]);
+    finish(&sandbox, work);
+    assert_eq!(untouched(&sandbox, work)[..before.len()], before, "what nobody worked on goes on running, untouched");
+    assert_once(&sandbox);
+    sandbox.ok(&["selfcheck"]);
+    sandbox.ok(&["destroy", "--all"]);
+    assert_eq!(serve.end(Signal::SIGTERM), Some(0), "{}", sandbox.log());
+    sandbox.assert_clean();
+}
+
+/// Sets the work off; the command that waits for its end, if one does.
+fn set_off<'a>(sandbox: &'a Sandbox, work: Work, serve: &Running<'_>) -> Option<Running<'a>> {
+    match work {
+        Work::Make | Work::Begin => None,
+        Work::Deploy => Some(sandbox.spawn(&["deploy", "-t", "ring.clab.yml"])),
+        Work::Restart => Some(sandbox.spawn(&["restart", "--lab", "ring", "n0"])),
+        Work::Change => {
+            sandbox.write("ring.clab.yml", &changed());
+            Some(sandbox.spawn(&["apply", "-t", "ring.clab.yml"]))
+        }
+        Work::Destroy => Some(sandbox.spawn(&["destroy", "ring"])),
+        Work::Kill => {
+            kill(Pid::from_raw(init(sandbox, "n0")), Signal::SIGKILL).unwrap();
+            None
+        }
+        Work::Collect => {
+            let link = |words: &str| {
+                enter(
+                    init(sandbox, "n0"),
+                    &[&["--net", "ip", "link"], &words.split(' ').collect::<Vec<_>>()[..]].concat(),
+                )
+            };
+            // Bears the marks that an interface of ours is born with, and belongs to no link.
+            link("add left0 address 62:00:00:00:00:10 type veth peer name left1 address 62:00:00:00:00:11");
+            link("set left1 group 1818649465");
+            link("set left0 group 1818649465");
+            None
+        }
+        Work::End => {
+            kill(Pid::from_raw(serve.pid()), Signal::SIGTERM).unwrap();
+            None
+        }
+    }
+}
+
+/// The lab file of the ring with another MTU on one link and without two others, one of them at the bridge.
+fn changed() -> String {
+    let text = RING.replace("mtu: 1500", "mtu: 1400");
+    let kept = text.lines().filter(|line| !line.contains("n2:eth1") && !line.contains("lcbr:p1"));
+    kept.collect::<Vec<_>>().join("\n")
+}
+
+/// Waits until what was under way is done by the next controller, as far as the first one had written down that it was
+/// wanted, and asks for it otherwise.
+fn finish(sandbox: &Sandbox, work: Work) {
+    match work {
+        Work::Make => {
+            deploy(sandbox, "calm");
+            deploy(sandbox, "ring");
+        }
+        Work::Deploy | Work::Change => {
+            if !lab(sandbox, "ring").is_null() {
+                until_up(sandbox, "ring");
+            }
+            deploy(sandbox, "ring");
+        }
+        Work::Begin | Work::Restart | Work::Kill | Work::End => until_up(sandbox, "ring"),
+        Work::Collect => {
+            until_up(sandbox, "ring");
+            eventually("the leftover is gone", LONG, || {
+                (!interfaces(sandbox, "n0").iter().any(|name| name.starts_with("left"))).then_some(())
+            });
+        }
+        Work::Destroy => {
+            let explain = || format!("the ring is gone, or untouched: {:#}\n{}", lab(sandbox, "ring"), sandbox.log());
+            let is_left = eventually_or(LONG, explain, || match lab(sandbox, "ring") {
+                Value::Null => Some(false),
+                lab => is_up(&lab).then_some(true),
+            });
+            if is_left {
+                sandbox.ok(&["destroy", "ring"]);
+            }
+            assert!(try_init(sandbox, "n0").is_none(), "{:?}", sandbox.processes());
+        }
+    }
+    until_up(sandbox, "calm");
+    if work == Work::Change {
+        let mtu = enter(init(sandbox, "n0"), &["--net", "ip", "-o", "link", "show", "eth1"]);
+        assert!(mtu.contains("mtu 1400"), "{mtu}");
+        assert_eq!(lab(sandbox, "ring")["links"].as_array().unwrap().len(), 3);
+    }
+}
+
+/// What must not change of those that nobody works on.
+fn untouched(sandbox: &Sandbox, work: Work) -> Vec<String> {
+    let mut found: Vec<String> = ["c0", "c1"].iter().map(|name| fingerprint(sandbox, name)).collect();
+    let others: &[&str] = match work {
+        Work::Make | Work::Deploy | Work::Destroy => &[],
+        Work::Restart | Work::Kill => &["n1", "n2"],
+        Work::Begin | Work::Change | Work::Collect | Work::End => &["n0", "n1", "n2"],
+    };
+    found.extend(others.iter().map(|name| format!("{name}: {}", init(sandbox, name))));
+    found
+}
+
+/// Names of a node's interfaces beside its loopback and the one for management.
+fn interfaces(sandbox: &Sandbox, name: &str) -> Vec<String> {
+    let text = enter(init(sandbox, name), &["--net", "ip", "-o", "-br", "link"]);
+    let names = text.lines().filter_map(|line| line.split([' ', '@']).next());
+    names.filter(|name| !["lo", "eth0"].contains(name)).map(str::to_owned).collect()
+}
+
+/// Each node has one init and an interface for each of its links, and nothing else has them.
+fn assert_once(sandbox: &Sandbox) {
+    for lab in sandbox.all_labs() {
+        let text = lab["links"].to_string();
+        for node in lab["nodes"].as_array().unwrap().iter().filter(|node| node["kind"] == "linux") {
+            let name = node["node_name"].as_str().unwrap();
+            assert_eq!(inits(sandbox, name).len(), 1, "{name}: {:?}", sandbox.processes());
+            let ends = text.matches(&format!("\"{name}\"")).count();
+            assert_eq!(interfaces(sandbox, name).len(), ends, "{name}: {:?} for {text}", interfaces(sandbox, name));
+        }
+    }
+}
