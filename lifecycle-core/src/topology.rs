@@ -4,6 +4,7 @@
 //! has already applied defaults, groups and variables; what stands here is what the engine acts upon.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -332,6 +333,13 @@ pub struct LinkSpec {
     pub extra: BTreeMap<String, serde_json::Value>,
 }
 
+/// Its ends as its user wrote them: `n1:eth1/n2:eth1`.
+impl fmt::Display for LinkSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.a, self.b)
+    }
+}
+
 impl LinkSpec {
     /// A plain link between two ends.
     pub fn new(a: Endpoint, b: Endpoint) -> Self {
@@ -396,6 +404,20 @@ pub enum Endpoint {
         /// Whether the tunnel is stitched to a veth by traffic mirroring instead of standing in the node.
         stitch: bool,
     },
+}
+
+/// As people write it: `n1:eth1`, or `host:veth0`.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node(end) => write!(f, "{}:{}", end.node, end.port),
+            Self::Host { interface } => write!(f, "host:{interface}"),
+            Self::Management { interface } => write!(f, "mgmt-net:{interface}"),
+            Self::Macvlan { parent, .. } => write!(f, "macvlan:{parent}"),
+            Self::Dummy => f.write_str("dummy"),
+            Self::Vxlan { remote, vni, .. } => write!(f, "vxlan:{remote}/{vni}"),
+        }
+    }
 }
 
 impl Endpoint {

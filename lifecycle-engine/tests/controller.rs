@@ -14,7 +14,7 @@ use lifecycle_core::plugin::VendorConfig;
 use lifecycle_core::plugin::provider::{ExecRequest, ExitRecord};
 use lifecycle_core::plugin::vendor::{KindData, Readiness};
 use lifecycle_core::policy::link::OperReason;
-use lifecycle_core::topology::{Endpoint, LinkSpec, NodeSpec, Topology};
+use lifecycle_core::topology::{Endpoint, LinkSpec, Manage, NodeSpec, Topology};
 use lifecycle_engine::drive::{Clock, FeedItem, LabSnapshot, SystemClock};
 use lifecycle_engine::{CommandError, Controller, NodeAction, Reply, Settings};
 
@@ -206,6 +206,36 @@ async fn what_a_node_sets_on_its_interface_is_shown_and_left_alone() {
     let after = controller.read(move |world| world.links.get(&link).unwrap().identity.clone().unwrap()).await.unwrap();
     assert_eq!(after, identity);
     assert!(host.set_interface(&identity.a.point, true));
+    controller.wait(&lab(), WAIT, is_up).await.unwrap();
+    controller.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_a_node_sets_on_a_strict_link_is_put_back() {
+    let (host, store) = machine();
+    let controller = start(&host, &store).await.unwrap();
+    let mut topology = ring(3);
+    topology.links[0].manage = Manage::Strict;
+    controller.apply("ann", topology).await.unwrap();
+    let snapshot = controller.wait(&lab(), WAIT, is_up).await.unwrap().unwrap();
+    let link = snapshot.links.iter().find(|link| link.ends[0].node == Some(name("n0"))).unwrap().id;
+    let identity =
+        controller.read(move |world| world.links.get(&link).unwrap().identity.clone().unwrap()).await.unwrap();
+    assert!(host.set_interface(&identity.a.point, false));
+    let of_link = || AuditQuery { id: Some(link.to_string()), limit: 100, ..AuditQuery::default() };
+    let controller_ref = &controller;
+    let drift = async || {
+        let rows = controller_ref.audit(&of_link()).await.unwrap();
+        rows.into_iter().find(|row| row.trigger == Trigger::Drift)
+    };
+    let row = loop {
+        match drift().await {
+            Some(row) => break row,
+            None => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    };
+    assert_eq!(row.name, "n0:eth1/n1:eth2", "the trail names a link as its user does");
+    assert_eq!(row.reason.as_deref(), Some("n0:eth1 was set down"));
     controller.wait(&lab(), WAIT, is_up).await.unwrap();
     controller.shutdown().await;
 }

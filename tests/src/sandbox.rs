@@ -225,7 +225,8 @@ impl Sandbox {
         let served = || self.log().matches("serving the state directory").count();
         let before = served();
         let running = self.spawn_with(environment, &["serve"]);
-        eventually("the controller serves", LONG, || (served() > before).then_some(()));
+        let explain = || format!("the controller serves:\n{}", self.log());
+        eventually_or(LONG, explain, || (served() > before).then_some(()));
         running
     }
 
@@ -333,7 +334,9 @@ impl Running<'_> {
     /// # Panics
     /// When it does not end in time.
     pub fn wait(&mut self) -> Option<i32> {
-        let status = eventually("the command ends", LONG, || self.child.try_wait().ok().flatten());
+        let (pid, sandbox) = (self.child.id(), self.sandbox);
+        let explain = || format!("process {pid} ends:\n{}", sandbox.log());
+        let status = eventually_or(LONG, explain, || self.child.try_wait().ok().flatten());
         status.code()
     }
 

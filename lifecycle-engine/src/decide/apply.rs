@@ -341,7 +341,7 @@ fn change_link(cx: &mut Cx<'_>, user: &str, id: LinkId, spec: &LinkSpec) {
 pub(super) fn change_attrs(cx: &mut Cx<'_>, user: &str, id: LinkId, attrs: LinkAttrs) {
     let desired = link::intent(attrs.admin);
     let Some(row) = cx.world.links.get(&id) else { return };
-    let (old, name, lab) = (row.desired, row.key.to_string(), row.lab);
+    let (old, name, lab) = (row.desired, row.spec.to_string(), row.lab);
     cx.change_link(id, |link| {
         link.spec.attrs = attrs;
         link.desired = desired;
@@ -395,7 +395,7 @@ fn insert_link(cx: &mut Cx<'_>, user: &str, lab: LabId, spec: &LinkSpec) {
         cx.world.node_links.entry(node).or_default().insert(id);
     }
     let entry = Entry::new(AuditAction::Created, Why::user(user)).states(None, Some(LinkState::Pending.to_string()));
-    cx.record(SubjectKind::Link, id.to_string(), key.to_string(), Some(lab), entry);
+    cx.record(SubjectKind::Link, id.to_string(), spec.to_string(), Some(lab), entry);
     cx.world.touch_link(id);
 }
 

@@ -291,7 +291,7 @@ impl Ledger<'_> {
         link.state_since = now.wall;
         link.updated_at = now.wall;
         link.deadline = wait.map(|wait| Deadline::after(now.boot, wait));
-        let (name, lab, attempt) = (link.key.to_string(), link.lab, link.budget.attempts);
+        let (name, lab, attempt) = (link.spec.to_string(), link.lab, link.budget.attempts);
         let nodes = link.nodes;
         let entry = Entry::transition(from.to_string(), to.to_string(), why).attempt(attempt);
         self.record(SubjectKind::Link, id.to_string(), name, Some(lab), entry);

@@ -70,6 +70,7 @@ fn link_transition(world: &World, row: &AuditRow) {
         event = "link_state_transition",
         lab_id = row.lab.map(tracing::field::display),
         link_id = row.id,
+        link_name = row.name,
         old_state = row.from,
         new_state = row.to,
         trigger = %row.trigger,

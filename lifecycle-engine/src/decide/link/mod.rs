@@ -9,6 +9,7 @@ mod keep;
 mod outcome;
 mod remove;
 mod report;
+mod strict;
 
 use lifecycle_core::id::{LinkId, NodeId};
 use lifecycle_core::machine::{LinkIntent, LinkState, NodeState};
@@ -62,11 +63,21 @@ pub struct LinkWork {
     pub proved: bool,
     /// When news came in that something about it may have changed.
     pub doubted: Option<BootInstant>,
+    /// What was set by hand at an end is being put back.
+    pub put_back: bool,
 }
 
 impl Default for LinkWork {
     fn default() -> Self {
-        Self { phase: LinkPhase::Idle, effect: None, unverified: true, again: false, proved: false, doubted: None }
+        Self {
+            phase: LinkPhase::Idle,
+            effect: None,
+            unverified: true,
+            again: false,
+            proved: false,
+            doubted: None,
+            put_back: false,
+        }
     }
 }
 

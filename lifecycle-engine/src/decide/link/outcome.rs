@@ -10,7 +10,7 @@ use lifecycle_core::time::Deadline;
 
 use super::super::effect::{Action, Done, Effect, Outcome, Subject};
 use super::super::{Cx, Why, passes};
-use super::{LinkPhase, nodes_run, refresh_oper, to_pending, void};
+use super::{LinkPhase, nodes_run, refresh_oper, strict, to_pending, void};
 
 /// Takes in how an effect on a link ended.
 pub(in super::super) fn take(cx: &mut Cx<'_>, id: LinkId, asked: &Effect, outcome: Outcome) {
@@ -201,6 +201,10 @@ fn verified(cx: &mut Cx<'_>, id: LinkId, report: &LinkReport) {
     if again {
         return refresh_oper(cx, id, Some(report));
     }
+    if run && strict::put_back(cx, id, report) {
+        return refresh_oper(cx, id, Some(report));
+    }
+    let Some(link) = cx.world.links.get(&id) else { return };
     if report.is_up() && run {
         let wall = cx.now.wall;
         // A budget that was used up by what could not be changed is not given back by what could.
@@ -243,7 +247,7 @@ fn broken(cx: &mut Cx<'_>, id: LinkId, problems: &str) {
     }
 }
 
-fn to_error(cx: &mut Cx<'_>, id: LinkId, reason: &str) {
+pub(super) fn to_error(cx: &mut Cx<'_>, id: LinkId, reason: &str) {
     cx.link_becomes(id, LinkState::Error, Why::outcome().error(reason));
     wake_nodes(cx, id);
 }
@@ -264,7 +268,7 @@ fn wake_nodes(cx: &mut Cx<'_>, id: LinkId) {
     nodes.into_iter().flatten().for_each(|node| cx.world.touch_node(node));
 }
 
-fn count_failure(cx: &mut Cx<'_>, id: LinkId, error: &Error) {
+pub(super) fn count_failure(cx: &mut Cx<'_>, id: LinkId, error: &Error) {
     let (policy, now) = (cx.world.settings.repair, cx.now);
     let Some(mut budget) = cx.world.links.get(&id).map(|link| link.budget.clone()) else { return };
     let spent = budget.failed(error.chain(), &policy, now, cx.rng);

@@ -74,7 +74,7 @@ pub(super) fn forget(cx: &mut Cx<'_>, id: LinkId) {
         cx.world.touch_node(node);
     }
     let entry = Entry::new(AuditAction::Deleted, Why::enforcement()).states(Some(link.actual.to_string()), None);
-    cx.record(SubjectKind::Link, id.to_string(), link.key.to_string(), Some(link.lab), entry);
+    cx.record(SubjectKind::Link, id.to_string(), link.spec.to_string(), Some(link.lab), entry);
     apply::forget_lab_if_empty(cx, link.lab);
 }
 

@@ -37,7 +37,7 @@ pub(in super::super) fn refresh_oper(cx: &mut Cx<'_>, id: LinkId, report: Option
     }
 }
 
-fn end_report(report: &LinkReport, side: Side) -> Option<&EndReport> {
+pub(super) fn end_report(report: &LinkReport, side: Side) -> Option<&EndReport> {
     match side {
         Side::A => Some(&report.a),
         Side::B => report.b.as_ref(),
