@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::census::{self, Census, eventually, eventually_or};
+use crate::census::{self, Census, eventually_or};
 
 /// The ordinary user as whom root runs tests.
 const ORDINARY: u32 = 1000;

@@ -80,6 +80,43 @@ pub(crate) fn what_a_node_sets_is_left_alone(user: User) {
     finish(&sandbox, serve);
 }
 
+/// On a link that says `manage: strict`, what something in a node sets at its end is put back; on another it stays.
+pub(crate) fn what_is_set_on_a_strict_link_is_put_back(user: User) {
+    let sandbox = Sandbox::new(user);
+    let text = ring("ring", 3).replacen("\"n1:eth2\"]\n", "\"n1:eth2\"]\n      manage: strict\n", 1);
+    assert!(text.contains("strict"), "{text}");
+    sandbox.write("ring.clab.yml", &text);
+    let serve = sandbox.serve_with(&[("LIFECYCLE_LOG_LEVEL", "info")]);
+    sandbox.ok(&["deploy", "-t", "ring.clab.yml"]);
+    until_up(&sandbox);
+    let before = sandbox.lab();
+    let set = |words: &str| {
+        let arguments: Vec<&str> =
+            ["exec", "n0", "--", "ip", "link", "set"].into_iter().chain(words.split(' ')).collect();
+        sandbox.ok(&arguments);
+    };
+    let read = |what: &str| sandbox.ok(&["exec", "n0", "--", "cat", &format!("/sys/class/net/{what}")]);
+    // n0's eth1 is at the strict link, its eth2 at another one.
+    set("eth2 mtu 1300");
+    set("eth1 mtu 1400");
+    eventually("the MTU is put back", LONG, || (read("eth1/mtu") == "9500\n" && is_up(&sandbox.lab())).then_some(()));
+    set("eth1 down");
+    eventually("it is set up again", LONG, || {
+        (read("eth1/operstate") == "up\n" && is_up(&sandbox.lab())).then_some(())
+    });
+    assert_eq!(read("eth2/mtu"), "1300\n", "what is a node's own is left alone");
+    let log = sandbox.log();
+    for reason in ["the MTU of n0:eth1 was set to 1400 instead of 9500", "n0:eth1 was set down"] {
+        let row = log.lines().find(|line| line.contains("link_state_transition") && line.contains(reason));
+        assert!(row.is_some_and(|row| row.contains("drift") && row.contains("n0:eth1/n1:eth2")), "{reason}: {log}");
+    }
+    let identities = |lab: &Value| -> Vec<Value> {
+        lab["nodes"].as_array().unwrap().iter().map(|node| node["boot_started_at"].clone()).collect()
+    };
+    assert_eq!(identities(&before), identities(&sandbox.lab()), "no node was touched");
+    finish(&sandbox, serve);
+}
+
 /// What a lab consists of is never taken for a leftover, however often and eagerly leftovers are looked for.
 pub(crate) fn nothing_in_use_is_collected(user: User) {
     let sandbox = Sandbox::new(user);

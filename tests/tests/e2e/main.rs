@@ -29,6 +29,7 @@ fn main() {
         ("killed_process_comes_back", drift::a_killed_process_comes_back),
         ("deleted_veth_comes_back", drift::a_deleted_veth_comes_back),
         ("interface_set_down_is_left_alone", drift::what_a_node_sets_is_left_alone),
+        ("strict_link_is_put_back", drift::what_is_set_on_a_strict_link_is_put_back),
         ("nothing_in_use_is_collected", drift::nothing_in_use_is_collected),
         ("bridge_segment", drift::a_segment_and_its_bridge),
         ("controller_killed", crashes::the_controller_is_killed),
