@@ -11,6 +11,7 @@ pub mod name;
 pub mod plugin;
 pub mod policy;
 pub mod registry;
+pub mod secret;
 pub mod time;
 pub mod topology;
 

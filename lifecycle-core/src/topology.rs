@@ -121,8 +121,8 @@ pub struct ManagementNetwork {
     pub extra: BTreeMap<String, serde_json::Value>,
 }
 
-/// One node as its user wants it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// One node as its user wants it. Its debug output has none of its [secrets](crate::secret).
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeSpec {
     /// Name, unique within the lab.
     pub name: NodeName,

@@ -165,8 +165,8 @@ pub struct LinkRecord {
     pub verified_at: Option<Timestamp>,
     /// Attributes that were last applied to what was built.
     pub applied: Option<LinkAttrs>,
-    /// Whether each end was last given carrier.
-    pub carrier: [bool; 2],
+    /// Whether each end was last given carrier; nothing while that is being changed, or nobody knows how a change ended.
+    pub carrier: [Option<bool>; 2],
     /// What was built is to be removed and built again, since what is wanted of it changed.
     pub rebuild: bool,
     /// State of each end, with the first cause.

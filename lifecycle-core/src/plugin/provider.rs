@@ -290,8 +290,8 @@ pub trait Provider: Send + Sync + fmt::Debug {
     }
 }
 
-/// A command to run inside a node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A command to run inside a node. Its debug output names variables without their values.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecRequest {
     /// Program and arguments; no shell is involved unless this names one.
     pub argv: Vec<String>,

@@ -379,7 +379,7 @@ fn insert_link(cx: &mut Cx<'_>, user: &str, lab: LabId, spec: &LinkSpec) {
         budget: Budget::default(),
         verified_at: None,
         applied: None,
-        carrier: [true, true],
+        carrier: [Some(true); 2],
         rebuild: false,
         oper: [down, down],
         deadline: None,

@@ -216,7 +216,7 @@ impl Controller {
         .await
     }
 
-    /// The topology of a lab; nothing when there is no such lab.
+    /// The topology of a lab, with its secrets; nothing when there is no such lab.
     ///
     /// # Errors
     /// When the controller has ended.

@@ -8,6 +8,7 @@ mod feed;
 mod host;
 mod logs;
 mod run;
+mod secrecy;
 
 pub use builder::Builder;
 pub use clock::{Clock, SystemClock};

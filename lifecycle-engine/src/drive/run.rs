@@ -9,6 +9,7 @@ use lifecycle_core::error::{Error, ErrorKind, Result};
 use lifecycle_core::model::Batch;
 use lifecycle_core::name::HostName;
 use lifecycle_core::plugin::StateStore;
+use lifecycle_core::secret::Secrets;
 use lifecycle_core::time::BootInstant;
 use lifecycle_crash::{crash_around, crash_point};
 use rand_chacha::ChaCha8Rng;
@@ -18,9 +19,10 @@ use tokio::task::{JoinError, JoinSet};
 use super::clock::Clock;
 use super::feed::Feed;
 use super::host::Host;
-use super::logs;
+use super::{logs, secrecy};
 use crate::decide::{
-    Command, CommandError, CommandId, Effect, EffectId, Input, Kinds, Outcome, Reply, Settings, Step, World, step,
+    Command, CommandError, CommandId, Effect, EffectId, Input, Kinds, Outcome, Reply, Settings, Step, Subject, World,
+    step,
 };
 
 /// Messages that one step takes in at most, so that commits stay small enough to be quick.
@@ -241,6 +243,10 @@ impl Loop {
             return;
         };
         logs::requested(&effect);
+        let secrets = match effect.subject {
+            Subject::Node(node) => self.world.spec(node).map(Secrets::of).unwrap_or_default(),
+            Subject::Link(_) | Subject::Host => Secrets::default(),
+        };
         self.effects.spawn(async move {
             let began = Instant::now();
             // A task of its own, so that a panic in a plugin is the end of one effect and not of its number.
@@ -262,6 +268,7 @@ impl Loop {
                 }
                 Err(error) => Err(panicked(effect.action.name(), &error)),
             };
+            let outcome = secrecy::masked(&secrets, outcome);
             logs::answered(&effect, &outcome, began.elapsed());
             (effect.id, outcome)
         });

@@ -166,7 +166,7 @@ table! {
         backend: PluginName,
         incarnation: u64,
         budget: Budget,
-        carrier: [bool; 2],
+        carrier: [Option<bool>; 2],
         rebuild: bool,
         oper: [OperState; 2],
         created_at: Timestamp,

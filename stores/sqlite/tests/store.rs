@@ -336,7 +336,7 @@ fn link(id: u64, [a, b]: [LinkEnd; 2]) -> LinkRecord {
         budget: Budget::default(),
         verified_at: None,
         applied: None,
-        carrier: [false; 2],
+        carrier: [Some(false); 2],
         rebuild: false,
         oper: [OperState::new(None); 2],
         deadline: None,

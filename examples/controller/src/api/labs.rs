@@ -51,7 +51,7 @@ pub(super) async fn no_node(api: &Api, lab: &LabName, node: &impl std::fmt::Disp
 
 pub(super) async fn topology(State(api): State<Api>, Path(lab): Path<LabName>) -> Result<Json<Topology>, Problem> {
     match api.controller.topology(&lab).await? {
-        Some(topology) => Ok(Json(topology.as_ref().clone())),
+        Some(topology) => Ok(Json(topology.redacted())),
         None => Err(no_lab(&api, &lab).await),
     }
 }

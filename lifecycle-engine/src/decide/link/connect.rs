@@ -9,7 +9,7 @@ use lifecycle_core::plugin::provider::PortRequest;
 use lifecycle_core::policy::backend::{BackendFacts, NoBackend, select_backend};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::policy::naming::{self, OurName};
-use lifecycle_core::topology::Endpoint;
+use lifecycle_core::topology::{Admin, Endpoint};
 
 use super::super::effect::{Action, ConnectPlan, EndPlan};
 use super::super::host::HostState;
@@ -42,7 +42,7 @@ pub(super) fn connect(cx: &mut Cx<'_>, id: LinkId) {
         link.host = Some(host.clone());
         // From now on it may be there, with these attributes.
         link.applied = Some(plan.attrs);
-        link.carrier = [true, true];
+        link.carrier = [Some(plan.attrs.admin == Admin::Up); 2];
     });
     cx.link_becomes(id, LinkState::Creating, Why::enforcement());
     begin(cx, id, LinkPhase::Connect, host, backend, Action::Connect(Box::new(plan)));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lifecycle_core::id::LinkId;
 use lifecycle_core::policy::link::Side;
+use lifecycle_core::topology::Admin;
 
 use super::super::effect::{Action, Subject};
 use super::super::{Cx, node};
@@ -43,20 +44,21 @@ fn change(cx: &mut Cx<'_>, id: LinkId) -> bool {
     let Some(link) = cx.world.links.get(&id).filter(|link| link.budget.given_up_at.is_none()) else { return false };
     let attrs = link.spec.attrs;
     let carrier = [Side::A, Side::B].into_iter().find_map(|side| {
-        let up = node::wants_carrier(cx.world, link.nodes[side.index()]?);
-        (link.carrier[side.index()] != up).then_some((side, up))
+        let up = attrs.admin == Admin::Up && node::wants_carrier(cx.world, link.nodes[side.index()]?);
+        (link.carrier[side.index()] != Some(up)).then_some((side, up))
     });
     let params = link.applied != Some(attrs);
     if !params && carrier.is_none() || is_early(cx, id) {
         return false;
     }
     match carrier.filter(|_| !params) {
+        // Until the answer is there, nobody knows what is; a controller that finds it so asks again.
         None => {
-            // Until it is known how this ends, which attributes the link has is not.
             cx.change_link(id, |link| link.applied = None);
             ask(cx, id, LinkPhase::SetParams, |identity| Action::SetParams { identity, attrs });
         }
         Some((side, up)) => {
+            cx.change_link(id, |link| link.carrier[side.index()] = None);
             ask(cx, id, LinkPhase::SetCarrier(side, up), |identity| Action::SetCarrier { identity, side, up });
         }
     }

@@ -244,7 +244,8 @@ pub(super) fn are_wired(world: &World, id: NodeId) -> bool {
             return !far.is_some_and(|far| node::is_coming(world, *far));
         }
         let sides = link.nodes.iter().zip(link.carrier).filter(|(node, _)| **node == Some(id));
-        link.identity.is_some() && !link.rebuild && sides.into_iter().all(|(_, carrier)| carrier)
+        let has_carrier = sides.into_iter().all(|(_, carrier)| carrier == Some(true));
+        link.identity.is_some() && !link.rebuild && (has_carrier || link.spec.attrs.admin == Admin::Down)
     })
 }
 

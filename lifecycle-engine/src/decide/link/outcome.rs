@@ -7,6 +7,7 @@ use lifecycle_core::machine::LinkState;
 use lifecycle_core::plugin::network::{LinkIdentity, LinkReport};
 use lifecycle_core::policy::enforcement::Spent;
 use lifecycle_core::time::Deadline;
+use lifecycle_core::topology::Admin;
 
 use super::super::effect::{Action, Done, Effect, Outcome, Subject};
 use super::super::{Cx, Why, passes};
@@ -36,11 +37,18 @@ pub(in super::super) fn take(cx: &mut Cx<'_>, id: LinkId, asked: &Effect, outcom
         (LinkPhase::Disconnect | LinkPhase::Confirm, Err(error)) => removal_failed(cx, id, &error),
         (LinkPhase::SetParams, Ok(_)) => {
             let Action::SetParams { attrs, .. } = asked.action else { return };
-            cx.change_link(id, |link| link.applied = Some(attrs));
+            cx.change_link(id, |link| {
+                link.applied = Some(attrs);
+                link.carrier = match attrs.admin {
+                    // Whether an end whose carrier had been taken got it back is up to the backend.
+                    Admin::Up => link.carrier.map(|carrier| carrier.filter(|up| *up)),
+                    Admin::Down => [Some(false); 2],
+                };
+            });
             super::doubt_proof(cx.world, id);
         }
         (LinkPhase::SetCarrier(side, up), Ok(_)) => {
-            cx.change_link(id, |link| link.carrier[side.index()] = up);
+            cx.change_link(id, |link| link.carrier[side.index()] = Some(up));
             super::doubt_proof(cx.world, id);
             wake_nodes(cx, id);
         }
@@ -247,7 +255,7 @@ fn broken(cx: &mut Cx<'_>, id: LinkId, problems: &str) {
     }
 }
 
-pub(super) fn to_error(cx: &mut Cx<'_>, id: LinkId, reason: &str) {
+fn to_error(cx: &mut Cx<'_>, id: LinkId, reason: &str) {
     cx.link_becomes(id, LinkState::Error, Why::outcome().error(reason));
     wake_nodes(cx, id);
 }

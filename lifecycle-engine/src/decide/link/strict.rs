@@ -10,7 +10,7 @@ use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::{Admin, Manage};
 
 use super::super::{Cx, Why};
-use super::outcome::{count_failure, to_error};
+use super::outcome::count_failure;
 use super::report::end_report;
 
 /// Has what somebody set by hand at an end of a strict link put back. True when there was something.
@@ -28,17 +28,17 @@ pub(super) fn put_back(cx: &mut Cx<'_>, id: LinkId, report: &LinkReport) -> bool
         count_failure(cx, id, &Error::new(ErrorKind::Failed, "put back what was set by hand", text));
     }
     cx.change_link(id, |link| link.applied = None);
-    if cx.world.links.get(&id).is_some_and(|link| link.budget.given_up_at.is_some()) {
-        let message = cx.world.links.get(&id).map(|link| link.budget.give_up_message()).unwrap_or_default();
-        to_error(cx, id, &message);
-    }
     true
 }
 
 /// What is otherwise than the topology says, in words; nothing for a link that leaves its ends to the nodes.
 fn differences(link: &LinkRecord, report: &LinkReport) -> Vec<String> {
     let attrs = link.spec.attrs;
-    if link.spec.manage != Manage::Strict || link.applied.is_some_and(|applied| applied != attrs) {
+    // What was given up is left until its user wants it again.
+    if link.spec.manage != Manage::Strict
+        || link.budget.given_up_at.is_some()
+        || link.applied.is_some_and(|applied| applied != attrs)
+    {
         return Vec::new();
     }
     let ends = link.identity.iter().flat_map(|identity| [Some(&identity.a), identity.b.as_ref()]).flatten();
@@ -48,7 +48,7 @@ fn differences(link: &LinkRecord, report: &LinkReport) -> Vec<String> {
     for side in [Side::A, Side::B] {
         let Some(end) = end_report(report, side).filter(|end| end.intact) else { continue };
         let name = link.spec.ends()[side.index()].to_string();
-        let up = attrs.admin == Admin::Up && link.carrier[side.index()];
+        let up = attrs.admin == Admin::Up && link.carrier[side.index()] == Some(true);
         if end.admin_up != up {
             found.push(format!("{name} was set {}", if end.admin_up { "up" } else { "down" }));
         }
