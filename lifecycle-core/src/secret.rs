@@ -61,11 +61,16 @@ impl Secrets {
 }
 
 impl NodeSpec {
-    /// The same node without what may be secret: the values of its variables, its credentials, and a configuration that
-    /// is given as text.
+    /// The same node without what may be secret: the values of its variables, its credentials, a configuration that is
+    /// given as text, and its secrets where its commands have them.
     #[must_use]
     pub fn redacted(&self) -> Self {
-        let mut shown = self.clone();
+        let (mut shown, secrets) = (self.clone(), Secrets::of(self));
+        let commands = [shown.entrypoint.as_mut(), shown.cmd.as_mut(), Some(&mut shown.exec)];
+        let check = shown.healthcheck.as_mut().map(|check| &mut check.test);
+        for word in commands.into_iter().chain([check]).flatten().flatten() {
+            *word = secrets.mask(word);
+        }
         shown.env.values_mut().for_each(|value| HIDDEN.clone_into(value));
         if let Some(Value::Object(fields)) = shown.extra.get_mut(CREDENTIALS) {
             fields.values_mut().for_each(|value| *value = HIDDEN.into());
@@ -114,6 +119,8 @@ mod tests {
         spec.env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let credentials = serde_json::json!({ "username": "admin", "password": "hunter22" });
         spec.extra.insert(CREDENTIALS.to_owned(), credentials);
+        spec.exec = vec!["login hunter22".to_owned()];
+        spec.cmd = Some(vec!["serve".to_owned(), "--token=tok-123456".to_owned()]);
         spec.startup_config = Some("username admin\npassword hunter33".to_owned());
         spec
     }

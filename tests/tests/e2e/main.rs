@@ -7,6 +7,7 @@ mod drift;
 mod fixtures;
 mod labs;
 mod life;
+mod secrets;
 
 use libtest_mimic::{Arguments, Trial};
 use lifecycle_tests::sandbox::User;
@@ -34,6 +35,7 @@ fn main() {
         ("bridge_segment", drift::a_segment_and_its_bridge),
         ("controller_killed", crashes::the_controller_is_killed),
         ("keeper_killed", crashes::the_keeper_is_killed),
+        ("no_secret_is_shown", secrets::no_secret_is_shown),
         ("second_up_joins", crashes::a_second_up_joins),
         ("bad_input", bad_input::bad_lab_files_change_nothing),
     ];
