@@ -37,7 +37,7 @@
 //! | I29 | the feed ends with the controller's own view | history |
 //! | I30 | names are short, plain and unique | the naming policy's own tests |
 //! | I31 | idempotency keys | not built yet: the HTTP interface |
-//! | I32 | no secrets | not built yet: nothing here is given any |
+//! | I32 | no secrets | hidden before anything is decided: `drive::secrecy`, `lifecycle_core::secret` |
 //! | L1 | all settles | here, asked once nothing happens any more |
 //! | L2 | a broken host does not hold up the others | the simulator, which leaves one host broken |
 //! | L3 | a step is bounded whatever a host does | by construction: a step waits for nothing; the simulator counts steps |
