@@ -389,7 +389,7 @@ fn insert_link(cx: &mut Cx<'_>, user: &str, lab: LabId, spec: &LinkSpec) {
         generation: 0,
     };
     cx.world.links.insert(id, row);
-    cx.world.link_keys.insert(key.clone(), id);
+    cx.world.link_keys.insert(key, id);
     cx.world.lab_links.entry(lab).or_default().insert(id);
     for node in nodes.into_iter().flatten() {
         cx.world.node_links.entry(node).or_default().insert(id);
