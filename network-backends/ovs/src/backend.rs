@@ -36,7 +36,7 @@ const ROOTLESS: &str = "only root may attach interfaces to Open vSwitch";
 /// # Cancellation
 ///
 /// A future that is dropped before its work began leaves it undone; later, the work is done all the same, and dropping
-/// waits for that up to 100 ms.
+/// waits for that until 100 ms after it began. Both ends of a link appear together, and go together when it cannot be built.
 #[derive(Clone)]
 pub struct OvsBackend {
     inner: Arc<Inner>,

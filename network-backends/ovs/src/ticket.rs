@@ -1,14 +1,15 @@
 //! Who waits for a piece of work, and may cancel it.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_channel::oneshot;
 use lifecycle_core::error::ErrorKind;
 
 use crate::failure::{Failure, Outcome};
 
-/// How long dropping a future waits for work that was begun.
+/// How long after it was begun dropping a future still waits for work. What waits for a switch that is not there takes
+/// longer, and whoever drops many futures must not wait for each.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// What the worker holds while somebody waits.
@@ -37,7 +38,7 @@ impl<T> Ticket<T> {
         let mut stage = self.progress.stage();
         let go = *stage == Stage::Waiting;
         if go {
-            *stage = Stage::Running;
+            *stage = Stage::Running(Instant::now());
         }
         go
     }
@@ -80,7 +81,8 @@ struct Progress {
 enum Stage {
     #[default]
     Waiting,
-    Running,
+    /// Since when.
+    Running(Instant),
     Over,
 }
 
@@ -96,10 +98,13 @@ struct Canceller(Arc<Progress>);
 impl Drop for Canceller {
     fn drop(&mut self) {
         let mut stage = self.0.stage();
-        if *stage == Stage::Waiting {
-            *stage = Stage::Over;
-        } else {
-            drop(self.0.done.wait_timeout_while(stage, PATIENCE, |stage| *stage == Stage::Running));
+        match *stage {
+            Stage::Waiting => *stage = Stage::Over,
+            Stage::Running(since) => {
+                let left = PATIENCE.saturating_sub(since.elapsed());
+                drop(self.0.done.wait_timeout_while(stage, left, |stage| *stage != Stage::Over));
+            }
+            Stage::Over => {}
         }
     }
 }

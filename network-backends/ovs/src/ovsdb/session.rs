@@ -365,6 +365,31 @@ mod tests {
     }
 
     #[test]
+    fn tcp_is_spoken_as_well() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint: Endpoint = format!("tcp:{}", listener.local_addr().unwrap()).parse().unwrap();
+        let client = Client::start(endpoint, "Open_vSwitch", &[("Port", &["name"])], |_| {}).unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        let (mut framer, mut buffer) = (Framer::new(), [0; 4096]);
+        let request = loop {
+            let count = stream.read(&mut buffer).unwrap();
+            framer.push(&buffer[..count]);
+            if let Some(text) = framer.next_text().unwrap() {
+                break Message::parse(&text).unwrap();
+            }
+        };
+        let Message::Request { id, .. } = request else { panic!("{request:?}") };
+        let answer = Message::Response { id, result: Ok(json!({ "Port": { "u": { "new": { "name": "p" } } } })) };
+        // In pieces, as networks deliver.
+        for piece in answer.encode().chunks(7) {
+            stream.write_all(piece).unwrap();
+            stream.flush().unwrap();
+        }
+        client.ready(PATIENCE).unwrap();
+        assert!(client.read(|db| db.named("Port", "p").is_some()));
+    }
+
+    #[test]
     fn pauses_grow_and_end() {
         let pauses: Vec<u128> = (0..8).map(|failures| pause(failures).as_millis()).collect();
         assert_eq!(pauses, [20, 40, 80, 160, 320, 640, 1000, 1000]);
