@@ -12,6 +12,7 @@ use lifecycle_core::time::BootInstant;
 use super::effect::{Action, Outcome, Subject};
 use super::host::{OTHER_INCARNATION, Orphan};
 use super::ledger::Entry;
+use super::planted::Bug;
 use super::world::InFlight;
 use super::{Cx, Why, World};
 
@@ -49,7 +50,7 @@ fn collect_instances(cx: &mut Cx<'_>) {
             let here = node.host.as_ref() == Some(&host) && node.provider == plugin;
             only && here && node.incarnation == instance.incarnation
         });
-        let effect = if wanted {
+        let effect = if wanted && !cx.world.has_bug(Bug::CollectsWithoutAnotherLook) {
             None
         } else {
             let entry = Entry::new(AuditAction::Collected, Why::enforcement().because(reason))
@@ -132,6 +133,9 @@ pub(super) fn links_observed(cx: &mut Cx<'_>, host: &HostName, plugin: &PluginNa
 
 /// Something on the list was removed, or could not be.
 pub(super) fn removed(cx: &mut Cx<'_>, asked: &InFlight, outcome: Outcome) {
+    if outcome.is_err() && cx.world.has_bug(Bug::ForgetsAFailedRemoval) {
+        return;
+    }
     let since = cx.now.boot;
     let Some(host) = cx.world.hosts.get_mut(&asked.effect.host) else { return };
     let again = Orphan { since, reason: "it could not be removed before", removing: None };

@@ -11,6 +11,7 @@ use lifecycle_core::topology::LinkAttrs;
 use super::input::{Command, CommandError, NodeAction, Reply};
 use super::ledger::Entry;
 use super::node::{Goal, NodeWork, Phase};
+use super::planted::Bug;
 use super::{Cx, Ledger, Why, World, apply, jobs, link};
 
 /// Names that an error lists at most.
@@ -140,6 +141,7 @@ fn bulk(cx: &mut Cx<'_>, user: &str, lab: &LabName, action: BulkAction) -> Resul
                 ids.push(node.id);
             }
             BulkClass::AlreadyInState => already_in_state.push(node.name.clone()),
+            BulkClass::SkippedTransitional if cx.world.has_bug(Bug::BulkOmitsTransitions) => {}
             BulkClass::SkippedTransitional => skipped_transitional.push(node.name.clone()),
         }
     }

@@ -5,6 +5,7 @@ use lifecycle_core::machine::{JobState, NodeIntent};
 use lifecycle_core::model::{JobAction, JobRecord};
 
 use super::Ledger;
+use super::planted::Bug;
 
 /// Finished jobs of a lab that are kept.
 const KEPT: usize = 50;
@@ -18,7 +19,7 @@ pub(super) fn open(ledger: &mut Ledger<'_>, lab: LabId, nodes: Vec<NodeId>, inte
     };
     for &node in &nodes {
         let old = ledger.world.nodes.get(&node).and_then(|row| row.job);
-        if old.is_some() {
+        if old.is_some() && !ledger.world.has_bug(Bug::LeavesAJobOpen) {
             leave(ledger, node, Some("another request took over"));
         }
         ledger.change_node(node, |row| row.job = Some(id));
@@ -49,6 +50,7 @@ pub(super) fn leave(ledger: &mut Ledger<'_>, node: NodeId, failure: Option<&str>
     let (Some(id), name) = (row.job, row.name.clone()) else { return };
     ledger.change_node(node, |row| row.job = None);
     let now = ledger.now.wall;
+    let hasty = ledger.world.has_bug(Bug::JobEndsWithItsFirstNode);
     let Some(job) = ledger.world.jobs.get_mut(&id) else { return };
     match failure {
         None => job.done += 1,
@@ -57,7 +59,8 @@ pub(super) fn leave(ledger: &mut Ledger<'_>, node: NodeId, failure: Option<&str>
             push_line(job, format!("{name}: {reason}"));
         }
     }
-    if (job.done + job.failed) as usize >= job.action.nodes().len() && job.state == JobState::Running {
+    let over = hasty || (job.done + job.failed) as usize >= job.action.nodes().len();
+    if over && job.state == JobState::Running {
         job.state = if job.failed == 0 { JobState::Completed } else { JobState::Failed };
         job.finished_at = Some(now);
     }

@@ -10,6 +10,7 @@ use rand_core::Rng;
 
 use super::effect::Subject;
 use super::link;
+use super::planted::Bug;
 use super::world::World;
 
 /// Why something changes.
@@ -184,12 +185,15 @@ impl Ledger<'_> {
         }
         let (name, lab, attempt) = (node.name.to_string(), node.lab, node.budget.attempts);
         let entry = Entry::transition(from.to_string(), to.to_string(), why).attempt(attempt);
-        self.record(SubjectKind::Node, id.to_string(), name, Some(lab), entry);
+        if !(to == NodeState::Exited && self.world.has_bug(Bug::LosesAnAuditRow)) {
+            self.record(SubjectKind::Node, id.to_string(), name, Some(lab), entry);
+        }
         if let Some(deadline) = wait {
             self.world.wake(now.boot.after(deadline), Subject::Node(id));
         }
         self.world.probes.remove(&id);
-        if from == NodeState::Running || to == NodeState::Running {
+        let keeps = self.world.has_bug(Bug::KeepsProofsOverARestart);
+        if (from == NodeState::Running || to == NodeState::Running) && !keeps {
             link::doubt_proofs_at(self.world, id);
         }
         self.node_changed(id);

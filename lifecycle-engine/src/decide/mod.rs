@@ -20,6 +20,7 @@ mod node;
 mod outcome;
 mod passes;
 mod placement;
+mod planted;
 mod recover;
 mod sync;
 mod table;
@@ -34,6 +35,9 @@ use lifecycle_core::name::{HostName, PluginName};
 use lifecycle_core::time::{BootInstant, Now};
 use rand_core::Rng;
 
+#[cfg(not(feature = "planted-bugs"))]
+use planted::Bug;
+
 pub use apply::plan;
 pub use effect::{Action, ConnectPlan, Done, Effect, EffectId, EndPlan, Outcome, Subject};
 pub use events::lab_view;
@@ -42,6 +46,8 @@ pub use input::{Command, CommandError, CommandId, Input, Limits, News, NodeActio
 pub use ledger::{Ledger, Why};
 pub use link::{LinkPhase, LinkWork};
 pub use node::{Goal, NodeWork, Phase, Probe};
+#[cfg(feature = "planted-bugs")]
+pub use planted::Bug;
 pub use world::{InFlight, Kinds, Settings, World};
 
 /// What one step decided.
@@ -90,7 +96,7 @@ impl Cx<'_> {
     ) -> EffectId {
         let id = EffectId(self.world.next_effect);
         self.world.next_effect += 1;
-        if action.is_mutating() {
+        if action.is_mutating() && !self.world.has_bug(Bug::ActsWithoutCommitting) {
             // Whoever acts commits something first, so that a controller that was replaced is told before it acts.
             match subject {
                 Subject::Node(id) => drop(self.world.nodes.get_mut(&id)),

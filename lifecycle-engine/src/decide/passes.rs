@@ -10,6 +10,7 @@ use lifecycle_core::time::{BootInstant, Now};
 
 use super::effect::{Action, Done, Outcome, Subject};
 use super::input::News;
+use super::planted::{self, Bug};
 use super::world::InFlight;
 use super::{Cx, World, collect, link, placement, sync};
 
@@ -177,7 +178,10 @@ pub(super) fn news(cx: &mut Cx<'_>, host: &HostName, plugin: &PluginName, news: 
     match news {
         // News about a node that an effect is at work on are mostly of our own making, and its end is read anyway.
         News::Node(instance) => match cx.world.node_work.get_mut(&instance.node) {
-            Some(work) if work.is_at_instance() => work.heard = true,
+            Some(work) if work.is_at_instance() => {
+                work.heard = true;
+                planted::act_on_news(cx.world, instance.node);
+            }
             _ => observe(cx, host, plugin, instance),
         },
         News::Link(id) => {
@@ -225,12 +229,16 @@ pub(super) fn lose(cx: &mut Cx<'_>, host: &HostName, plugin: &PluginName, error:
         return;
     }
     let (wall, text) = (cx.now.wall, error.chain());
+    let silent = cx.world.has_bug(Bug::DoesNotMarkStale);
     for id in nodes_on(cx.world, host, plugin) {
         cx.change_node(id, |node| {
-            node.stale_since.get_or_insert(wall);
+            if !silent {
+                node.stale_since.get_or_insert(wall);
+            }
             node.ready.reason = Some(text.clone());
         });
         cx.world.touch_links_at(id);
+        planted::fail_over(cx, id);
     }
 }
 

@@ -14,6 +14,7 @@ use lifecycle_core::topology::NodeSpec;
 use super::host::HostState;
 use super::ledger::Entry;
 use super::node::Phase;
+use super::planted::{self, Bug};
 use super::{Cx, Why, World, apply};
 
 /// What is reserved on each host, counted once a step and kept up as nodes are placed.
@@ -51,8 +52,10 @@ fn held<'a>(world: &'a World, node: &'a NodeRecord) -> impl Iterator<Item = &'a 
     let work = world.node_work.get(&node.id);
     // Of what a controller before was about to make it is not known yet whether it is there.
     let placed = work.map_or(node.actual.is_transitional(), |work| work.phase != Phase::Place);
-    let here = node.host.as_ref().filter(|_| node.instance.is_some() || placed);
-    let next = work.and_then(|work| work.target.as_ref()).filter(|target| Some(*target) != here);
+    let placed = placed && !world.has_bug(Bug::ReservesOnlyWhatIsThere);
+    let exists = node.instance.is_some() && !planted::needs_nothing(world, node);
+    let here = node.host.as_ref().filter(|_| exists || placed);
+    let next = work.and_then(|work| work.target.as_ref()).filter(|target| placed && Some(*target) != here);
     here.into_iter().chain(next)
 }
 
@@ -88,7 +91,8 @@ fn consider(world: &World, by_host: &BTreeMap<HostName, Amount>, node: &NodeReco
         .collect();
     let lab_default = world.labs.get(&node.lab).and_then(|lab| lab.topology.settings.host.as_ref());
     let last = node.host.as_ref();
-    place(&PlacementRequest { explicit: spec.host.as_ref(), last, lab_default, need }, &facts)
+    let explicit = spec.host.as_ref().filter(|host| !planted::is_only_a_wish(world, host, &provider));
+    place(&PlacementRequest { explicit, last, lab_default, need }, &facts)
 }
 
 /// Chooses the host of a node's next instance and reserves what it needs there. None while it is still being read what

@@ -4,6 +4,7 @@ use lifecycle_core::id::{JobId, LinkId, NodeId};
 use lifecycle_core::machine::{JobState, LinkState};
 use lifecycle_core::time::Deadline;
 
+use super::planted::Bug;
 use super::{Cx, Why, jobs, link};
 
 /// Picks up what the controller before left. Nothing is done to the world outside before it was read.
@@ -21,9 +22,12 @@ pub(super) fn begin(cx: &mut Cx<'_>) {
         cx.world.touch_node(id);
         let Some(node) = cx.world.nodes.get(&id) else { continue };
         let transitional = node.actual.is_transitional();
+        let keeps = cx.world.has_bug(Bug::KeepsWaitsOfAnotherBoot);
         if stale_wait || transitional {
             cx.change_node(id, |node| {
-                node.budget.rebase(now);
+                if !keeps {
+                    node.budget.rebase(now);
+                }
                 // A transitional state without work has lasted long enough: look as soon as the provider was read.
                 if transitional {
                     node.deadline = Some(Deadline { from: now, wait_millis: 0 });

@@ -14,6 +14,7 @@ use lifecycle_core::policy::enforcement::Spent;
 
 use super::host::{OTHER_INCARNATION, Orphan};
 use super::node::{self, NodeWork};
+use super::planted::{self, Bug};
 use super::{Ledger, Why};
 
 /// Records a list of all instances that a provider has on a host, asked for in step `issued`.
@@ -25,6 +26,7 @@ pub(super) fn take(
     issued: u64,
 ) {
     let mut by_node: BTreeMap<NodeId, ObservedNode> = BTreeMap::new();
+    let adopts_any = ledger.world.has_bug(Bug::AdoptsAnyIncarnation);
     let mut strangers = Vec::new();
     for seen in found {
         let id = seen.instance.node;
@@ -33,7 +35,7 @@ pub(super) fn take(
         match row {
             None => strangers.push((seen.instance, "its node is gone")),
             Some(_) if !lives_here => strangers.push((seen.instance, "its node runs elsewhere")),
-            Some(row) if row.incarnation != seen.instance.incarnation => {
+            Some(row) if row.incarnation != seen.instance.incarnation && !adopts_any => {
                 strangers.push((seen.instance, OTHER_INCARNATION));
             }
             Some(row) => {
@@ -94,10 +96,12 @@ pub(super) fn take_one(
 /// Whether a list asked for in step `issued` still says something about a node: nothing was done to it since.
 fn is_current(ledger: &Ledger<'_>, id: NodeId, issued: u64) -> bool {
     let worked_on = ledger.world.node_work.get(&id).is_some_and(NodeWork::is_at_instance);
-    !worked_on && ledger.world.last_done.get(&id).is_none_or(|&done| done < issued)
+    let trusts_all = ledger.world.has_bug(Bug::TrustsOldLists);
+    !worked_on && (trusts_all || ledger.world.last_done.get(&id).is_none_or(|&done| done < issued))
 }
 
 fn record(ledger: &mut Ledger<'_>, id: NodeId, seen: ObservedNode) {
+    planted::want_what_is_seen(ledger, id, &seen);
     let Some(row) = ledger.world.nodes.get(&id) else { return };
     let (state, working) = (row.actual, ledger.world.node_work.contains_key(&id));
     let (wanted, recreate) = (row.desired == NodeIntent::Running && !row.deleting, row.recreate);
@@ -162,7 +166,7 @@ fn ended(ledger: &mut Ledger<'_>, id: NodeId, exit: ExitRecord) {
     let text = format!("its process ended by itself: {exit}");
     ledger.change_node(id, |row| row.exit = Some(exit));
     ledger.node_is(id, NodeState::Exited, Why::drift().because(text.clone()));
-    if !wanted {
+    if !wanted || ledger.world.has_bug(Bug::CrashesCostNothing) {
         return;
     }
     if stable {
@@ -178,6 +182,9 @@ fn ended(ledger: &mut Ledger<'_>, id: NodeId, exit: ExitRecord) {
 fn record_absence(ledger: &mut Ledger<'_>, id: NodeId) {
     let Some(row) = ledger.world.nodes.get(&id) else { return };
     let (state, had_one) = (row.actual, row.instance.is_some());
+    if state == NodeState::Running && ledger.world.has_bug(Bug::TakesAbsenceForAHiccup) {
+        return;
+    }
     node::lose_instance(ledger, id);
     match state {
         NodeState::Running | NodeState::Starting | NodeState::Stopping | NodeState::Stopped | NodeState::Exited

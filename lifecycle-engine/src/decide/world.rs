@@ -181,6 +181,9 @@ pub struct World {
     pub(crate) next_enforcement_pass: Option<BootInstant>,
     /// Tokens of the bucket that bounds how fast enforcement begins work by itself, with the time of the last refill.
     pub(crate) tokens: (f64, Option<BootInstant>),
+    /// The bug that is planted.
+    #[cfg(feature = "planted-bugs")]
+    pub(super) bug: Option<super::planted::Bug>,
 }
 
 impl World {
@@ -221,6 +224,8 @@ impl World {
             next_effect: 1,
             next_enforcement_pass: None,
             tokens: (0.0, None),
+            #[cfg(feature = "planted-bugs")]
+            bug: None,
         };
         world.rebuild_indexes();
         // What is stored was told when it was committed.

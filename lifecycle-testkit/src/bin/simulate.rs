@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use lifecycle_testkit::sim::{Campaign, Failure, Options, large_lab, run_seed};
+use lifecycle_testkit::sim::{Campaign, Failure, Options, large_lab, planted_bugs, run_seed};
 
 const USAGE: &str = "\
 Runs the engine against a simulated machine and checks every invariant after every step.
@@ -13,6 +13,8 @@ simulate [--seeds N] [--from N] [--steps N] [--threads N] [--bug NAME] [--json] 
     runs N seeds (default 200) and says which fail
 simulate --seed N [--steps N] [--trace] [--bug NAME]
     runs one seed; --trace shows everything that happens in it
+simulate --bug list
+    lists the bugs that can be planted, in a build with the feature planted-bugs
 simulate --big NODES LINKS
     measures what deciding costs for a large lab without faults";
 
@@ -31,6 +33,9 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if arguments.campaign.options.bug.as_deref() == Some("list") {
+        return list_bugs();
+    }
     let result = match (arguments.big, arguments.seed) {
         (Some((nodes, links)), _) => big(nodes, links),
         (None, Some(seed)) => one(seed, &arguments.campaign.options),
@@ -72,6 +77,18 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
         }
     }
     Ok(arguments)
+}
+
+fn list_bugs() -> ExitCode {
+    let bugs = planted_bugs();
+    if bugs.is_empty() {
+        eprintln!("this build has none; build it with `--features planted-bugs`");
+        return ExitCode::from(2);
+    }
+    for (name, what) in bugs {
+        println!("{name}\n    {what}");
+    }
+    ExitCode::SUCCESS
 }
 
 fn one(seed: u64, options: &Options) -> Result<bool, String> {

@@ -3,7 +3,7 @@
 use lifecycle_core::error::ErrorKind;
 use lifecycle_core::model::{AuditAction, Batch};
 use lifecycle_engine::decide::invariant::{Seen, Violation, check};
-use lifecycle_engine::decide::{Input, Step, World, step};
+use lifecycle_engine::decide::{Effect, Input, Step, World, step};
 
 use super::calls::tell;
 use super::simulation::{Controller, Event, Seat, Simulation, Zombie, shorten};
@@ -36,12 +36,20 @@ impl Simulation {
         }
         self.life += 1;
         let head = self.store.take_over_now();
-        let world = World::new(self.store.load_now(), self.settings.clone(), self.kinds(), self.host_states());
+        let world = self.load();
         self.trace.say(self.clock.millis, || format!("controller {} starts, epoch {}", self.life, head.epoch));
         self.sit(world);
     }
 
+    /// The world as it is stored.
+    fn load(&self) -> World {
+        let mut world = World::new(self.store.load_now(), self.settings.clone(), self.kinds(), self.host_states());
+        self.infect(&mut world);
+        world
+    }
+
     fn sit(&mut self, world: World) {
+        self.stored = (world.head.epoch, world.head.batch);
         if !self.unchecked {
             let found = self.history.begins(&world);
             found.into_iter().for_each(|violation| self.fail(violation));
@@ -119,7 +127,11 @@ impl Simulation {
         }
     }
 
-    fn take_step(&mut self, inputs: &[Input], decided: Step) {
+    fn take_step(&mut self, inputs: &[Input], mut decided: Step) {
+        if self.acts_before_commit() {
+            let effects = std::mem::take(&mut decided.effects);
+            effects.into_iter().for_each(|effect| self.act(effect));
+        }
         let death = self.death(decided.effects.len());
         if death == Some(Death::Early) {
             return self.die();
@@ -143,12 +155,21 @@ impl Simulation {
             Some(Death::After(count)) => count,
             _ => decided.effects.len(),
         };
-        for effect in decided.effects.into_iter().take(alive) {
-            self.call(effect);
-        }
+        decided.effects.into_iter().take(alive).for_each(|effect| self.act(effect));
         if death.is_some() {
             self.die();
         }
+    }
+
+    /// Starts an effect. I23: what it is about was stored before.
+    fn act(&mut self, effect: Effect) {
+        let decided = self.world().map(|world| (world.head.epoch, world.head.batch));
+        if effect.action.is_mutating() && decided != Some(self.stored) {
+            let text =
+                format!("{} where {:?} is stored and {decided:?} was decided", effect.action.name(), self.stored);
+            self.fail(Violation::new("I23", effect.id, text));
+        }
+        self.call(effect);
     }
 
     fn death(&mut self, effects: usize) -> Option<Death> {
@@ -172,6 +193,7 @@ impl Simulation {
             self.fail(Violation::new("I19", "commit", format!("the store refused it: {error:?}")));
             return Committed::Unknown;
         }
+        self.stored = (batch.epoch, batch.number);
         if fails && stored && self.mischief.coin() {
             self.learn_unseen(batch);
             return Committed::Unknown;
@@ -208,7 +230,7 @@ impl Simulation {
     /// All calls have ended after a failed commit: the world is read anew.
     fn rebuild(&mut self) {
         let Seat::Rebuilding(old) = std::mem::replace(&mut self.seat, Seat::Empty) else { return };
-        let mut world = World::new(self.store.load_now(), self.settings.clone(), self.kinds(), self.host_states());
+        let mut world = self.load();
         world.continue_numbering(&old);
         self.trace.say(self.clock.millis, || "the controller has read everything anew".to_owned());
         self.sit(world);

@@ -10,6 +10,7 @@
 //! The `simulate` program runs seeds; a seed that fails is shown in every detail by the command that its failure prints.
 
 mod big;
+mod bug;
 mod calls;
 mod campaign;
 mod chance;
@@ -26,4 +27,5 @@ mod simulation;
 mod user;
 
 pub use big::{Big, large_lab};
+pub use bug::planted_bugs;
 pub use campaign::{Campaign, Failure, Options, Outcome, run_seed};

@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lifecycle_core::id::NodeId;
-use lifecycle_core::machine::{NodeIntent, NodeState};
+use lifecycle_core::machine::{LinkState, NodeIntent, NodeState};
 use lifecycle_core::model::NodeRecord;
 use lifecycle_core::name::{LabName, NodeName};
+use lifecycle_core::policy::link::LinkKey;
 use lifecycle_engine::decide::invariant::{Violation, check_settled};
 use lifecycle_engine::decide::{Command, NodeAction};
 
@@ -161,13 +162,14 @@ impl Simulation {
         self.decide();
     }
 
-    /// I25 on the machine: a restart of one node touches no other.
+    /// I25 on the machine: a restart of one node touches no other, and keeps the links of that one.
     fn restart_one(&mut self) {
         let Some((lab, node)) = self.running_node() else { return };
         if !self.violations.is_empty() {
             return;
         }
         let before = self.others(&lab, &node);
+        let links = self.links_up_at(&lab, &node);
         self.command(Command::Node { lab: lab.clone(), node: node.clone(), action: NodeAction::Restart });
         self.active_at = self.clock.millis;
         self.decide();
@@ -179,6 +181,11 @@ impl Simulation {
                 let text =
                     format!("a restart of {node} changed {name}: {:?} became {:?}", before.get(name), after.get(name));
                 self.fail(Violation::new("I25", &lab, text));
+            }
+            let kept = self.links_up_at(&lab, &node);
+            for (key, was) in links.into_iter().filter(|(key, was)| kept.get(key) != Some(was)) {
+                let text = format!("a restart of {node} did not keep it: {was:?} became {:?}", kept.get(&key));
+                self.fail(Violation::new("I25", key, text));
             }
         }
     }
@@ -212,6 +219,19 @@ impl Simulation {
             }
         }
         others
+    }
+
+    /// The links of a node that are up, and what each is made of.
+    fn links_up_at(&self, lab: &LabName, node: &NodeName) -> BTreeMap<LinkKey, Vec<(u64, u32)>> {
+        let Some(world) = self.world() else { return BTreeMap::new() };
+        let row = world.lab_by_name(lab).and_then(|lab| world.node_by_name(lab.id, node));
+        let links = row.into_iter().flat_map(|row| world.links_at(row.id));
+        let up = links.filter(|link| link.actual == LinkState::Up);
+        up.map(|link| {
+            let identity = link.identity.iter().flat_map(|identity| [Some(&identity.a), identity.b.as_ref()]);
+            (link.key.clone(), identity.flatten().map(|end| (end.namespace, end.ifindex)).collect())
+        })
+        .collect()
     }
 
     fn destroy_all(&mut self) {

@@ -127,6 +127,11 @@ pub(super) struct Simulation {
     pub(super) trace: Trace,
     /// Nobody looks whether invariants hold: for measuring.
     pub(super) unchecked: bool,
+    /// Epoch and number of the batch that was stored last.
+    pub(super) stored: (u64, u64),
+    /// The mistake that every controller makes.
+    #[cfg(feature = "planted-bugs")]
+    pub(super) bug: Option<lifecycle_engine::decide::Bug>,
 }
 
 impl Simulation {
@@ -172,6 +177,9 @@ impl Simulation {
             digest: None,
             trace: Trace::default(),
             unchecked: false,
+            stored: (0, 0),
+            #[cfg(feature = "planted-bugs")]
+            bug: None,
         }
     }
 

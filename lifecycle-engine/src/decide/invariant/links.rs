@@ -37,6 +37,15 @@ pub fn i9_up_links_stand(world: &World, census: &Census) -> Vec<Violation> {
     fallen.map(|link| Violation::new("I9", &link.key, "it is recorded as up and is not there")).collect()
 }
 
+/// I9 within the rows: what is recorded as up is between nodes that are recorded as running.
+pub fn i9_up_links_join_running_nodes(world: &World) -> Vec<Violation> {
+    let runs = |id| world.nodes.get(id).is_some_and(|node| node.actual == NodeState::Running);
+    let up = world.links.values().filter(|link| link.actual == LinkState::Up);
+    let idle = up.filter(|link| !link.nodes.iter().flatten().all(runs));
+    idle.map(|link| Violation::new("I9", &link.key, "it is recorded as up and a node at its end does not run"))
+        .collect()
+}
+
 pub(super) fn stands(link: &LinkRecord, census: &Census) -> bool {
     let Some(identity) = &link.identity else { return false };
     let found =

@@ -7,6 +7,7 @@ use lifecycle_core::model::{AuditAction, LinkRecord, SubjectKind};
 
 use super::super::effect::Action;
 use super::super::ledger::Entry;
+use super::super::planted::Bug;
 use super::super::{Cx, Ledger, Why, apply, node};
 use super::{LinkPhase, ask, connect, is_attachable, is_early, lost_its_place};
 
@@ -32,6 +33,9 @@ fn disconnect(cx: &mut Cx<'_>, id: LinkId) {
 /// Removes a link that is no longer wanted.
 pub(super) fn remove(cx: &mut Cx<'_>, id: LinkId) {
     let Some(link) = cx.world.links.get(&id) else { return };
+    if cx.world.has_bug(Bug::DropsALinkBeforeItIsGone) {
+        return forget(cx, id);
+    }
     if lost_its_place(cx.world, link) {
         // A bridge outlives the namespaces of its ports; the backend sees to it when it is told that a port is gone.
         return if has_bridge(link) { disconnect(cx, id) } else { forget(cx, id) };

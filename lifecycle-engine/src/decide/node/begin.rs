@@ -10,6 +10,7 @@ use lifecycle_core::policy::enforcement::{self, EnforcementAction, EnforcementFa
 use lifecycle_core::policy::blocked::Blocked;
 
 use super::super::effect::Subject;
+use super::super::planted::{self, Bug};
 use super::super::{Cx, Why, jobs};
 use super::{Goal, NodeWork, Phase, end, ready, remake};
 
@@ -26,8 +27,9 @@ pub(super) fn begin(cx: &mut Cx<'_>, id: NodeId) {
     if remake::is_due(node) {
         return remake::begin(cx, id);
     }
-    let facts = facts(node, cx.now.boot);
+    let facts = planted::facts(cx.world, facts(node, cx.now.boot));
     match enforcement::decide(&facts, cx.now.boot) {
+        EnforcementAction::Resolve if cx.world.has_bug(Bug::ForgetsLostWork) => {}
         EnforcementAction::None { .. } => settled(cx, id),
         EnforcementAction::WaitUntil { millis, .. } => {
             let wait = Duration::from_millis(millis.saturating_sub(cx.now.boot.millis));

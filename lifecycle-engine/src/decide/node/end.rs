@@ -11,6 +11,7 @@ use lifecycle_core::time::Deadline;
 
 use super::super::effect::{Effect, Subject};
 use super::super::ledger::Entry;
+use super::super::planted::Bug;
 use super::super::{Cx, Ledger, Why, apply, jobs, link, placement};
 use super::{Goal, NodeWork, Phase, remake, slot};
 
@@ -117,7 +118,9 @@ fn block(cx: &mut Cx<'_>, id: NodeId, reason: Blocked, text: String) {
 /// An attempt failed: it counts, and the next one waits its time.
 pub(super) fn attempt_failed(cx: &mut Cx<'_>, id: NodeId, error: &str) {
     let untouched = is_untouched(cx, id);
-    slot::give(cx, id);
+    if !cx.world.has_bug(Bug::KeepsASlot) {
+        slot::give(cx, id);
+    }
     cx.world.node_work.remove(&id);
     count_failure(cx, id, error);
     let text = error.to_owned();
@@ -145,6 +148,9 @@ pub(in super::super) fn count_failure(ledger: &mut Ledger<'_>, id: NodeId, error
     let (policy, now) = (ledger.world.settings.enforcement, ledger.now);
     let Some(mut budget) = ledger.world.nodes.get(&id).map(|node| node.budget.clone()) else { return Spent::Retry };
     let spent = budget.failed(error, &policy, now, ledger.rng);
+    if ledger.world.has_bug(Bug::OverwritesTheFirstCause) {
+        budget.first_error = budget.last_error.clone();
+    }
     // What is to be removed is tried for ever, at the longest interval.
     if spent == Spent::GiveUp && ledger.world.nodes.get(&id).is_some_and(|node| node.deleting) {
         budget.next_attempt = Some(Deadline::after(now.boot, policy.cap));
@@ -176,9 +182,10 @@ pub(in super::super) fn lose_instance(ledger: &mut Ledger<'_>, id: NodeId) {
     if ledger.world.nodes.get(&id).is_some_and(|node| node.instance.is_none()) {
         return;
     }
+    let step = u64::from(!ledger.world.has_bug(Bug::ReusesAnIncarnation));
     ledger.change_node(id, |node| {
         node.instance = None;
-        node.incarnation += 1;
+        node.incarnation += step;
         node.configured = false;
         node.recreate = false;
     });
@@ -199,11 +206,16 @@ pub(super) fn forget(cx: &mut Cx<'_>, id: NodeId) {
     cx.world.places.remove(&id);
     cx.world.blocked.remove(&id);
     cx.world.node_links.remove(&id);
-    cx.world.last_done.remove(&id);
+    if !cx.world.has_bug(Bug::IndexKeepsTheDead) {
+        cx.world.last_done.remove(&id);
+    }
     cx.world.probes.remove(&id);
     cx.world.spec_index.remove(&id);
     cx.world.unsettled.remove(&id);
     cx.world.tally.take(id);
+    if cx.world.has_bug(Bug::FeedMissesARemoval) {
+        cx.world.tally.take_stirred();
+    }
     if let Some(names) = cx.world.lab_nodes.get_mut(&node.lab) {
         names.remove(&node.name);
     }

@@ -31,6 +31,7 @@ use lifecycle_core::name::{HostName, PluginName};
 use lifecycle_core::plugin::provider::InstanceRef;
 
 use super::effect::{Action, EffectId, Subject};
+use super::planted::{self, Bug};
 use super::{Cx, World};
 
 pub(super) use end::{count_failure, lose_instance};
@@ -138,7 +139,7 @@ pub(super) fn advance(cx: &mut Cx<'_>, id: NodeId) {
     halt::redirect(cx, id);
     loop {
         let Some(work) = cx.world.node_work.get(&id) else { return begin::begin(cx, id) };
-        if work.effect.is_some() {
+        if work.effect.is_some() && !planted::forgets_its_effect(cx.world, work) {
             return;
         }
         let flow = match work.phase {
@@ -173,7 +174,8 @@ fn set_phase(world: &mut World, id: NodeId, phase: Phase) {
 pub(super) fn provider_answers(world: &World, node: &lifecycle_core::model::NodeRecord) -> bool {
     let Some(host) = &node.host else { return true };
     let provider = world.hosts.get(host).and_then(|host| host.providers.get(&node.provider));
-    provider.is_some_and(|provider| provider.synced && !provider.unreachable)
+    let unread = world.has_bug(Bug::ActsBeforeReading);
+    provider.is_some_and(|provider| (provider.synced || unread) && !provider.unreachable)
 }
 
 /// The reference of a node's instance: the recorded one, or the one that it gets or would have got.

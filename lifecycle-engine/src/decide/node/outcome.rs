@@ -6,6 +6,7 @@ use lifecycle_core::machine::NodeState;
 use lifecycle_core::plugin::provider::{InstanceState, ObservedNode};
 
 use super::super::effect::{Action, Done, Effect, Outcome, Subject};
+use super::super::planted::{self, Bug};
 use super::super::{Cx, Why, jobs, passes, placement};
 use super::{Goal, Phase, end, ready, remake, set_phase};
 use lifecycle_core::model::NodeInstance;
@@ -27,8 +28,10 @@ pub(in super::super) fn take(cx: &mut Cx<'_>, id: NodeId, asked: &Effect, outcom
     };
     work.effect = None;
     let (goal, phase, heard) = (work.goal, work.phase, work.heard);
+    let outcome = planted::believe(cx.world, phase, outcome);
     match outcome {
         Ok(done) => succeeded(cx, id, phase, goal, done),
+        Err(error) if planted::tries_again_blindly(cx.world, phase, &error) => {}
         Err(error) if calls_for_a_look(phase, error.kind()) => {
             jobs::log(cx, id, [format!("{}; looking at what is true", error.chain())]);
             cx.change_node(id, |node| node.budget.last_error = Some(error.chain()));
@@ -96,11 +99,13 @@ fn succeeded(cx: &mut Cx<'_>, id: NodeId, phase: Phase, goal: Goal, done: Done) 
 }
 
 fn is_to_run_again(cx: &Cx<'_>, id: NodeId) -> bool {
-    cx.world.node_work.get(&id).is_some_and(|work| work.then_run)
+    let trusts = cx.world.has_bug(Bug::TrustsAReportedDestroy) || cx.world.has_bug(Bug::BelievesALostDestroy);
+    !trusts && cx.world.node_work.get(&id).is_some_and(|work| work.then_run)
 }
 
 /// The process runs.
 fn runs(cx: &mut Cx<'_>, id: NodeId) {
+    planted::override_a_stop(cx, id);
     cx.node_becomes(id, NodeState::Running, Why::outcome());
     end::succeeded(cx, id);
     cx.change_node(id, |node| node.configured = false);
@@ -109,6 +114,7 @@ fn runs(cx: &mut Cx<'_>, id: NodeId) {
 
 /// The process ended, as asked.
 fn stopped(cx: &mut Cx<'_>, id: NodeId) {
+    planted::lose_links(cx, id);
     cx.node_becomes(id, NodeState::Stopped, Why::outcome());
     end::succeeded(cx, id);
     end::done(cx, id);

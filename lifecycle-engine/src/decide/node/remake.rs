@@ -7,6 +7,7 @@ use lifecycle_core::name::HostName;
 use lifecycle_core::policy::enforcement;
 
 use super::super::effect::{Action, Subject};
+use super::super::planted::Bug;
 use super::super::{Cx, World, apply, placement};
 use super::{Flow, Goal, Phase, ask_at, begin, end, slot};
 
@@ -69,7 +70,8 @@ pub(super) fn prepare(cx: &mut Cx<'_>, id: NodeId) -> Flow {
             if let Some(work) = cx.world.node_work.get_mut(&id) {
                 work.target = Some(host);
             }
-            Flow::Next(Phase::Fetch)
+            let early = cx.world.has_bug(Bug::MovesBeforeTheTargetIsReady);
+            Flow::Next(if early { touch_old(cx, id) } else { Phase::Fetch })
         }
         Err(blocked) => {
             end::blocked(cx, id, blocked);

@@ -11,7 +11,7 @@ use lifecycle_core::policy::enforcement::Budget;
 
 use super::super::Violation;
 use super::{History, Seen};
-use crate::decide::{Action, ConnectPlan, Effect, EndPlan, Subject, apply};
+use crate::decide::{Action, ConnectPlan, Effect, EffectId, EndPlan, Input, Subject, apply};
 
 /// What is remembered of effects.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +20,8 @@ pub(super) struct Memory {
     images: BTreeMap<NodeId, Vec<HostName>>,
     /// Nodes whose old instance was touched by the present work.
     touched: BTreeSet<NodeId>,
+    /// Effects on nodes of which nobody knows what they came to, with the step that learned so.
+    unknown: BTreeMap<NodeId, (u64, Effect)>,
 }
 
 impl History {
@@ -34,8 +36,11 @@ impl History {
         for (id, host) in ensured {
             self.effects.images.entry(id).or_default().push(host);
         }
+        self.note_unknown(seen);
         for effect in &seen.step.effects {
+            self.i6_the_unknown_is_looked_at(effect, found);
             if effect.action.is_mutating() {
+                self.i25_one_at_a_time(seen, effect, found);
                 self.i3_only_the_present_epoch_acts(seen, effect, found);
                 i23_nothing_is_done_without_a_record(seen, effect, found);
                 i25_an_operation_is_about_its_subject(seen, effect, found);
@@ -48,6 +53,63 @@ impl History {
         }
         self.effects.images.retain(|id, _| seen.world.node_work.contains_key(id));
         self.effects.touched.retain(|id| seen.world.node_work.contains_key(id));
+    }
+
+    fn note_unknown(&mut self, seen: Seen<'_>) {
+        let unknown = &mut self.effects.unknown;
+        for (asked, outcome) in seen.ended(&self.asked) {
+            match (asked.effect.subject, &asked.effect.action, outcome) {
+                (Subject::Node(id), action, Err(error)) if is_at_instance(action) && error.kind().is_unknown() => {
+                    unknown.insert(id, (seen.world.step, asked.effect.clone()));
+                }
+                (_, Action::ObserveNode(instance), Ok(_)) => {
+                    unknown.retain(|id, since| *id != instance.node || since.0 > asked.step);
+                }
+                // A list tells as much.
+                (_, Action::ListNodes, Ok(_)) => {
+                    let place = |effect: &Effect| (effect.host.clone(), effect.plugin.clone());
+                    unknown.retain(|_, (since, at)| place(at) != place(&asked.effect) || *since > asked.step);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// I6: where nobody knows what an effect came to, nothing is made or started before a look. To remove what may be gone
+    /// already does no harm.
+    fn i6_the_unknown_is_looked_at(&mut self, effect: &Effect, found: &mut Vec<Violation>) {
+        let Subject::Node(id) = effect.subject else { return };
+        let Some((_, at)) = self.effects.unknown.get(&id) else { return };
+        if at.host != effect.host || at.plugin != effect.plugin {
+            return;
+        }
+        match effect.action {
+            Action::ObserveNode(_) => drop(self.effects.unknown.remove(&id)),
+            Action::CreateNode(_) | Action::StartNode(_) => {
+                let text = format!("{} before a look at what {} came to", effect.action.name(), at.action.name());
+                found.push(Violation::new("I6", id, text));
+            }
+            _ => {}
+        }
+    }
+
+    /// I25: nothing is asked of a node or link while what was asked before is under way. An image is on the host, not on
+    /// the node.
+    fn i25_one_at_a_time(&self, seen: Seen<'_>, effect: &Effect, found: &mut Vec<Violation>) {
+        let ended =
+            |id: EffectId| seen.inputs.iter().any(|it| matches!(it, Input::Outcome { effect, .. } if *effect == id));
+        let alike = |asked: &Effect| {
+            asked.subject == effect.subject
+                && effect.subject != Subject::Host
+                && asked.action.is_mutating()
+                && !matches!(asked.action, Action::EnsureImage(_))
+        };
+        let before = self.asked.values().map(|asked| &asked.effect).filter(|asked| !ended(asked.id));
+        let beside = seen.step.effects.iter().filter(|asked| asked.id < effect.id);
+        if let Some(other) = before.chain(beside).find(|asked| alike(asked)) {
+            let text = format!("{} while {} is under way", effect.action.name(), other.action.name());
+            found.push(Violation::new("I25", format!("{:?}", effect.subject), text));
+        }
     }
 
     /// I3: only the controller that took over last acts. One that did not notice is stopped by its commit, so every step
@@ -91,6 +153,11 @@ impl History {
             fail("was not seen to have its image, and its old instance is touched");
         }
     }
+}
+
+/// Whether an action may change an instance.
+const fn is_at_instance(action: &Action) -> bool {
+    matches!(action, Action::CreateNode(_) | Action::StartNode(_) | Action::StopNode { .. } | Action::DestroyNode(_))
 }
 
 /// I2: a node with an explicit host is made and started nowhere else.

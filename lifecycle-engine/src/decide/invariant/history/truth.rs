@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lifecycle_core::id::{LinkId, NodeId};
 use lifecycle_core::machine::{LinkState, NodeState};
-use lifecycle_core::model::LinkRecord;
+use lifecycle_core::model::{Change, LinkRecord};
 use lifecycle_core::time::BootInstant;
 
 use super::super::{Violation, links};
@@ -30,6 +30,7 @@ pub(super) struct Memory {
 impl History {
     pub(super) fn check_truth(&mut self, seen: Seen<'_>, found: &mut Vec<Violation>) {
         self.note_changes(seen);
+        self.i4_a_row_stays_while_its_link_stands(seen, found);
         self.i7_running_was_observed(seen, found);
         self.i9_up_was_verified(seen, found);
     }
@@ -57,6 +58,25 @@ impl History {
             if world.links.get(id).is_none_or(|link| link.incarnation != old.incarnation) {
                 memory.changed.insert(*id, world.step);
                 memory.proved.remove(id);
+            }
+        }
+    }
+
+    /// I4: the row of a link outlives what was built, unless what it was attached to went away.
+    fn i4_a_row_stays_while_its_link_stands(&self, seen: Seen<'_>, found: &mut Vec<Violation>) {
+        for change in &seen.step.batch.changes {
+            let Change::DropLink { id, .. } = change else { continue };
+            let Some((link, identity)) = self.links.get(id).and_then(|link| Some((link, link.identity.as_ref()?)))
+            else {
+                continue;
+            };
+            let mut ends = [Some(&identity.a), identity.b.as_ref()].into_iter().flatten();
+            let attached = ends.all(|end| {
+                let node = end.point.node.map(|id| seen.world.nodes.get(&id).and_then(|node| node.instance.as_ref()));
+                node.is_none_or(|it| it.is_some_and(|it| it.reference.incarnation == end.point.incarnation))
+            });
+            if attached && links::stands(link, seen.census) {
+                found.push(Violation::new("I4", &link.key, "its row was removed and it stands"));
             }
         }
     }
