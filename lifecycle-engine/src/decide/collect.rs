@@ -50,7 +50,7 @@ fn collect_instances(cx: &mut Cx<'_>) {
             let here = node.host.as_ref() == Some(&host) && node.provider == plugin;
             only && here && node.incarnation == instance.incarnation
         });
-        let effect = if wanted && !cx.world.has_bug(Bug::CollectsWithoutAnotherLook) {
+        let effect = if wanted && !cx.world.has_bug(Bug::CollectsWhatIsStopped) {
             None
         } else {
             let entry = Entry::new(AuditAction::Collected, Why::enforcement().because(reason))

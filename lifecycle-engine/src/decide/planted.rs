@@ -75,18 +75,14 @@ pub enum Bug {
     UpWithOneNode,
     /// The row of a link is removed before the backend has confirmed that the link is gone: it is quicker.
     DropsALinkBeforeItIsGone,
-    /// A link is taken to be whole when its first end is.
-    HalfALinkWillDo,
     /// The next instance of a node bears the mark of the one before.
     ReusesAnIncarnation,
     /// A link that is built again bears the mark of the one before.
     ReusesALinkIncarnation,
     /// News about a node that is just being created set off a second creation.
     NewsStartASecondCreate,
-    /// A link is worked on while something that was asked for it is still under way.
-    WorksOnALinkTwice,
-    /// What was listed as nobody's is removed without another look at whether somebody owns it by now.
-    CollectsWithoutAnotherLook,
+    /// The instance of a node that is not to run is taken to be left over.
+    CollectsWhatIsStopped,
     /// Something that could not be removed stays marked as being removed, and is never tried again.
     ForgetsAFailedRemoval,
     /// A node whose process ended becomes `exited` without a row in the audit trail.
@@ -122,8 +118,32 @@ impl Bug {
     /// The invariants of which it breaks at least one.
     pub const fn breaks(self) -> &'static [&'static str] {
         match self {
-            Self::TrustsOldLists => &["I1", "I7"],
-            _ => &[],
+            Self::FailsOverWithoutFencing => &["I1", "I6"],
+            Self::ExplicitHostIsAWish => &["I2"],
+            Self::ActsWithoutCommitting => &["I3"],
+            Self::DropsALinkBeforeItIsGone => &["I4"],
+            Self::AdoptsAnyIncarnation => &["I4", "I23"],
+            Self::MovesBeforeTheTargetIsReady => &["I5"],
+            Self::BelievesALostDestroy | Self::TrustsAReportedDestroy | Self::CreatesBlindlyAgain => &["I6"],
+            Self::TrustsOldLists | Self::TakesAbsenceForAHiccup => &["I7"],
+            Self::DoesNotMarkStale => &["I7", "L1"],
+            Self::TrustsOldReadings | Self::KeepsProofsOverARestart | Self::UpWithOneNode => &["I9"],
+            Self::NeverGivesUp | Self::OverwritesTheFirstCause => &["I14"],
+            Self::RetriesWithoutBackoff => &["I15"],
+            Self::JobEndsWithItsFirstNode | Self::LeavesAJobOpen => &["I16"],
+            Self::ForgetsAFailedRemoval | Self::IndexKeepsTheDead => &["I17"],
+            Self::KeepsASlot => &["I17", "L1"],
+            Self::FreesALinkKeyTooEarly => &["I11", "I19"],
+            Self::ForgetsLostWork => &["I20"],
+            Self::SyncChangesDesired | Self::StartOverridesAStop => &["I21"],
+            Self::LosesAnAuditRow => &["I22"],
+            Self::ActsBeforeCommit | Self::ActsBeforeReading | Self::CollectsWhatIsStopped => &["I23"],
+            Self::BulkOmitsTransitions => &["I24"],
+            Self::RestartLosesLinks | Self::NewsStartASecondCreate => &["I25"],
+            Self::StoppedNodesNeedNothing | Self::ReservesOnlyWhatIsThere => &["I28"],
+            Self::FeedMissesARemoval => &["I29"],
+            Self::ReusesAnIncarnation | Self::ReusesALinkIncarnation => &["I30"],
+            Self::CrashesCostNothing | Self::KeepsWaitsOfAnotherBoot => &["L1"],
         }
     }
 

@@ -27,6 +27,7 @@ pub(super) fn take(
 ) {
     let mut by_node: BTreeMap<NodeId, ObservedNode> = BTreeMap::new();
     let adopts_any = ledger.world.has_bug(Bug::AdoptsAnyIncarnation);
+    let collects_stopped = ledger.world.has_bug(Bug::CollectsWhatIsStopped);
     let mut strangers = Vec::new();
     for seen in found {
         let id = seen.instance.node;
@@ -37,6 +38,9 @@ pub(super) fn take(
             Some(_) if !lives_here => strangers.push((seen.instance, "its node runs elsewhere")),
             Some(row) if row.incarnation != seen.instance.incarnation && !adopts_any => {
                 strangers.push((seen.instance, OTHER_INCARNATION));
+            }
+            Some(row) if collects_stopped && row.actual == NodeState::Stopped && row.desired == NodeIntent::Stopped => {
+                strangers.push((seen.instance, "nobody wants it"));
             }
             Some(row) => {
                 // Of several under one mark it is the one that is recorded.

@@ -1,5 +1,7 @@
 //! Planted bugs: the engine makes one mistake on purpose, so that it is seen whether the simulator finds it.
 
+#[cfg(feature = "planted-bugs")]
+use lifecycle_engine::decide::Bug;
 use lifecycle_engine::decide::World;
 
 use super::simulation::Simulation;
@@ -9,7 +11,7 @@ pub fn planted_bugs() -> Vec<(String, String)> {
     #[cfg(feature = "planted-bugs")]
     {
         use strum::VariantArray;
-        lifecycle_engine::decide::Bug::VARIANTS.iter().map(|bug| (bug.to_string(), bug.what())).collect()
+        Bug::VARIANTS.iter().map(|bug| (bug.to_string(), bug.what())).collect()
     }
     #[cfg(not(feature = "planted-bugs"))]
     Vec::new()
@@ -30,7 +32,7 @@ impl Simulation {
 
     /// Whether effects are started before their batch is committed.
     pub(super) fn acts_before_commit(&self) -> bool {
-        self.bug == Some(lifecycle_engine::decide::Bug::ActsBeforeCommit)
+        self.bug == Some(Bug::ActsBeforeCommit)
     }
 }
 

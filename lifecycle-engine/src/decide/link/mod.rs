@@ -88,7 +88,7 @@ pub(super) fn advance(cx: &mut Cx<'_>, id: LinkId) {
     if link.actual == LinkState::Up && !nodes_run(cx.world, link) {
         cx.link_becomes(id, LinkState::Down, Why::enforcement().because("a node at its end does not run"));
     }
-    if cx.world.is_busy(Subject::Link(id)) && !cx.world.has_bug(Bug::WorksOnALinkTwice) {
+    if cx.world.is_busy(Subject::Link(id)) {
         return;
     }
     let Some(link) = cx.world.links.get(&id) else { return };

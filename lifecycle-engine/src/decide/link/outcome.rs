@@ -196,11 +196,11 @@ fn unproved(cx: &mut Cx<'_>, id: LinkId, error: &Error) {
 
 /// A link was read back.
 fn verified(cx: &mut Cx<'_>, id: LinkId, report: &LinkReport) {
-    let (trusts, half) = (cx.world.has_bug(Bug::TrustsOldReadings), cx.world.has_bug(Bug::HalfALinkWillDo));
+    let trusts = cx.world.has_bug(Bug::TrustsOldReadings);
     let work = cx.world.link_work.entry(id).or_default();
     let again = std::mem::take(&mut work.again) && !trusts;
     work.unverified = again;
-    if !report.is_intact() && !(half && report.a.intact) {
+    if !report.is_intact() {
         let problems = report.problems.join("; ");
         broken(cx, id, if problems.is_empty() { "it is not intact" } else { &problems });
         return refresh_oper(cx, id, Some(report));

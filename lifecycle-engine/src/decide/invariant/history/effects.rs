@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lifecycle_core::id::NodeId;
+use lifecycle_core::id::{LinkId, NodeId};
 use lifecycle_core::machine::{LinkState, NodeIntent, NodeState};
-use lifecycle_core::model::{AuditAction, NodeRecord};
+use lifecycle_core::model::{AuditAction, Change, NodeRecord};
 use lifecycle_core::name::HostName;
 use lifecycle_core::plugin::provider::InstanceRef;
 use lifecycle_core::policy::enforcement::Budget;
@@ -24,6 +24,13 @@ pub(super) struct Memory {
     unknown: BTreeMap<NodeId, (u64, Effect)>,
 }
 
+/// Marks of what is known to be gone: they are not used again, so that what comes late is told from what is there.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Marks {
+    nodes: BTreeMap<NodeId, u64>,
+    links: BTreeMap<LinkId, u64>,
+}
+
 impl History {
     pub(super) fn check_effects(&mut self, seen: Seen<'_>, found: &mut Vec<Violation>) {
         let ensured: Vec<(NodeId, HostName)> = seen
@@ -37,10 +44,12 @@ impl History {
             self.effects.images.entry(id).or_default().push(host);
         }
         self.note_unknown(seen);
+        self.note_marks(seen);
         for effect in &seen.step.effects {
             self.i6_the_unknown_is_looked_at(effect, found);
             if effect.action.is_mutating() {
                 self.i25_one_at_a_time(seen, effect, found);
+                self.i30_a_mark_is_used_once(effect, found);
                 self.i3_only_the_present_epoch_acts(seen, effect, found);
                 i23_nothing_is_done_without_a_record(seen, effect, found);
                 i25_an_operation_is_about_its_subject(seen, effect, found);
@@ -72,6 +81,39 @@ impl History {
                 }
                 _ => {}
             }
+        }
+    }
+
+    fn note_marks(&mut self, seen: Seen<'_>) {
+        for change in &seen.step.batch.changes {
+            match change {
+                Change::PutNode(row) if row.instance.is_none() => {
+                    if let Some(gone) = self.nodes.get(&row.id).and_then(|old| old.instance.as_ref()) {
+                        self.marks.nodes.insert(row.id, gone.reference.incarnation);
+                    }
+                }
+                Change::PutLink(row) if row.identity.is_none() => {
+                    if let Some(gone) = self.links.get(&row.id).and_then(|old| old.identity.as_ref()) {
+                        self.marks.links.insert(row.id, gone.incarnation);
+                    }
+                }
+                Change::DropNode { id, .. } => drop(self.marks.nodes.remove(id)),
+                Change::DropLink { id, .. } => drop(self.marks.links.remove(id)),
+                _ => {}
+            }
+        }
+    }
+
+    /// I30 for marks: what was gone is not made again under its mark.
+    fn i30_a_mark_is_used_once(&self, effect: &Effect, found: &mut Vec<Violation>) {
+        let (gone, mark) = match (effect.subject, &effect.action) {
+            (Subject::Node(id), Action::CreateNode(request)) => (self.marks.nodes.get(&id), request.incarnation),
+            (Subject::Link(id), Action::Connect(plan)) => (self.marks.links.get(&id), plan.incarnation),
+            _ => return,
+        };
+        if gone.is_some_and(|gone| mark <= *gone) {
+            let text = format!("{} under mark {mark}, which something bore that is gone", effect.action.name());
+            found.push(Violation::new("I30", format!("{:?}", effect.subject), text));
         }
     }
 

@@ -64,6 +64,7 @@ pub struct History {
     /// Effects of the present controller that have not ended.
     asked: BTreeMap<EffectId, Asked>,
     effects: effects::Memory,
+    marks: effects::Marks,
     truth: truth::Memory,
     feed: feed::Mirror,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lifecycle_core::id::{LinkId, NodeId};
 use lifecycle_core::machine::{LinkState, NodeState};
-use lifecycle_core::model::{Change, LinkRecord};
+use lifecycle_core::model::{AuditAction, AuditRow, Change, LinkRecord, SubjectKind};
 use lifecycle_core::time::BootInstant;
 
 use super::super::{Violation, links};
@@ -25,12 +25,15 @@ pub(super) struct Memory {
     changed: BTreeMap<LinkId, u64>,
     /// Step that asked for the last reading that found a link up.
     proved: BTreeMap<LinkId, u64>,
+    /// Step in which an effect last ended that changed a node.
+    acted: BTreeMap<NodeId, u64>,
 }
 
 impl History {
     pub(super) fn check_truth(&mut self, seen: Seen<'_>, found: &mut Vec<Violation>) {
         self.note_changes(seen);
         self.i4_a_row_stays_while_its_link_stands(seen, found);
+        self.i7_old_readings_are_not_recorded(seen, found);
         self.i7_running_was_observed(seen, found);
         self.i9_up_was_verified(seen, found);
     }
@@ -46,6 +49,7 @@ impl History {
                     memory.changed.insert(id, world.step);
                 }
                 (Subject::Node(id), _) if changes_ends(&asked.effect.action) => {
+                    memory.acted.insert(id, world.step);
                     for link in world.links_at(id) {
                         memory.changed.insert(link.id, world.step);
                     }
@@ -77,6 +81,32 @@ impl History {
             });
             if attached && links::stands(link, seen.census) {
                 found.push(Violation::new("I4", &link.key, "its row was removed and it stands"));
+            }
+        }
+    }
+
+    /// I7: what synchronisation records of a node was read after whatever was last done to it.
+    fn i7_old_readings_are_not_recorded(&self, seen: Seen<'_>, found: &mut Vec<Violation>) {
+        let synced = |row: &&AuditRow| {
+            let by_sync = row.subject == SubjectKind::Node && row.decided_by == "sync";
+            by_sync && row.action == AuditAction::StateChanged
+        };
+        for row in seen.step.batch.audit.iter().filter(synced) {
+            let Ok(id) = row.id.parse::<NodeId>() else { continue };
+            let (Some(node), Some(&acted)) = (self.nodes.get(&id), self.truth.acted.get(&id)) else { continue };
+            let readings = seen.ended(&self.asked).filter(|(asked, outcome)| {
+                let here = node.host.as_ref() == Some(&asked.effect.host) && node.provider == asked.effect.plugin;
+                let about = match &asked.effect.action {
+                    Action::ListNodes => true,
+                    Action::ObserveNode(instance) => instance.node == id,
+                    _ => false,
+                };
+                here && about && outcome.is_ok()
+            });
+            let last = readings.map(|(asked, _)| asked.step).max();
+            if last.is_some_and(|asked| asked < acted) {
+                let text = format!("recorded as {:?} by what was read before it was acted upon", row.to);
+                found.push(Violation::new("I7", &row.name, text));
             }
         }
     }
