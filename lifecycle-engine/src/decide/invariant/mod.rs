@@ -9,12 +9,12 @@
 //! | I1 | one live instance per node | here, by the world outside |
 //! | I2 | an explicit host is inviolable | here, by the world outside, and by every effect (history) |
 //! | I3 | no effect of an older epoch after a take-over | history; stores refuse the commit; agents are not built yet |
-//! | I4 | whatever bears our mark is owned or listed | here |
+//! | I4 | whatever bears our mark is owned or listed | here; a link's row outlives the link (history) |
 //! | I5 | an old instance stays until its new place is ready | history |
-//! | I6 | a start only after the old instance is gone | history, by the world outside |
-//! | I7 | `running` was observed, or is marked stale | history, by the world outside |
+//! | I6 | a start only after the old instance is gone, and after a look at what is unknown | history, by the world outside |
+//! | I7 | `running` was observed, or is marked stale; nothing outdated is recorded | history, by the world outside |
 //! | I8 | synchronisation changes nothing outside | by type: it is handed a ledger, which cannot ask for effects |
-//! | I9 | `up` was verified after the last change | history, and by the world outside |
+//! | I9 | `up` was verified after the last change, and both nodes run | here, history, and by the world outside |
 //! | I10 | no half links once settled | here |
 //! | I11 | ends are exclusive, keys have no direction | here; stores refuse a second link of one key |
 //! | I12 | tags and network identifiers are allocated once | the allocator's own tests; no backend with tags is built yet |
@@ -30,12 +30,12 @@
 //! | I22 | changes and audit rows correspond, chained | history; stores never change a row |
 //! | I23 | no action without a recorded intent | history |
 //! | I24 | a bulk call classifies each node once | history |
-//! | I25 | an operation touches its own subject only | history |
+//! | I25 | an operation touches its own subject only, one at a time; a restart keeps links | history; the simulator |
 //! | I26 | installs | the policy's own tests; not driven by the engine yet |
 //! | I27 | decommissions | the policy's own tests; not driven by the engine yet |
 //! | I28 | reservations fit | here |
 //! | I29 | the feed ends with the controller's own view | history |
-//! | I30 | names are short, plain and unique | the naming policy's own tests |
+//! | I30 | names are short, plain and unique; a mark is used once | the naming policy's own tests; history |
 //! | I31 | idempotency keys | not built yet: the HTTP interface |
 //! | I32 | no secrets | hidden before anything is decided: `drive::secrecy`, `lifecycle_core::secret` |
 //! | L1 | all settles | here, asked once nothing happens any more |
