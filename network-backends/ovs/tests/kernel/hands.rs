@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
 use lifecycle_core::ErrorKind;
+use lifecycle_core::attach::Mac;
 use lifecycle_core::id::ControllerId;
 use lifecycle_core::plugin::NetworkBackend;
 use lifecycle_core::plugin::network::{LinkRequest, NetworkEvent, ProbeResult};
-use lifecycle_core::policy::naming::LINK_GROUP;
+use lifecycle_core::policy::link::Side;
+use lifecycle_core::policy::naming::{LINK_GROUP, MAC_PREFIX, OurName, text_hash};
 use lifecycle_linux::ethtool::{Offloads, offloads, set_offloads};
 use lifecycle_linux::netlink::{Change, NewLink, Veth, Which, change_link, create_veth, delete_link};
 use lifecycle_testkit::laws::Verdict;
@@ -173,5 +175,41 @@ pub(crate) async fn what_is_not_ours_is_left_alone(fixture: &Fixture) -> Verdict
     fixture.backend.cleanup().await.unwrap();
     assert_eq!(fixture.daemon().vsctl(&["list-br"]), "ls000000000000");
     assert_eq!(fixture.daemon().vsctl(&["list-ports", "ls000000000000"]), lookalike);
+    Ok(())
+}
+
+pub(crate) async fn what_a_dead_controller_left_half_made_is_found(fixture: &Fixture) -> Verdict {
+    let (a, b) = (fixture.new_point(), fixture.new_point());
+    let request = fixture.request(1, &a, &b);
+    // It died right after the kernel made a pair: marked at birth, without alias, and no row in the database.
+    let born = || {
+        let port = OurName::LinkEnd { link: request.link, side: Side::A }.ifname();
+        let [.., q, r, s, t, u] = text_hash(&format!("{} {port}", fixture.controller)).to_be_bytes();
+        let ns = fixture.access.open_ns(Fixture::ns(&a)).unwrap();
+        let new = |name, mac| NewLink { mac: Some(mac), group: LINK_GROUP, ..NewLink::new(name) };
+        let host = new(&port, Mac([MAC_PREFIX, q, r, s, t, u]));
+        let node = NewLink { ns: Some(ns.as_fd()), ..new(&a.ifname, a.mac) };
+        fixture.daemon().route().run(create_veth(&Veth { a: host, b: node })).unwrap();
+    };
+    born();
+    let found = fixture.backend.observe(&fixture.namespaces()).await.unwrap();
+    assert_eq!((found.len(), found[0].link, found[0].incarnation), (1, request.link, None), "{found:?}");
+    fixture.backend.remove(&found[0], &fixture.namespaces()).await.unwrap();
+    assert!(fixture.link(&a).is_none() && fixture.switch_side().is_empty());
+    // The next controller may also just build the link.
+    born();
+    let identity = fixture.backend.connect(&request).await.unwrap();
+    fixture.comes_up(&identity, Duration::from_secs(2)).await;
+    // After a reboot the interfaces are gone and the database is not.
+    for port in fixture.switch_side() {
+        fixture.daemon().route().run(delete_link(Which::Name(&name(&port)))).unwrap();
+    }
+    let reopened = fixture.reopened();
+    reopened.initialize().await.unwrap();
+    let found = reopened.observe(&fixture.namespaces()).await.unwrap();
+    assert_eq!((found.len(), found[0].incarnation, found[0].interfaces.len()), (1, Some(1), 0), "{found:?}");
+    reopened.remove(&found[0], &fixture.namespaces()).await.unwrap();
+    assert_eq!(reopened.observe(&fixture.namespaces()).await.unwrap(), []);
+    fixture.assert_empty_switch();
     Ok(())
 }

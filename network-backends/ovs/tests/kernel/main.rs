@@ -37,6 +37,7 @@ fn main() -> ExitCode {
         hands::a_port_of_another_bridge_is_not_the_link,
         hands::an_offload_turned_on_is_noticed_and_put_right,
         hands::what_is_not_ours_is_left_alone,
+        hands::what_a_dead_controller_left_half_made_is_found,
         faults::a_switch_that_ended_is_not_up_and_comes_back,
         faults::nothing_is_left_of_a_link_that_the_switch_did_not_take,
         faults::a_database_that_ended_is_followed_again,
