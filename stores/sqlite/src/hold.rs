@@ -3,6 +3,8 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use lifecycle_core::{Error, ErrorKind, Result};
 
@@ -10,6 +12,10 @@ use crate::failure;
 
 /// Name of the lock file in the state directory. The file stays; the lock on it goes with its holder.
 const FILE: &str = "lock";
+
+/// How long a lock is waited for whose holder does not live any more: a child that it was just starting when it was killed
+/// keeps the lock until it executes its program.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The hold, for as long as the value lives.
 ///
@@ -30,13 +36,19 @@ impl Hold {
         let path = directory.join(FILE);
         let refused = |error| failure::of_file(OPERATION, &path, error);
         let mut file = open(&path).map_err(refused)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(held(directory, &mut file)),
-            Err(TryLockError::Error(error)) => return Err(refused(error)),
+        let began = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::Error(error)) => return Err(refused(error)),
+                Err(TryLockError::WouldBlock) => match holder(&mut file) {
+                    None if began.elapsed() < PATIENCE => sleep(Duration::from_millis(20)),
+                    holder => return Err(held(directory, holder)),
+                },
+            }
         }
         // Who holds it is written for people only: the lock itself is what counts.
-        file.set_len(0).map_err(refused)?;
+        file.set_len(0).and_then(|()| file.rewind()).map_err(refused)?;
         write!(file, "{} {owner}", std::process::id()).map_err(refused)?;
         Ok(Self { file })
     }
@@ -46,6 +58,8 @@ impl Drop for Hold {
     fn drop(&mut self) {
         // Closing the file ends the lock anyhow; the note must not outlive it.
         drop(self.file.set_len(0));
+        // Explicitly, since a child that is just being started shares the open file until it executes its program.
+        drop(self.file.unlock());
     }
 }
 
@@ -53,16 +67,21 @@ fn open(path: &PathBuf) -> std::io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
 }
 
-fn held(directory: &Path, file: &mut File) -> Error {
+/// Who the note in the lock file says holds it, if that process lives.
+fn holder(file: &mut File) -> Option<String> {
     let mut note = String::new();
-    let read = file.rewind().and_then(|()| file.read_to_string(&mut note));
-    let holder = match note.split_once(' ') {
-        Some((pid, owner)) if read.is_ok() && Path::new("/proc").join(pid).exists() => {
-            format!("process {pid} ({owner}) holds it; use that one, or stop it first")
-        }
-        _ => "another process holds it; use that one, or stop it first".to_owned(),
-    };
-    Error::new(ErrorKind::Conflict, "take over", holder).about(directory.display())
+    file.rewind().and_then(|()| file.read_to_string(&mut note)).ok()?;
+    let (pid, owner) = note.split_once(' ')?;
+    // A process that has ended and was not yet waited for runs no program any more.
+    let program = Path::new("/proc").join(pid).join("exe").read_link();
+    let is_gone = program.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+    (!is_gone).then(|| format!("process {pid} ({owner})"))
+}
+
+fn held(directory: &Path, holder: Option<String>) -> Error {
+    let holder = holder.unwrap_or_else(|| "another process".to_owned());
+    let message = format!("{holder} holds it; use that one, or stop it first");
+    Error::new(ErrorKind::Conflict, "take over", message).about(directory.display())
 }
 
 #[cfg(test)]
@@ -78,6 +97,24 @@ mod tests {
         assert!(error.to_string().contains(&format!("process {} (the first)", std::process::id())), "{error}");
         drop(hold);
         Hold::take(directory.path(), "the second").unwrap();
+    }
+
+    #[test]
+    fn a_lock_whose_holder_is_gone_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut hold = Hold::take(directory.path(), "the first").unwrap();
+        // As it is while a child of a killed controller has not executed its program yet.
+        hold.file.set_len(0).unwrap();
+        hold.file.rewind().unwrap();
+        write!(hold.file, "{} the killed", i32::MAX).unwrap();
+        let released = std::thread::spawn(move || {
+            sleep(Duration::from_millis(200));
+            drop(hold);
+        });
+        let _second = Hold::take(directory.path(), "the second").unwrap();
+        let note = std::fs::read_to_string(directory.path().join(FILE)).unwrap();
+        assert_eq!(note, format!("{} the second", std::process::id()));
+        released.join().unwrap();
     }
 
     #[test]
