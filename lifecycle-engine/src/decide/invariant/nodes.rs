@@ -155,7 +155,8 @@ pub fn l1_nodes_are_settled(world: &World) -> Vec<Violation> {
         } else if node.deleting {
             found.push(Violation::new("L1", &node.name, format!("`{}` and still to be removed", node.actual)));
         } else if !wanted && !spent {
-            let text = format!("`{}` where `{}` is wanted", node.actual, node.desired);
+            let work = world.node_work.get(&node.id);
+            let text = format!("`{}` where `{}` is wanted: {work:?}", node.actual, node.desired);
             found.push(Violation::new("L1", &node.name, text));
         } else if let Some(work) = world.node_work.get(&node.id) {
             found.push(Violation::new("L1", &node.name, format!("still worked on: {work:?}")));

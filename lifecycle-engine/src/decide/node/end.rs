@@ -159,9 +159,14 @@ pub(in super::super) fn count_failure(ledger: &mut Ledger<'_>, id: NodeId, error
     spent
 }
 
-/// Drops the work without judging it: what stood in the way is not the node's fault.
+/// Drops the work without judging it: what stood in the way is not the node's fault. That something has to be looked at is
+/// not forgotten.
 pub(super) fn drop_work(cx: &mut Cx<'_>, id: NodeId) {
     slot::give(cx, id);
+    if let Some(work) = cx.world.node_work.get_mut(&id).filter(|work| work.phase == Phase::Look) {
+        (work.effect, work.target) = (None, None);
+        return jobs::leave(cx, id, Some("its host cannot be reached; work goes on when it can"));
+    }
     if cx.world.node_work.remove(&id).is_some() {
         jobs::leave(cx, id, Some("its host cannot be reached; work goes on when it can"));
         cx.world.freed = true;

@@ -236,5 +236,6 @@ pub(super) fn is_coming(world: &World, id: NodeId) -> bool {
     node.instance.is_none()
         && !node.deleting
         && node.desired == NodeIntent::Running
+        && node.budget.given_up_at.is_none()
         && (deploying || matches!(node.actual, NodeState::Undeployed | NodeState::Pending) && node.blocked.is_none())
 }
