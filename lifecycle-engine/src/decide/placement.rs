@@ -51,11 +51,11 @@ fn add(by_host: &mut BTreeMap<HostName, Amount>, host: &HostName, need: Amount) 
 fn held<'a>(world: &'a World, node: &'a NodeRecord) -> impl Iterator<Item = &'a HostName> {
     let work = world.node_work.get(&node.id);
     // Of what a controller before was about to make it is not known yet whether it is there.
-    let placed = work.map_or(node.actual.is_transitional(), |work| work.phase != Phase::Place);
-    let placed = placed && !world.has_bug(Bug::ReservesOnlyWhatIsThere);
+    let placed = work.map_or(node.actual.is_transitional(), |it| it.phase != Phase::Place && it.target.is_none());
+    let ahead = !world.has_bug(Bug::ReservesOnlyWhatIsThere);
     let exists = node.instance.is_some() && !planted::needs_nothing(world, node);
-    let here = node.host.as_ref().filter(|_| exists || placed);
-    let next = work.and_then(|work| work.target.as_ref()).filter(|target| placed && Some(*target) != here);
+    let here = node.host.as_ref().filter(|_| exists || ahead && placed);
+    let next = work.and_then(|work| work.target.as_ref()).filter(|target| ahead && Some(*target) != here);
     here.into_iter().chain(next)
 }
 

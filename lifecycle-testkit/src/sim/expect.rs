@@ -91,7 +91,9 @@ impl Simulation {
         let run = nodes.iter().all(|node| node.actual == NodeState::Running);
         let possible = hosts.len() == 1 && link.spec.attrs.rate.is_none() && link.spec.attrs.admin == Admin::Up;
         // What was set down inside a node is the node's own affair.
-        let set_down = self.ends_of(link).any(|(_, it)| !it.up) && link.carrier == [Some(true); 2];
+        let mut given = link.nodes.iter().zip(link.carrier);
+        let given = given.all(|(node, carrier)| node.is_none() || carrier == Some(true));
+        let set_down = self.ends_of(link).any(|(_, it)| !it.up) && given;
         run && possible && !set_down && link.desired == LinkIntent::Up
     }
 

@@ -112,7 +112,8 @@ impl Simulation {
         };
         let found: Vec<Violation> = found.into_iter().filter(|violation| !unknown(violation)).collect();
         found.into_iter().for_each(|violation| self.fail(violation));
-        let found = self.truth_of_settings();
+        let found = self.truth_of_settings().into_iter().filter(|violation| !severed.contains(&violation.subject));
+        let found: Vec<Violation> = found.collect();
         found.into_iter().for_each(|violation| self.fail(violation));
     }
 

@@ -10,6 +10,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use lifecycle_core::ErrorKind;
@@ -17,7 +18,7 @@ use lifecycle_core::attach::{Mac, NsRef};
 use lifecycle_core::id::{LabId, NodeId};
 use lifecycle_core::name::IfName;
 use lifecycle_core::plugin::provider::{CreateNode, ManagementAddresses};
-use lifecycle_core::policy::naming::{MAC_PREFIX, MANAGEMENT_GROUP, OurName, text_hash};
+use lifecycle_core::policy::naming::{LINK_GROUP, MAC_PREFIX, MANAGEMENT_GROUP, OurName, text_hash};
 use lifecycle_core::topology::{ManagementNetwork, NetworkMode};
 use lifecycle_linux::namespace::broker::HOME;
 use lifecycle_linux::namespace::{NamespaceAccess, NamespaceError, SocketKind, Want};
@@ -32,6 +33,9 @@ use crate::spec::Lease;
 
 /// Name of the management interface in a node.
 const INTERFACE: &str = "eth0";
+
+/// Time that the kernel is given to clear a namespace away.
+const CLEARING: Duration = Duration::from_secs(2);
 
 /// What is known of an instance by name and address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -316,9 +320,17 @@ impl Wiring<'_> {
         // Another controller's nodes, or something of the user's, may be on it.
         let is_gone =
             |name: &str| matches!(OurName::parse(name), Some(OurName::ManagementPort { node }) if gone.contains(&node));
-        let links = hub.links().map_err(refused)?;
-        if links.iter().any(|link| link.master == Some(bridge.index) && !is_gone(&link.name)) {
-            return Ok(());
+        let began = Instant::now();
+        loop {
+            let links = hub.links().map_err(refused)?;
+            let mut ports = links.iter().filter(|link| link.master == Some(bridge.index) && !is_gone(&link.name));
+            let Some(port) = ports.next() else { break };
+            // The end of a link goes with its node's namespace, which the kernel clears away in its own time.
+            let going = port.group == LINK_GROUP && ports.all(|port| port.group == LINK_GROUP);
+            if !going || began.elapsed() > CLEARING {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(20));
         }
         match hub.run(delete_link(Which::Index(bridge.index))) {
             Err(error) if error.errno() != Some(nix::errno::Errno::ENODEV) => Err(refused(error)),

@@ -126,7 +126,7 @@ pub fn i28_reservations_fit(world: &World) -> Vec<Violation> {
         let (Some(host), Some(spec)) = (&node.host, world.spec(node.id)) else { continue };
         // What a look finds was there before it was counted.
         let work = world.node_work.get(&node.id);
-        let placed = work.is_some_and(|work| !matches!(work.phase, Phase::Place | Phase::Look));
+        let placed = work.is_some_and(|it| !matches!(it.phase, Phase::Place | Phase::Look) && it.target.is_none());
         // An instance that is to go was made of what was wanted before.
         if (node.instance.is_some() || placed) && !node.recreate && !node.deleting {
             let sum = sums.entry(host).or_default();

@@ -334,7 +334,7 @@ mod tests {
             Some(3)
         );
         assert_eq!(client.read(|db| db.rows("Port").count()), 1);
-        let told: Vec<String> = tells.try_iter().collect();
+        let told: Vec<String> = (0..4).map(|_| tells.recv_timeout(PATIENCE).unwrap()).collect();
         assert_eq!(told, ["synced", "1 changed", "lost", "synced"]);
         drop(client);
         drop(script.join().unwrap());
