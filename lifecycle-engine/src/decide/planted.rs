@@ -43,8 +43,6 @@ pub enum Bug {
     MovesBeforeTheTargetIsReady,
     /// A removal whose answer was lost is taken to have happened: it mostly did.
     BelievesALostDestroy,
-    /// A removal that was reported as done is not read back before the node is made elsewhere.
-    TrustsAReportedDestroy,
     /// A creation whose answer was lost is asked for again at once, without a look at what it came to.
     CreatesBlindlyAgain,
     /// A node whose host cannot be reached is started on another, though nobody knows whether it still runs on the first.
@@ -107,8 +105,6 @@ pub enum Bug {
     LeavesAJobOpen,
     /// Nodes of a provider that cannot be reached are not marked stale.
     DoesNotMarkStale,
-    /// A controller acts on what is stored before it has read what is true.
-    ActsBeforeReading,
     /// Effects are started before their batch is committed. It stands in the simulator's stand-in for the driver.
     ActsBeforeCommit,
 }
@@ -124,7 +120,7 @@ impl Bug {
             Self::DropsALinkBeforeItIsGone => &["I4"],
             Self::AdoptsAnyIncarnation => &["I4", "I23"],
             Self::MovesBeforeTheTargetIsReady => &["I5"],
-            Self::BelievesALostDestroy | Self::TrustsAReportedDestroy | Self::CreatesBlindlyAgain => &["I6"],
+            Self::BelievesALostDestroy | Self::CreatesBlindlyAgain => &["I6"],
             Self::TrustsOldLists | Self::TakesAbsenceForAHiccup => &["I7"],
             Self::DoesNotMarkStale => &["I7", "L1"],
             Self::TrustsOldReadings | Self::KeepsProofsOverARestart | Self::UpWithOneNode => &["I9"],
@@ -138,7 +134,6 @@ impl Bug {
             Self::SyncChangesDesired | Self::StartOverridesAStop => &["I21"],
             Self::LosesAnAuditRow => &["I22"],
             Self::ActsBeforeCommit | Self::CollectsWhatIsStopped => &["I23"],
-            Self::ActsBeforeReading => &["I6", "I23"],
             Self::BulkOmitsTransitions => &["I24"],
             Self::RestartLosesLinks | Self::NewsStartASecondCreate => &["I25"],
             Self::StoppedNodesNeedNothing | Self::ReservesOnlyWhatIsThere => &["I28"],

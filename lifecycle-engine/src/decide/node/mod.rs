@@ -31,7 +31,7 @@ use lifecycle_core::name::{HostName, PluginName};
 use lifecycle_core::plugin::provider::InstanceRef;
 
 use super::effect::{Action, EffectId, Subject};
-use super::planted::{self, Bug};
+use super::planted;
 use super::{Cx, World};
 
 pub(super) use end::{count_failure, lose_instance};
@@ -174,8 +174,7 @@ fn set_phase(world: &mut World, id: NodeId, phase: Phase) {
 pub(super) fn provider_answers(world: &World, node: &lifecycle_core::model::NodeRecord) -> bool {
     let Some(host) = &node.host else { return true };
     let provider = world.hosts.get(host).and_then(|host| host.providers.get(&node.provider));
-    let unread = world.has_bug(Bug::ActsBeforeReading);
-    provider.is_some_and(|provider| (provider.synced || unread) && !provider.unreachable)
+    provider.is_some_and(|provider| provider.synced && !provider.unreachable)
 }
 
 /// The reference of a node's instance: the recorded one, or the one that it gets or would have got.
