@@ -90,6 +90,11 @@ impl ProviderState {
         }
     }
 
+    /// Whether it was read since the controller started, and can be reached: only then is anything done through it.
+    pub(super) fn answers(&self) -> bool {
+        self.synced && !self.unreachable
+    }
+
     /// Whether another operation may begin.
     pub(crate) fn has_room(&self) -> bool {
         self.capabilities.concurrency == 0 || self.busy < self.capabilities.concurrency

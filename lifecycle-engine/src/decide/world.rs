@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::effect::{Effect, EffectId, Subject};
 use super::events::lab_view;
-use super::host::HostState;
+use super::host::{HostState, ProviderState};
 use super::input::Limits;
 use super::ledger::{is_settled, lab_node};
 use super::link::LinkWork;
@@ -336,6 +336,12 @@ impl World {
             Subject::Link(id) => self.link_work.get(&id).is_some_and(|work| work.effect.is_some()),
             Subject::Host => false,
         }
+    }
+
+    /// Whether a provider on a host answers.
+    pub(super) fn answers(&self, host: &HostName, provider: &PluginName) -> bool {
+        let provider = self.hosts.get(host).and_then(|host| host.providers.get(provider));
+        provider.is_some_and(ProviderState::answers)
     }
 
     /// Entries in each index over the rows; a world without rows has none.

@@ -112,9 +112,7 @@ pub fn i20_no_state_outlives_its_deadline(world: &World, now: Now) -> Vec<Violat
 }
 
 fn answers(world: &World, node: &NodeRecord) -> bool {
-    let Some(host) = &node.host else { return true };
-    let provider = world.hosts.get(host).and_then(|host| host.providers.get(&node.provider));
-    provider.is_some_and(|provider| provider.synced && !provider.unreachable)
+    node.host.as_ref().is_none_or(|host| world.answers(host, &node.provider))
 }
 
 /// I28: what is reserved on a host, work under way included, is within its capacity.

@@ -16,16 +16,15 @@ use super::{LinkPhase, nodes_run, refresh_oper, strict, to_pending, void};
 
 /// Takes in how an effect on a link ended.
 pub(in super::super) fn take(cx: &mut Cx<'_>, id: LinkId, asked: &Effect, outcome: Outcome) {
-    if cx.world.link_work.get(&id).is_none_or(|work| work.effect != Some(asked.id)) {
+    let Some(work) = cx.world.link_work.get_mut(&id).filter(|work| work.effect == Some(asked.id)) else {
         return cx.world.touch_link(id);
-    }
-    if outcome.as_ref().is_err_and(|error| error.kind().is_unreachable()) {
-        passes::lose_backend(cx, &asked.host, &asked.plugin);
-    }
-    let Some(work) = cx.world.link_work.get_mut(&id) else { return };
+    };
     let phase = work.phase;
     work.effect = None;
     work.phase = LinkPhase::Idle;
+    if outcome.as_ref().is_err_and(|error| error.kind().is_unreachable()) {
+        passes::lose_backend(cx, &asked.host, &asked.plugin);
+    }
     match (phase, outcome) {
         (LinkPhase::Connect, Ok(Done::Connected(identity))) => connected(cx, id, *identity),
         (LinkPhase::Connect, Ok(_)) => not_connected(cx, id, &unanswered("connect")),
@@ -119,11 +118,6 @@ fn not_connected(cx: &mut Cx<'_>, id: LinkId, error: &Error) {
 /// It is not its own fault: it is tried again before long, and no attempt is counted.
 fn wait(cx: &mut Cx<'_>, id: LinkId, reason: &str) {
     to_pending(cx, id, reason);
-    pause(cx, id);
-}
-
-/// Keeps a link from being tried again at once.
-fn pause(cx: &mut Cx<'_>, id: LinkId) {
     let (now, wait) = (cx.now.boot, cx.world.settings.limits.reconnect);
     cx.change_link(id, |link| link.budget.next_attempt = Some(Deadline::after(now, wait)));
     cx.wake_after(wait, Subject::Link(id));

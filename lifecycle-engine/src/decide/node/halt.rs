@@ -84,14 +84,10 @@ pub(super) fn stop(cx: &mut Cx<'_>, id: NodeId) -> Flow {
 
 /// Removes the instance.
 pub(super) fn destroy(cx: &mut Cx<'_>, id: NodeId) -> Flow {
-    let seen_gone = cx.world.nodes.get(&id).is_some_and(|node| node.instance.is_none());
+    let Some(node) = cx.world.nodes.get(&id) else { return Flow::Wait };
+    let then_run = cx.world.node_work.get(&id).is_some_and(|work| work.then_run);
     // What was never placed cannot be anywhere.
-    let unplaced = cx.world.nodes.get(&id).is_some_and(|node| node.host.is_none());
-    if unplaced {
-        outcome::gone(cx, id);
-        return Flow::Wait;
-    }
-    if seen_gone && cx.world.node_work.get(&id).is_some_and(|work| work.then_run) {
+    if node.host.is_none() || node.instance.is_none() && then_run {
         outcome::gone(cx, id);
         return Flow::Wait;
     }

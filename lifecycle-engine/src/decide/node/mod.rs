@@ -172,9 +172,7 @@ fn set_phase(world: &mut World, id: NodeId, phase: Phase) {
 /// Whether the node's provider on its host was read since the controller started, and can be reached. A node that was
 /// never placed needs no provider yet.
 pub(super) fn provider_answers(world: &World, node: &lifecycle_core::model::NodeRecord) -> bool {
-    let Some(host) = &node.host else { return true };
-    let provider = world.hosts.get(host).and_then(|host| host.providers.get(&node.provider));
-    provider.is_some_and(|provider| provider.synced && !provider.unreachable)
+    node.host.as_ref().is_none_or(|host| world.answers(host, &node.provider))
 }
 
 /// The reference of a node's instance: the recorded one, or the one that it gets or would have got.

@@ -113,9 +113,7 @@ pub(super) fn place_is_lost(world: &World, id: NodeId) -> bool {
 
 /// Whether the provider that the node's next instance is to have can be reached on a host.
 pub(super) fn answers(world: &World, id: NodeId, target: &HostName) -> bool {
-    let name = apply::provider_of_node(world, id);
-    let provider = world.hosts.get(target).and_then(|host| host.providers.get(&name));
-    provider.is_some_and(|provider| provider.synced && !provider.unreachable)
+    world.answers(target, &apply::provider_of_node(world, id))
 }
 
 /// The phase that follows once everything is ready for the next instance.

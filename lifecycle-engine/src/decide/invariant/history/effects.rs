@@ -11,7 +11,7 @@ use lifecycle_core::policy::enforcement::Budget;
 
 use super::super::Violation;
 use super::{History, Seen};
-use crate::decide::{Action, ConnectPlan, Effect, EffectId, EndPlan, Input, Subject, apply};
+use crate::decide::{Action, ConnectPlan, Effect, EffectId, EndPlan, Input, ProviderState, Subject, apply};
 
 /// What is remembered of effects.
 #[derive(Debug, Clone, Default)]
@@ -188,7 +188,7 @@ impl History {
         let name = apply::provider_of_node(seen.world, id);
         let provider = state.and_then(|host| host.providers.get(&name));
         let wants_image = spec.image.is_some() && provider.is_some_and(|provider| provider.capabilities.images);
-        if !provider.is_some_and(|provider| provider.synced && !provider.unreachable) {
+        if !provider.is_some_and(ProviderState::answers) {
             fail("cannot be reached, and its old instance is touched");
         }
         if wants_image && !self.effects.images.get(&id).is_some_and(|hosts| hosts.contains(target)) {
