@@ -43,6 +43,8 @@ pub enum Bug {
     MovesBeforeTheTargetIsReady,
     /// A removal whose answer was lost is taken to have happened: it mostly did.
     BelievesALostDestroy,
+    /// A removal that was reported as done is not read back before the node is made elsewhere.
+    TrustsAReportedDestroy,
     /// A creation whose answer was lost is asked for again at once, without a look at what it came to.
     CreatesBlindlyAgain,
     /// A node whose host cannot be reached is started on another, though nobody knows whether it still runs on the first.
@@ -105,6 +107,8 @@ pub enum Bug {
     LeavesAJobOpen,
     /// Nodes of a provider that cannot be reached are not marked stale.
     DoesNotMarkStale,
+    /// A controller acts on what is stored before it has read what is true.
+    ActsBeforeReading,
     /// Effects are started before their batch is committed. It stands in the simulator's stand-in for the driver.
     ActsBeforeCommit,
 }
@@ -120,7 +124,7 @@ impl Bug {
             Self::DropsALinkBeforeItIsGone => &["I4"],
             Self::AdoptsAnyIncarnation => &["I4", "I23"],
             Self::MovesBeforeTheTargetIsReady => &["I5"],
-            Self::BelievesALostDestroy | Self::CreatesBlindlyAgain => &["I6"],
+            Self::BelievesALostDestroy | Self::TrustsAReportedDestroy | Self::CreatesBlindlyAgain => &["I6"],
             Self::TrustsOldLists | Self::TakesAbsenceForAHiccup => &["I7"],
             Self::DoesNotMarkStale => &["I7", "L1"],
             Self::TrustsOldReadings | Self::KeepsProofsOverARestart | Self::UpWithOneNode => &["I9"],
@@ -134,6 +138,7 @@ impl Bug {
             Self::SyncChangesDesired | Self::StartOverridesAStop => &["I21"],
             Self::LosesAnAuditRow => &["I22"],
             Self::ActsBeforeCommit | Self::CollectsWhatIsStopped => &["I23"],
+            Self::ActsBeforeReading => &["I6", "I23"],
             Self::BulkOmitsTransitions => &["I24"],
             Self::RestartLosesLinks | Self::NewsStartASecondCreate => &["I25"],
             Self::StoppedNodesNeedNothing | Self::ReservesOnlyWhatIsThere => &["I28"],
@@ -248,6 +253,12 @@ pub(super) fn needs_nothing(world: &World, node: &NodeRecord) -> bool {
 pub(super) fn is_only_a_wish(world: &World, host: &HostName, provider: &PluginName) -> bool {
     let provider = world.hosts.get(host).and_then(|host| host.providers.get(provider));
     world.has_bug(Bug::ExplicitHostIsAWish) && provider.is_some_and(|provider| provider.unreachable)
+}
+
+/// [`Bug::ActsBeforeReading`]: to be reachable is enough.
+pub(super) fn needs_no_reading(world: &World, host: &HostName, provider: &PluginName) -> bool {
+    let provider = world.hosts.get(host).and_then(|host| host.providers.get(provider));
+    world.has_bug(Bug::ActsBeforeReading) && provider.is_some_and(|provider| !provider.unreachable)
 }
 
 /// What enforcement looks at, without what a bug overlooks.

@@ -31,7 +31,7 @@ use lifecycle_core::name::{HostName, PluginName};
 use lifecycle_core::plugin::provider::InstanceRef;
 
 use super::effect::{Action, EffectId, Subject};
-use super::planted;
+use super::planted::{self, Bug};
 use super::{Cx, World};
 
 pub(super) use end::{count_failure, lose_instance};
@@ -172,7 +172,8 @@ fn set_phase(world: &mut World, id: NodeId, phase: Phase) {
 /// Whether the node's provider on its host was read since the controller started, and can be reached. A node that was
 /// never placed needs no provider yet.
 pub(super) fn provider_answers(world: &World, node: &lifecycle_core::model::NodeRecord) -> bool {
-    node.host.as_ref().is_none_or(|host| world.answers(host, &node.provider))
+    let Some(host) = &node.host else { return true };
+    world.answers(host, &node.provider) || planted::needs_no_reading(world, host, &node.provider)
 }
 
 /// The reference of a node's instance: the recorded one, or the one that it gets or would have got.

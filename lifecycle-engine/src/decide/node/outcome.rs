@@ -99,8 +99,8 @@ fn succeeded(cx: &mut Cx<'_>, id: NodeId, phase: Phase, goal: Goal, done: Done) 
 }
 
 fn is_to_run_again(cx: &Cx<'_>, id: NodeId) -> bool {
-    let believes = cx.world.has_bug(Bug::BelievesALostDestroy);
-    !believes && cx.world.node_work.get(&id).is_some_and(|work| work.then_run)
+    let trusts = cx.world.has_bug(Bug::TrustsAReportedDestroy) || cx.world.has_bug(Bug::BelievesALostDestroy);
+    !trusts && cx.world.node_work.get(&id).is_some_and(|work| work.then_run)
 }
 
 /// The process runs.
