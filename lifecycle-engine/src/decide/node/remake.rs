@@ -108,7 +108,7 @@ pub(super) fn place_is_lost(world: &World, id: NodeId) -> bool {
         return false;
     };
     let Some(target) = &work.target else { return true };
-    !answers(world, id, target)
+    !answers(world, id, target) && !world.has_bug(Bug::MovesBeforeTheTargetIsReady)
 }
 
 /// Whether the provider that the node's next instance is to have can be reached on a host.
