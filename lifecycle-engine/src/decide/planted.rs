@@ -138,7 +138,7 @@ impl Bug {
             Self::SyncChangesDesired | Self::StartOverridesAStop => &["I21"],
             Self::LosesAnAuditRow => &["I22"],
             Self::ActsBeforeCommit | Self::CollectsWhatIsStopped => &["I23"],
-            Self::ActsBeforeReading => &["I6", "I23"],
+            Self::ActsBeforeReading => &["I6"],
             Self::BulkOmitsTransitions => &["I24"],
             Self::RestartLosesLinks | Self::NewsStartASecondCreate => &["I25"],
             Self::StoppedNodesNeedNothing | Self::ReservesOnlyWhatIsThere => &["I28"],

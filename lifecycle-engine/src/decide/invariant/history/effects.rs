@@ -22,6 +22,8 @@ pub(super) struct Memory {
     touched: BTreeSet<NodeId>,
     /// Effects on nodes of which nobody knows what they came to, with the step that learned so.
     unknown: BTreeMap<NodeId, (u64, Effect)>,
+    /// Removals of instances that others are to follow, with the step that asked for them or learned of their end.
+    unconfirmed: BTreeMap<NodeId, (u64, Effect)>,
 }
 
 /// Marks of what is known to be gone: they are not used again, so that what comes late is told from what is there.
@@ -47,7 +49,9 @@ impl History {
         self.note_marks(seen);
         for effect in &seen.step.effects {
             self.i6_the_unknown_is_looked_at(effect, found);
+            self.i6_the_old_was_seen_to_be_gone(seen, effect, found);
             if effect.action.is_mutating() {
+                i6_what_is_there_was_read(seen, effect, found);
                 self.i25_one_at_a_time(seen, effect, found);
                 self.i30_a_mark_is_used_once(effect, found);
                 self.i3_only_the_present_epoch_acts(seen, effect, found);
@@ -64,23 +68,54 @@ impl History {
         self.effects.touched.retain(|id| seen.world.node_work.contains_key(id));
     }
 
+    /// Notes what nobody knows, and what was read since.
     fn note_unknown(&mut self, seen: Seen<'_>) {
-        let unknown = &mut self.effects.unknown;
+        let (mut unknown, mut unconfirmed) =
+            (std::mem::take(&mut self.effects.unknown), std::mem::take(&mut self.effects.unconfirmed));
         for (asked, outcome) in seen.ended(&self.asked) {
-            match (asked.effect.subject, &asked.effect.action, outcome) {
-                (Subject::Node(id), action, Err(error)) if is_at_instance(action) && error.kind().is_unknown() => {
-                    unknown.insert(id, (seen.world.step, asked.effect.clone()));
+            let effect = &asked.effect;
+            match (effect.subject, &effect.action, outcome) {
+                (Subject::Node(id), action, outcome) if is_at_instance(action) => {
+                    if outcome.as_ref().is_err_and(|error| error.kind().is_unknown()) {
+                        unknown.insert(id, (seen.world.step, effect.clone()));
+                    }
+                    if let Some((since, _)) = unconfirmed.get_mut(&id) {
+                        *since = seen.world.step;
+                    }
                 }
-                (_, Action::ObserveNode(instance), Ok(_)) => {
-                    unknown.retain(|id, since| *id != instance.node || since.0 > asked.step);
-                }
-                // A list tells as much.
-                (_, Action::ListNodes, Ok(_)) => {
-                    let place = |effect: &Effect| (effect.host.clone(), effect.plugin.clone());
-                    unknown.retain(|_, (since, at)| place(at) != place(&asked.effect) || *since > asked.step);
+                // A list tells as much as a look.
+                (_, Action::ObserveNode(_) | Action::ListNodes, Ok(_)) => {
+                    let unread = |id: &NodeId, (since, at): &mut (u64, Effect)| {
+                        let about = match &effect.action {
+                            Action::ObserveNode(instance) => instance.node == *id,
+                            _ => at.host == effect.host && at.plugin == effect.plugin,
+                        };
+                        !about || *since > asked.step
+                    };
+                    unknown.retain(unread);
+                    unconfirmed.retain(unread);
                 }
                 _ => {}
             }
+        }
+        // Work that a user turns about may end in another way.
+        let turned = seen.step.batch.audit.iter().filter(|row| row.action == AuditAction::DesiredChanged);
+        let turned: Vec<NodeId> = turned.filter_map(|row| row.id.parse().ok()).collect();
+        unconfirmed.retain(|id, _| !turned.contains(id));
+        (self.effects.unknown, self.effects.unconfirmed) = (unknown, unconfirmed);
+    }
+
+    /// I6: where one instance follows another, that the first is gone was read, not only reported.
+    fn i6_the_old_was_seen_to_be_gone(&mut self, seen: Seen<'_>, effect: &Effect, found: &mut Vec<Violation>) {
+        let Subject::Node(id) = effect.subject else { return };
+        match effect.action {
+            Action::DestroyNode(_) if seen.world.node_work.get(&id).is_some_and(|work| work.then_run) => {
+                self.effects.unconfirmed.insert(id, (seen.world.step, effect.clone()));
+            }
+            Action::CreateNode(_) if self.effects.unconfirmed.contains_key(&id) => {
+                found.push(Violation::new("I6", id, "create_node before its old instance was seen to be gone"));
+            }
+            _ => {}
         }
     }
 
@@ -200,6 +235,16 @@ impl History {
 /// Whether an action may change an instance.
 const fn is_at_instance(action: &Action) -> bool {
     matches!(action, Action::CreateNode(_) | Action::StartNode(_) | Action::StopNode { .. } | Action::DestroyNode(_))
+}
+
+/// I6: nothing is done to a node through a provider before it was read what is there.
+fn i6_what_is_there_was_read(seen: Seen<'_>, effect: &Effect, found: &mut Vec<Violation>) {
+    let Subject::Node(id) = effect.subject else { return };
+    let host = seen.world.hosts.get(&effect.host);
+    if !host.and_then(|host| host.providers.get(&effect.plugin)).is_some_and(|provider| provider.synced) {
+        let text = format!("{} on {} before a list of {} was read", effect.action.name(), effect.host, effect.plugin);
+        found.push(Violation::new("I6", id, text));
+    }
 }
 
 /// I2: a node with an explicit host is made and started nowhere else.
