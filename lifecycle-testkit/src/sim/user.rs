@@ -18,6 +18,8 @@ const LABS: [&str; 2] = ["red", "blue"];
 #[derive(Debug, Clone, Default)]
 pub(super) struct User {
     topologies: BTreeMap<LabName, Topology>,
+    /// What each lab was before its last change, to be had back soon.
+    before_that: BTreeMap<LabName, Topology>,
 }
 
 impl User {
@@ -67,7 +69,12 @@ impl User {
 
     fn change(&mut self, lab: LabName, chance: &mut Chance) -> Command {
         let Some(topology) = self.topologies.get_mut(&lab) else { return Command::Destroy { lab } };
-        labs::change(topology, chance);
+        let before = topology.clone();
+        match self.before_that.remove(&lab) {
+            Some(back) if chance.coin() => *topology = back,
+            _ => labs::change(topology, chance),
+        }
+        self.before_that.insert(lab, before);
         Command::Apply { topology: Box::new(topology.clone()), dry_run: chance.per_mille(50) }
     }
 
