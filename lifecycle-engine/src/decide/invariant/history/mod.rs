@@ -2,6 +2,7 @@
 
 mod effects;
 mod feed;
+mod readings;
 mod replies;
 mod states;
 mod truth;
@@ -64,7 +65,8 @@ pub struct History {
     /// Effects of the present controller that have not ended.
     asked: BTreeMap<EffectId, Asked>,
     effects: effects::Memory,
-    marks: effects::Marks,
+    marks: readings::Marks,
+    readings: readings::Memory,
     truth: truth::Memory,
     feed: feed::Mirror,
 }
@@ -80,6 +82,7 @@ impl History {
         self.epoch = self.epoch.max(world.head.epoch);
         self.asked.clear();
         self.effects = effects::Memory::default();
+        self.readings = readings::Memory::default();
         self.truth = truth::Memory::default();
         let mut found = Vec::new();
         let known: BTreeMap<NodeId, u64> = self.nodes.values().map(|row| (row.id, row.generation)).collect();
