@@ -31,7 +31,7 @@ use lifecycle_core::name::{HostName, PluginName};
 use lifecycle_core::plugin::provider::InstanceRef;
 
 use super::effect::{Action, EffectId, Subject};
-use super::planted::{self, Bug};
+use super::planted;
 use super::{Cx, World};
 
 pub(super) use end::{count_failure, lose_instance};
