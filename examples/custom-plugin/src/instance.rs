@@ -82,6 +82,7 @@ impl Instance {
             state: self.state()?,
             started_at: files::read(&self.dir.join("process"))?.map(|process: Process| process.at),
             management: ManagementAddresses::default(),
+            namespace: Some(place::describe(&self.dir.join("ports"))?),
         })
     }
 

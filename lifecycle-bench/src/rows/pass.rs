@@ -100,5 +100,6 @@ fn observed(row: &NodeRecord) -> Option<ObservedNode> {
         state,
         started_at: None,
         management: instance.management,
+        namespace: None,
     })
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use futures_channel::mpsc;
 use futures_core::stream::BoxStream;
 
-use super::host::{Instance, MemoryHost};
+use super::host::{Instance, MemoryHost, State};
 use crate::attach::{AttachKind, AttachPoint, PlaceKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::NodeId;
@@ -123,13 +123,13 @@ impl Provider for MemoryProvider {
 
     async fn list_nodes(&self) -> Result<Vec<ObservedNode>> {
         let state = self.host.lock();
-        Ok(state.instances.values().filter(|instance| instance.ours).map(observed).collect())
+        Ok(state.instances.values().filter(|instance| instance.ours).map(|it| observed(&state, it)).collect())
     }
 
     async fn observe_node(&self, instance: &InstanceRef) -> Result<Option<ObservedNode>> {
         let mut state = self.host.lock();
-        let found = find(state.instances.get_mut(&instance.node), instance, "observe node")?;
-        Ok(found.map(|found| observed(found)))
+        let found = find(state.instances.get_mut(&instance.node), instance, "observe node")?.cloned();
+        Ok(found.map(|found| observed(&state, &found)))
     }
 
     fn watch(&self) -> BoxStream<'static, ProviderEvent> {
@@ -154,13 +154,14 @@ impl Provider for MemoryProvider {
     }
 }
 
-fn observed(instance: &Instance) -> ObservedNode {
+fn observed(state: &State, instance: &Instance) -> ObservedNode {
     ObservedNode {
         instance: instance.reference.clone(),
         lab: instance.lab,
         state: instance.state.clone(),
         started_at: None,
         management: ManagementAddresses::default(),
+        namespace: Some(state.namespace(instance.cookie)),
     }
 }
 

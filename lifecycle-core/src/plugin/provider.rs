@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
-use crate::attach::{AttachPoint, Mac, PlaceKind};
+use crate::attach::{AttachPoint, Mac, NsRef, PlaceKind};
 use crate::error::Result;
 use crate::id::{LabId, NodeId};
 use crate::name::{IfName, LabName, NodeName};
@@ -177,6 +177,9 @@ pub struct ObservedNode {
     pub started_at: Option<Timestamp>,
     /// Its addresses on the management network.
     pub management: ManagementAddresses,
+    /// Where its interfaces are, if they are in a namespace: the one that [`Provider::attach_point`] tells. Links are
+    /// looked for in it, also those that nobody remembers.
+    pub namespace: Option<NsRef>,
 }
 
 /// News from a provider. News make things fast; [`Provider::list_nodes`] makes them right.

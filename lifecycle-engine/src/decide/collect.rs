@@ -159,10 +159,10 @@ pub(super) fn removed(cx: &mut Cx<'_>, asked: &InFlight, outcome: Outcome) {
     }
 }
 
-/// The namespaces on a host in which links may be found: those of instances that were ever attached to.
+/// The namespaces on a host in which links may be found: those that its providers told of.
 pub(super) fn namespaces(world: &World, host: &HostName) -> Vec<NsRef> {
     let here = |node: &NodeId| world.nodes.get(node).is_some_and(|node| node.host.as_ref() == Some(host));
-    world.places.iter().filter(|(node, _)| here(node)).map(|(_, (_, ns))| ns.clone()).collect()
+    world.places.iter().filter(|(node, _)| here(node)).map(|(_, ns)| ns.clone()).collect()
 }
 
 /// When something on the list will have been there for long enough.

@@ -110,6 +110,10 @@ fn record(ledger: &mut Ledger<'_>, id: NodeId, seen: ObservedNode) {
     let (state, working) = (row.actual, ledger.world.node_work.contains_key(&id));
     let (wanted, recreate) = (row.desired == NodeIntent::Running && !row.deleting, row.recreate);
     let instance = NodeInstance { reference: seen.instance, management: seen.management };
+    match seen.namespace {
+        Some(place) => drop(ledger.world.places.insert(id, place)),
+        None => drop(ledger.world.places.remove(&id)),
+    }
     if row.instance.as_ref() != Some(&instance) {
         ledger.change_node(id, |row| row.instance = Some(instance));
         ledger.world.touch_links_at(id);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lifecycle_core::attach::{AttachKind, NsRef};
+use lifecycle_core::attach::NsRef;
 use lifecycle_core::id::{ControllerId, JobId, LabId, LinkId, NodeId};
 use lifecycle_core::model::{Head, HostRecord, JobRecord, LabRecord, LabView, LinkRecord, NodeRecord, Snapshot};
 use lifecycle_core::name::{HostName, LabName, NodeName, PluginName};
@@ -175,8 +175,8 @@ pub struct World {
     pub(crate) blocked: BTreeSet<NodeId>,
     /// Resources were freed, or a host came back, so that nodes that could not be placed are worth another look.
     pub(crate) freed: bool,
-    /// Network namespaces of instances as far as they are known, by node and incarnation: where links may be found.
-    pub(crate) places: BTreeMap<NodeId, (u64, NsRef)>,
+    /// Network namespaces of instances as far as they are known, by node: where links may be found.
+    pub(crate) places: BTreeMap<NodeId, NsRef>,
     pub(crate) next_effect: u64,
     pub(crate) next_enforcement_pass: Option<BootInstant>,
     /// Tokens of the bucket that bounds how fast enforcement begins work by itself, with the time of the last refill.
@@ -257,11 +257,6 @@ impl World {
             self.tally.put(node.id, node.lab, lab_node(node, &self.settings.enforcement));
         }
         for link in self.links.values() {
-            for end in link.identity.iter().flat_map(|identity| [Some(&identity.a), identity.b.as_ref()]).flatten() {
-                if let (Some(node), AttachKind::Namespace(ns)) = (end.point.node, &end.point.place) {
-                    self.places.insert(node, (end.point.incarnation, ns.clone()));
-                }
-            }
             self.lab_links.entry(link.lab).or_default().insert(link.id);
             self.link_keys.insert(link.key.clone(), link.id);
             for node in link.nodes.iter().flatten() {

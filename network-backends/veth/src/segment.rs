@@ -135,7 +135,7 @@ fn read(path: &Path, operation: &'static str) -> Result<Option<Segment>> {
 fn observed(segment: Segment) -> ObservedNode {
     let state = if segment.running { InstanceState::Running } else { InstanceState::Created };
     let management = ManagementAddresses::default();
-    ObservedNode { instance: segment.instance, lab: segment.lab, state, started_at: None, management }
+    ObservedNode { instance: segment.instance, lab: segment.lab, state, started_at: None, management, namespace: None }
 }
 
 #[async_trait]

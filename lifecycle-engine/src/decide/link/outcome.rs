@@ -1,6 +1,5 @@
 //! Takes in how an effect on a link ended.
 
-use lifecycle_core::attach::AttachKind;
 use lifecycle_core::error::{Error, ErrorKind};
 use lifecycle_core::id::LinkId;
 use lifecycle_core::machine::LinkState;
@@ -69,11 +68,6 @@ fn unanswered(operation: &'static str) -> Error {
 
 /// It is built.
 fn connected(cx: &mut Cx<'_>, id: LinkId, identity: LinkIdentity) {
-    for end in [Some(&identity.a), identity.b.as_ref()].into_iter().flatten() {
-        if let (Some(node), AttachKind::Namespace(ns)) = (end.point.node, &end.point.place) {
-            cx.world.places.insert(node, (end.point.incarnation, ns.clone()));
-        }
-    }
     cx.change_link(id, |link| {
         // Something else was wanted while it was being built.
         link.rebuild = identity.incarnation != link.incarnation;
@@ -113,6 +107,10 @@ fn not_connected(cx: &mut Cx<'_>, id: LinkId, error: &Error) {
             to_error(cx, id, &error.chain());
         }
     }
+    // What an attempt without answer may have left is in nobody's way any more, and would stay.
+    if cx.world.links.get(&id).is_some_and(|link| link.budget.given_up_at.is_some()) {
+        look_for_leftovers(cx, id);
+    }
 }
 
 /// It is not its own fault: it is tried again before long, and no attempt is counted.
@@ -135,7 +133,7 @@ fn look_at_nodes(cx: &mut Cx<'_>, id: LinkId) {
     }
 }
 
-/// Something of ours is in the way: it is looked for, so that it can be collected.
+/// Something of ours may be there that is not this link: it is looked for, so that it can be collected.
 fn look_for_leftovers(cx: &mut Cx<'_>, id: LinkId) {
     let Some(link) = cx.world.links.get(&id) else { return };
     let (Some(host), backend) = (link.host.clone(), link.backend.clone()) else { return };

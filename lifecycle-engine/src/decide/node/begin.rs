@@ -91,9 +91,10 @@ pub(super) fn open(cx: &mut Cx<'_>, id: NodeId, goal: Goal, phase: Phase, then_r
 /// A transitional state that has lasted too long, or whose work was lost, is resolved by looking.
 fn look(cx: &mut Cx<'_>, id: NodeId) {
     let (goal, phase) = match cx.world.nodes.get(&id) {
-        Some(node) if node.actual == NodeState::Stopping => (Goal::Stop, Phase::Look),
-        // It was never placed, so there is nothing to look at.
+        // It has no place, so there is nothing to look at.
+        Some(node) if node.host.is_none() && node.actual == NodeState::Stopping => (Goal::Remove, Phase::Destroy),
         Some(node) if node.host.is_none() => (Goal::Run, Phase::Place),
+        Some(node) if node.actual == NodeState::Stopping => (Goal::Stop, Phase::Look),
         Some(_) => (Goal::Run, Phase::Look),
         None => return,
     };

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use lifecycle_core::ErrorKind;
+use lifecycle_core::attach::AttachKind;
 use lifecycle_core::id::NodeId;
 use lifecycle_core::plugin::provider::{InstanceRef, InstanceState, ProviderEvent};
 use tokio::time::timeout;
@@ -81,6 +82,11 @@ pub(super) async fn create_runs_nothing_and_prepares_attach_points(bench: &Bench
     assert_eq!((&point.ifname, point.mac, point.mtu), (&port().ifname, port().mac, port().mtu));
     assert_eq!(point.place.name(), bench.provider().capabilities().place, "the provider's places are of another kind");
     assert_eq!(bench.state(&instance).await, InstanceState::Created, "asking for an attach point started something");
+    let told = bench.observe(&instance).await.and_then(|seen| seen.namespace);
+    match point.place {
+        AttachKind::Namespace(place) => assert_eq!(told, Some(place), "links would be looked for elsewhere"),
+        _ => assert_eq!(told, None, "it is told of a namespace that it has no links in"),
+    }
     Ok(())
 }
 

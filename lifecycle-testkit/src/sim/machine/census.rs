@@ -6,7 +6,6 @@ use lifecycle_core::name::{HostName, IfName, PluginName};
 use lifecycle_core::plugin::network::ObservedLink;
 use lifecycle_engine::decide::invariant::{Census, SeenInstance, SeenLink};
 
-use super::instances::observed;
 use super::{HOST_NAMESPACE, Machine};
 
 /// What is not ours: instances by host, provider and name; interfaces of hosts by host and name.
@@ -25,7 +24,7 @@ impl Machine {
                 census.instances.push(SeenInstance {
                     host: host.name.clone(),
                     provider: provider.clone(),
-                    seen: observed(name, found),
+                    seen: host.observed(name, found),
                     by_hand: found.by_hand,
                 });
             }

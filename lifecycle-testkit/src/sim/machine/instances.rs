@@ -162,13 +162,13 @@ impl Host {
 
     pub(super) fn observe(&self, plugin: &PluginName, wanted: &InstanceRef) -> Option<ObservedNode> {
         let key = self.key(plugin, wanted)?;
-        self.instances.get(&key).map(|found| observed(&key.1, found))
+        self.instances.get(&key).map(|found| self.observed(&key.1, found))
     }
 
     /// All instances of ours; foreign ones only bear our names.
     pub(super) fn list(&self, plugin: &PluginName) -> Vec<ObservedNode> {
         let ours = self.instances.iter().filter(|((owner, _), found)| owner == plugin && !found.foreign);
-        ours.map(|((_, name), found)| observed(name, found)).collect()
+        ours.map(|((_, name), found)| self.observed(name, found)).collect()
     }
 
     pub(super) fn run(&self, plugin: &PluginName, wanted: &InstanceRef, commands: &[Vec<String>]) -> Outcome {
@@ -198,6 +198,17 @@ impl Host {
         self.tell_node(&exit.plugin, &reference);
     }
 
+    pub(super) fn observed(&self, identifier: &str, instance: &Instance) -> ObservedNode {
+        ObservedNode {
+            instance: reference(identifier, instance),
+            lab: instance.lab,
+            state: instance.state.clone(),
+            started_at: None,
+            management: ManagementAddresses::default(),
+            namespace: Some(self.namespace(instance.cookie)),
+        }
+    }
+
     pub(super) fn tell_node(&mut self, plugin: &PluginName, instance: &InstanceRef) {
         self.news.push((plugin.clone(), News::Node(instance.clone())));
     }
@@ -205,14 +216,4 @@ impl Host {
 
 pub(super) fn reference(identifier: &str, instance: &Instance) -> InstanceRef {
     InstanceRef { node: instance.node, incarnation: instance.incarnation, identifier: identifier.to_owned() }
-}
-
-pub(super) fn observed(identifier: &str, instance: &Instance) -> ObservedNode {
-    ObservedNode {
-        instance: reference(identifier, instance),
-        lab: instance.lab,
-        state: instance.state.clone(),
-        started_at: None,
-        management: ManagementAddresses::default(),
-    }
 }

@@ -180,6 +180,26 @@ impl NetnsProvider {
         Ok(NsRef { access, cookie: status.cookie.ok_or_else(gone)?, boot })
     }
 
+    /// What the keeper says of instances, in the words of the engine.
+    async fn observed(&self, all: impl IntoIterator<Item = Status>) -> Result<Vec<ObservedNode>, Failure> {
+        let mut found = Vec::new();
+        for status in all {
+            let namespace = match status.cookie {
+                Some(_) if !status.host_network => Some(self.namespace(&status, self.client.is_direct().await?)?),
+                _ => None,
+            };
+            found.push(ObservedNode {
+                instance: reference(&status),
+                lab: status.mark.lab,
+                state: status.state,
+                started_at: status.started_at,
+                management: status.lease.map(|lease| lease.addresses).unwrap_or_default(),
+                namespace,
+            });
+        }
+        Ok(found)
+    }
+
     async fn create(&self, request: &CreateNode) -> Result<CreatedNode, Failure> {
         let mark = Mark { node: request.node, incarnation: request.incarnation, lab: request.lab };
         let mut file = self.node_file(mark, request).await?;
@@ -200,8 +220,8 @@ impl NetnsProvider {
             let ns = self.namespace(&status, self.client.is_direct().await?)?;
             self.blocking(move |wiring| wiring.connect(&network, &mark, &lease, &ns)).await?;
         }
-        let observed = observed(status);
-        Ok(CreatedNode { instance: observed.instance, management: observed.management })
+        let management = status.lease.as_ref().map(|lease| lease.addresses).unwrap_or_default();
+        Ok(CreatedNode { instance: reference(&status), management })
     }
 
     async fn destroy(&self, instance: &InstanceRef) -> Result<(), Failure> {
@@ -241,15 +261,9 @@ fn entry_of(status: Status) -> Entry {
     Entry { names: status.names, lease: status.lease }
 }
 
-fn observed(status: Status) -> ObservedNode {
-    let Mark { node, incarnation, lab } = status.mark;
-    ObservedNode {
-        instance: InstanceRef { node, incarnation, identifier: status.identifier },
-        lab,
-        state: status.state,
-        started_at: status.started_at,
-        management: status.lease.map(|lease| lease.addresses).unwrap_or_default(),
-    }
+fn reference(status: &Status) -> InstanceRef {
+    let Mark { node, incarnation, .. } = status.mark;
+    InstanceRef { node, incarnation, identifier: status.identifier.clone() }
 }
 
 #[async_trait]
@@ -307,12 +321,13 @@ impl Provider for NetnsProvider {
 
     async fn list_nodes(&self) -> Result<Vec<ObservedNode>> {
         let all = self.all().await.map_err(|failure| failure.during("list nodes", ""))?;
-        Ok(all.into_iter().map(observed).collect())
+        self.observed(all).await.map_err(|failure| failure.during("list nodes", ""))
     }
 
     async fn observe_node(&self, instance: &InstanceRef) -> Result<Option<ObservedNode>> {
-        let status = self.status(instance).await.map_err(|failure| failure.during("observe node", instance))?;
-        Ok(status.map(observed))
+        let observe = async { self.observed(self.status(instance).await?).await };
+        let mut found = observe.await.map_err(|failure: Failure| failure.during("observe node", instance))?;
+        Ok(found.pop())
     }
 
     fn watch(&self) -> BoxStream<'static, ProviderEvent> {
