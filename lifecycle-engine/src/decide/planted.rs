@@ -261,6 +261,11 @@ pub(super) fn needs_no_reading(world: &World, host: &HostName, provider: &Plugin
     world.has_bug(Bug::ActsBeforeReading) && provider.is_some_and(|provider| !provider.unreachable)
 }
 
+/// [`Bug::TrustsAReportedDestroy`] and [`Bug::BelievesALostDestroy`].
+pub(super) fn trusts_a_destroy(world: &World) -> bool {
+    world.has_bug(Bug::TrustsAReportedDestroy) || world.has_bug(Bug::BelievesALostDestroy)
+}
+
 /// What enforcement looks at, without what a bug overlooks.
 pub(super) fn facts(world: &World, facts: EnforcementFacts) -> EnforcementFacts {
     let hasty = world.has_bug(Bug::RetriesWithoutBackoff) && !facts.state.is_transitional();

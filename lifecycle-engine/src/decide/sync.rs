@@ -13,7 +13,7 @@ use lifecycle_core::plugin::provider::{ExitRecord, InstanceRef, InstanceState, O
 use lifecycle_core::policy::enforcement::Spent;
 
 use super::host::{OTHER_INCARNATION, Orphan};
-use super::node::{self, NodeWork};
+use super::node::{self, Goal, NodeWork};
 use super::planted::{self, Bug};
 use super::{Ledger, Why};
 
@@ -166,8 +166,9 @@ fn record(ledger: &mut Ledger<'_>, id: NodeId, seen: ObservedNode) {
 /// The process of a running node ended by itself, or by a hand that is not ours.
 fn ended(ledger: &mut Ledger<'_>, id: NodeId, exit: ExitRecord) {
     let Some(row) = ledger.world.nodes.get(&id) else { return };
-    // What is about to be made anew is not judged by how it ends.
-    let wanted = row.desired == NodeIntent::Running && !row.deleting && !row.recreate;
+    // What is about to be made anew, or ended anyway, is not judged by how it ends.
+    let ending = ledger.world.node_work.get(&id).is_some_and(|work| work.goal != Goal::Run);
+    let wanted = row.desired == NodeIntent::Running && !row.deleting && !row.recreate && !ending;
     let stable_after = ledger.world.settings.enforcement.stable_after;
     let ran = row.running_since.and_then(|since| ledger.now.boot.since(since));
     let stable = ran.is_some_and(|ran| ran >= stable_after);

@@ -6,7 +6,7 @@ use lifecycle_core::machine::NodeState;
 use lifecycle_core::plugin::provider::{InstanceState, ObservedNode};
 
 use super::super::effect::{Action, Done, Effect, Outcome, Subject};
-use super::super::planted::{self, Bug};
+use super::super::planted;
 use super::super::{Cx, Why, jobs, passes, placement};
 use super::{Goal, Phase, end, ready, remake, set_phase};
 use lifecycle_core::model::NodeInstance;
@@ -89,18 +89,13 @@ fn succeeded(cx: &mut Cx<'_>, id: NodeId, phase: Phase, goal: Goal, done: Done) 
             set_phase(cx.world, id, Phase::Destroy);
         }
         (Phase::Stop, _) => stopped(cx, id),
-        // What comes next may run elsewhere, so that it is gone is worth a look.
-        (Phase::Destroy, _) if is_to_run_again(cx, id) => set_phase(cx.world, id, Phase::Look),
-        (Phase::Destroy, _) => gone(cx, id),
+        (Phase::Destroy, _) if planted::trusts_a_destroy(cx.world) => gone(cx, id),
+        // It may be wanted again at any time, and then elsewhere, so that it is gone is worth a look.
+        (Phase::Destroy, _) => set_phase(cx.world, id, Phase::Look),
         (Phase::Look, Done::Node(found)) => looked(cx, id, goal, found),
         // An answer to another question: ask again.
         _ => {}
     }
-}
-
-fn is_to_run_again(cx: &Cx<'_>, id: NodeId) -> bool {
-    let trusts = cx.world.has_bug(Bug::TrustsAReportedDestroy) || cx.world.has_bug(Bug::BelievesALostDestroy);
-    !trusts && cx.world.node_work.get(&id).is_some_and(|work| work.then_run)
 }
 
 /// The process runs.
@@ -134,6 +129,8 @@ pub(super) fn gone(cx: &mut Cx<'_>, id: NodeId) {
 fn failed(cx: &mut Cx<'_>, id: NodeId, phase: Phase, asked: &Effect, error: &Error) {
     if error.kind().is_unreachable() {
         passes::lose(cx, &asked.host, &asked.plugin, error);
+        // Its own host may well answer: what was lost may be the place that its next instance was to have.
+        cx.world.touch_node(id);
         return end::drop_work(cx, id);
     }
     if phase == Phase::Create && error.kind() == ErrorKind::Conflict && placement::leftovers_are_in_the_way(cx, id) {

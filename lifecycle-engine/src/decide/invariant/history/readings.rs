@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lifecycle_core::id::{LinkId, NodeId};
-use lifecycle_core::model::{AuditAction, Change};
+use lifecycle_core::model::Change;
 
 use super::super::Violation;
 use super::{History, Seen};
@@ -56,10 +56,6 @@ impl History {
                 _ => {}
             }
         }
-        // Work that a user turns about may end in another way.
-        let turned = seen.step.batch.audit.iter().filter(|row| row.action == AuditAction::DesiredChanged);
-        let turned: Vec<NodeId> = turned.filter_map(|row| row.id.parse().ok()).collect();
-        unconfirmed.retain(|id, _| !turned.contains(id));
         (self.readings.unknown, self.readings.unconfirmed) = (unknown, unconfirmed);
     }
 
@@ -72,7 +68,8 @@ impl History {
     ) {
         let Subject::Node(id) = effect.subject else { return };
         match effect.action {
-            Action::DestroyNode(_) if seen.world.node_work.get(&id).is_some_and(|work| work.then_run) => {
+            // What is on no row was never started.
+            Action::DestroyNode(_) if seen.world.nodes.get(&id).is_some_and(|node| node.instance.is_some()) => {
                 self.readings.unconfirmed.insert(id, (seen.world.step, effect.clone()));
             }
             Action::CreateNode(_) if self.readings.unconfirmed.contains_key(&id) => {
