@@ -84,7 +84,8 @@ impl Simulation {
         let (began, steps) = (self.clock.millis, self.steps);
         while self.violations.is_empty() {
             let rested = self.clock.millis - self.active_at;
-            let awake = matches!(self.seat, Seat::Taken(_)) && !self.is_changing();
+            let told = matches!(&self.seat, Seat::Taken(controller) if controller.inputs.is_empty());
+            let awake = told && !self.is_changing();
             if awake && rested > self.quiet() && !self.waits() {
                 break;
             }
@@ -117,11 +118,15 @@ impl Simulation {
         found.into_iter().for_each(|violation| self.fail(violation));
     }
 
-    /// Whether a node or a link still waits to be removed, where that can be done: it is tried for ever, at long intervals.
+    /// Whether a node or a link waits for its next attempt, where that can be made. What is to be removed is tried for
+    /// ever, at long intervals.
     fn waits(&self) -> bool {
         let Some(world) = self.world() else { return false };
-        let waits =
-            |node: &NodeRecord| node.deleting && node.budget.next_attempt.is_some() && node.stale_since.is_none();
+        let waits = |node: &NodeRecord| {
+            let stuck = node.blocked.is_some() || node.budget.given_up_at.is_some();
+            let open = node.deleting || !node.actual.matches(node.desired) && !stuck;
+            open && node.budget.next_attempt.is_some() && node.stale_since.is_none()
+        };
         let severed = self.severed_links();
         let links = world.links.values().filter(|link| link.deleting && link.budget.next_attempt.is_some());
         let stale = |id: &NodeId| world.nodes.get(id).is_some_and(|node| node.stale_since.is_some());

@@ -10,8 +10,8 @@ use super::{Flow, Goal, Phase, ask, end, outcome, reference, remake, slot};
 /// Turns work that makes a node run into work that stops it, when its user no longer wants it to run, and drops work that
 /// is no longer called for before it began.
 ///
-/// An effect that is under way is waited for: two effects on one node never run side by side. Fetching an image is not on
-/// the node, takes its time, and is not waited for.
+/// An effect on the instance that is under way is waited for: two of them never run side by side. Fetching an image and
+/// running commands in the node take their time, and are not waited for.
 pub(super) fn redirect(cx: &mut Cx<'_>, id: NodeId) {
     let Some(node) = cx.world.nodes.get(&id) else { return };
     let wanted = node.desired == NodeIntent::Running && !node.deleting;
@@ -21,7 +21,7 @@ pub(super) fn redirect(cx: &mut Cx<'_>, id: NodeId) {
     if !wanted {
         work.then_run = false;
     }
-    if work.is_at_node() || work.phase == Phase::Look {
+    if work.is_at_instance() || work.phase == Phase::Look {
         return;
     }
     let next = match (work.goal, work.phase) {

@@ -129,8 +129,6 @@ pub(super) fn gone(cx: &mut Cx<'_>, id: NodeId) {
 fn failed(cx: &mut Cx<'_>, id: NodeId, phase: Phase, asked: &Effect, error: &Error) {
     if error.kind().is_unreachable() {
         passes::lose(cx, &asked.host, &asked.plugin, error);
-        // Its own host may well answer: what was lost may be the place that its next instance was to have.
-        cx.world.touch_node(id);
         return end::drop_work(cx, id);
     }
     if phase == Phase::Create && error.kind() == ErrorKind::Conflict && placement::leftovers_are_in_the_way(cx, id) {

@@ -58,7 +58,7 @@ impl History {
     }
 
     /// I25: nothing is asked of a node or link while what was asked before is under way. An image is on the host, not on
-    /// the node.
+    /// the node, and commands end with the node that they run in.
     fn i25_one_at_a_time(&self, seen: Seen<'_>, effect: &Effect, found: &mut Vec<Violation>) {
         let ended =
             |id: EffectId| seen.inputs.iter().any(|it| matches!(it, Input::Outcome { effect, .. } if *effect == id));
@@ -66,7 +66,7 @@ impl History {
             asked.subject == effect.subject
                 && effect.subject != Subject::Host
                 && asked.action.is_mutating()
-                && !matches!(asked.action, Action::EnsureImage(_))
+                && !matches!(asked.action, Action::EnsureImage(_) | Action::RunCommands { .. })
         };
         let before = self.asked.values().map(|asked| &asked.effect).filter(|asked| !ended(asked.id));
         let beside = seen.step.effects.iter().filter(|asked| asked.id < effect.id);
