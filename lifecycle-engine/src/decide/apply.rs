@@ -14,7 +14,7 @@ use lifecycle_core::topology::{Endpoint, LinkAttrs, LinkSpec, NodeSpec, Topology
 use super::input::{CommandError, Plan, Reply};
 use super::ledger::Entry;
 use super::planted::Bug;
-use super::{Cx, Why, World, commands, jobs, link, node};
+use super::{Cx, Why, World, commands, jobs, link, node, placement};
 
 /// What applying a topology would change, or why it cannot be applied.
 ///
@@ -210,9 +210,7 @@ fn put_nodes(cx: &mut Cx<'_>, user: &str, lab: LabId, plan: &Plan) -> Vec<NodeId
                     node.recreate = node.instance.is_some() || working;
                     if !node.recreate {
                         if node.provider != provider {
-                            // Whether the other one answers means nothing for what is not there yet.
-                            node.stale_since = None;
-                            (node.host, node.provider) = (None, provider);
+                            placement::put(node, None, provider);
                         }
                         // What was asked for before and may come late is told from what is wanted now.
                         node.incarnation += 1;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use lifecycle_core::id::NodeId;
 use lifecycle_core::machine::HostState as Reachability;
 use lifecycle_core::model::{AuditAction, NodeRecord, SubjectKind};
-use lifecycle_core::name::HostName;
+use lifecycle_core::name::{HostName, PluginName};
 use lifecycle_core::policy::blocked::{Blocked, WorldChange};
 use lifecycle_core::policy::placement::{Amount, HostFacts, Placement, PlacementRequest, place};
 use lifecycle_core::topology::NodeSpec;
@@ -127,8 +127,13 @@ pub(super) fn settle_at(cx: &mut Cx<'_>, id: NodeId, host: HostName) {
     let there =
         cx.world.nodes.get(&id).is_some_and(|node| node.host.as_ref() == Some(&host) && node.provider == provider);
     if !there {
-        cx.change_node(id, |node| (node.host, node.provider) = (Some(host), provider));
+        cx.change_node(id, |node| put(node, Some(host), provider));
     }
+}
+
+/// Gives a node another place, or none. Whether its former provider answers means nothing for it any more.
+pub(super) fn put(node: &mut NodeRecord, host: Option<HostName>, provider: PluginName) {
+    (node.host, node.provider, node.stale_since) = (host, provider, None);
 }
 
 /// Looks again at nodes that could not be placed, once something was freed or came back. True when one of them can be
