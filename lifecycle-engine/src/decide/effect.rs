@@ -167,6 +167,12 @@ impl Action {
             | Self::ObserveLinks(_) => false,
         }
     }
+
+    /// Whether it changes the node or the link that it is about, so that nothing else may be done to that meanwhile. An
+    /// image is on the host, and commands end with the node that they run in.
+    pub const fn is_at_subject(&self) -> bool {
+        self.is_mutating() && !matches!(self, Self::EnsureImage(_) | Self::RunCommands { .. })
+    }
 }
 
 /// A link to build, with ends that may first have to be asked for.

@@ -223,7 +223,9 @@ pub enum CommandError {
         problems: Vec<String>,
     },
     /// The store did not take it.
-    #[error("the state could not be saved, nothing was changed: {message}")]
+    #[error(
+        "it is not known whether this was recorded, since the state could not be saved; look, and ask again: {message}"
+    )]
     Store {
         /// Why.
         message: String,

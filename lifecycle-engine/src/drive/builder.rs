@@ -250,6 +250,7 @@ impl Builder {
             status,
             messages: receiver,
             effects: JoinSet::new(),
+            anew: tokio::sync::watch::Sender::new(()),
             next_command: 0,
         };
         let task = tokio::spawn(engine.run(messages.clone()));

@@ -13,10 +13,18 @@ const BUFFER: usize = 4096;
 /// Events that are read from the store at once.
 const PAGE: usize = 1024;
 
+/// What followers are told.
+#[derive(Debug, Clone)]
+enum News {
+    Event(Arc<Event>),
+    /// There may be events in the store that nobody was told of.
+    Reread,
+}
+
 /// Hands committed events to whoever follows.
 #[derive(Debug, Clone)]
 pub(super) struct Feed {
-    sender: broadcast::Sender<Arc<Event>>,
+    sender: broadcast::Sender<News>,
 }
 
 impl Feed {
@@ -27,8 +35,13 @@ impl Feed {
     pub(super) fn publish(&self, events: Vec<Event>) {
         for event in events {
             // An error means that nobody follows, which is fine.
-            let _ = self.sender.send(Arc::new(event));
+            let _ = self.sender.send(News::Event(Arc::new(event)));
         }
+    }
+
+    /// Has followers read the store: a commit that was taken to have failed may have happened.
+    pub(super) fn reread(&self) {
+        let _ = self.sender.send(News::Reread);
     }
 
     pub(super) fn follow(&self, store: Arc<dyn StateStore>, after: u64) -> Subscription {
@@ -51,7 +64,7 @@ pub enum FeedItem {
 /// Follows the feed.
 #[derive(Debug)]
 pub struct Subscription {
-    receiver: broadcast::Receiver<Arc<Event>>,
+    receiver: broadcast::Receiver<News>,
     store: Arc<dyn StateStore>,
     last: u64,
     backlog: VecDeque<Arc<Event>>,
@@ -80,12 +93,12 @@ impl Subscription {
                 continue;
             }
             match self.receiver.recv().await {
-                Ok(event) if event.seq <= self.last => {}
-                Ok(event) if event.seq == self.last + 1 => {
+                Ok(News::Event(event)) if event.seq <= self.last => {}
+                Ok(News::Event(event)) if event.seq == self.last + 1 => {
                     self.last = event.seq;
                     return Ok(Some(FeedItem::Event(event)));
                 }
-                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => self.behind = true,
+                Ok(News::Event(_) | News::Reread) | Err(broadcast::error::RecvError::Lagged(_)) => self.behind = true,
                 Err(broadcast::error::RecvError::Closed) => return Ok(None),
             }
         }

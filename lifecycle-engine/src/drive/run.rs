@@ -71,6 +71,8 @@ pub(super) struct Loop {
     pub(super) status: watch::Sender<Status>,
     pub(super) messages: mpsc::Receiver<Message>,
     pub(super) effects: JoinSet<(EffectId, Outcome)>,
+    /// Tells effects that need not be waited for that the world is read anew.
+    pub(super) anew: watch::Sender<()>,
     pub(super) next_command: u64,
 }
 
@@ -247,6 +249,7 @@ impl Loop {
             Subject::Node(node) => self.world.spec(node).map(Secrets::of).unwrap_or_default(),
             Subject::Link(_) | Subject::Host => Secrets::default(),
         };
+        let mut anew = (!effect.action.is_at_subject()).then(|| self.anew.subscribe());
         self.effects.spawn(async move {
             let began = Instant::now();
             // A task of its own, so that a panic in a plugin is the end of one effect and not of its number.
@@ -260,7 +263,14 @@ impl Loop {
                 }
             });
             let task = AbortOnDrop(task);
-            let outcome = match task.await {
+            let ended = tokio::select! {
+                ended = task => ended,
+                () = changed(anew.as_mut()) => {
+                    let message = "the world is read anew, and nobody waits for it";
+                    Ok(Ok(Err(Error::new(ErrorKind::Interrupted, effect.action.name(), message))))
+                }
+            };
+            let outcome = match ended {
                 Ok(Ok(outcome)) => outcome,
                 Ok(Err(_)) => {
                     let message = format!("no answer within {:?}", effect.timeout);
@@ -280,7 +290,9 @@ impl Loop {
         tracing::error!(error = error.chain(), "the state could not be saved; nothing is done until it can");
         let _ = self.status.send(Status::StoreFailing(error.chain()));
         let mut cause = error.clone();
-        // What is under way would otherwise run beside what the new world decides. Each effect has a time limit.
+        // What is being done to nodes and links would otherwise run beside what the new world decides; each effect has a
+        // time limit. The rest is not waited for.
+        self.anew.send_replace(());
         while self.effects.join_next().await.is_some() {}
         loop {
             match self.store.load().await {
@@ -290,6 +302,8 @@ impl Loop {
                     let mut world = World::new(snapshot, self.settings.clone(), self.kinds.clone(), hosts);
                     world.continue_numbering(old);
                     self.world = world;
+                    // The last commit may have happened although it was not said.
+                    self.feed.reread();
                     tokio::time::sleep(RELOAD_WAIT).await;
                     return self.refuse_waiting(&cause);
                 }
@@ -319,6 +333,17 @@ impl Loop {
             }
         }
         true
+    }
+}
+
+/// When the world is read anew, for an effect that is not waited for then.
+async fn changed(anew: Option<&mut watch::Receiver<()>>) {
+    let told = match anew {
+        Some(anew) => anew.changed().await.is_ok(),
+        None => false,
+    };
+    if !told {
+        std::future::pending::<()>().await;
     }
 }
 

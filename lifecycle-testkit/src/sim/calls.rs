@@ -206,6 +206,13 @@ impl Simulation {
         }
     }
 
+    /// The world is read anew, and only what is being done to nodes and links is waited for.
+    pub(super) fn leave_asides(&mut self) {
+        let life = self.life;
+        let asides = self.calls.values_mut().filter(|call| call.life == life && !call.effect.action.is_at_subject());
+        asides.for_each(|call| call.ended = true);
+    }
+
     /// Whether anything that the present controller asked for has not ended.
     pub(super) fn is_calling(&self) -> bool {
         self.calls.values().any(|call| call.life == self.life && !call.ended)

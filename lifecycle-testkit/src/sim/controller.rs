@@ -144,6 +144,7 @@ impl Simulation {
             let seat = std::mem::replace(&mut self.seat, Seat::Empty);
             if let Seat::Taken(controller) = seat {
                 self.seat = Seat::Rebuilding(Box::new(controller.world));
+                self.leave_asides();
             }
             return;
         }

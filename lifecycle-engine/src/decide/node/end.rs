@@ -170,6 +170,11 @@ pub(super) fn drop_work(cx: &mut Cx<'_>, id: NodeId) {
     if cx.world.node_work.remove(&id).is_some() {
         jobs::leave(cx, id, Some("its host cannot be reached; work goes on when it can"));
         cx.world.freed = true;
+        let now = cx.now.boot;
+        if cx.world.nodes.get(&id).is_some_and(|node| node.actual.is_transitional()) {
+            // Nobody works towards the end of that state, so it is looked at as soon as the host is back.
+            cx.change_node(id, |node| node.deadline = Some(Deadline { from: now, wait_millis: 0 }));
+        }
     }
 }
 

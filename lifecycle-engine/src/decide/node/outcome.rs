@@ -17,8 +17,7 @@ pub(in super::super) fn take(cx: &mut Cx<'_>, id: NodeId, asked: &Effect, outcom
     if matches!(action, Action::ProbeReady { .. }) {
         return ready::take(cx, id, effect, outcome);
     }
-    let at_instance = action.is_mutating() && !matches!(action, Action::EnsureImage(_) | Action::RunCommands { .. });
-    if at_instance && cx.world.nodes.get(&id).is_some() {
+    if action.is_at_subject() && cx.world.nodes.get(&id).is_some() {
         let step = cx.world.step;
         cx.world.last_done.insert(id, step);
     }

@@ -57,16 +57,12 @@ impl History {
         self.effects.touched.retain(|id| seen.world.node_work.contains_key(id));
     }
 
-    /// I25: nothing is asked of a node or link while what was asked before is under way. An image is on the host, not on
-    /// the node, and commands end with the node that they run in.
+    /// I25: nothing is asked of a node or link while something is being done to it.
     fn i25_one_at_a_time(&self, seen: Seen<'_>, effect: &Effect, found: &mut Vec<Violation>) {
         let ended =
             |id: EffectId| seen.inputs.iter().any(|it| matches!(it, Input::Outcome { effect, .. } if *effect == id));
         let alike = |asked: &Effect| {
-            asked.subject == effect.subject
-                && effect.subject != Subject::Host
-                && asked.action.is_mutating()
-                && !matches!(asked.action, Action::EnsureImage(_) | Action::RunCommands { .. })
+            asked.subject == effect.subject && effect.subject != Subject::Host && asked.action.is_at_subject()
         };
         let before = self.asked.values().map(|asked| &asked.effect).filter(|asked| !ended(asked.id));
         let beside = seen.step.effects.iter().filter(|asked| asked.id < effect.id);
