@@ -12,3 +12,4 @@ pub mod probe;
 mod sys;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod wiring;

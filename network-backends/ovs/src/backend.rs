@@ -15,12 +15,10 @@ use lifecycle_core::plugin::network::{
 use lifecycle_core::plugin::{HostContext, NetworkBackend};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::LinkAttrs;
+use lifecycle_linux::wiring::{News, Outcome, ticket};
 
-use crate::failure::Outcome;
-use crate::label::{lab_bridge, shared_bridge};
-use crate::news::News;
+use crate::name::{lab_bridge, shared_bridge};
 use crate::settings::Settings;
-use crate::ticket::ticket;
 use crate::worker::{Hand, Job, Worker};
 
 const ROOTLESS: &str = "only root may attach interfaces to Open vSwitch";

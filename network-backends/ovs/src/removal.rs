@@ -7,12 +7,11 @@ use lifecycle_core::attach::NsRef;
 use lifecycle_core::id::LinkId;
 use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, ObservedLink};
 use lifecycle_core::policy::link::Side;
-use lifecycle_linux::netlink::{Link, RouteSocket, Which, delete_link};
+use lifecycle_linux::netlink::{Link, Which};
+use lifecycle_linux::wiring::label::{Label, Owner, owner, port_link, port_owner};
+use lifecycle_linux::wiring::{Doomed as Interface, Failure, Outcome, Place};
 
-use crate::failure::{Failure, Outcome};
-use crate::label::{Label, Owner, end_owner, port_link, port_owner};
 use crate::ovsdb::{Client, Operation, Replica, Uuid};
-use crate::place::Place;
 use crate::switch::{Bridge, DATABASE, Draft, Port, carried_out, our_ports};
 use crate::worker::Worker;
 
@@ -29,7 +28,7 @@ const THREADS: usize = 32;
 #[derive(Default)]
 pub(crate) struct Doomed {
     pub(crate) ports: BTreeSet<Uuid>,
-    pub(crate) interfaces: Vec<(RouteSocket, u32)>,
+    pub(crate) interfaces: Vec<Interface>,
 }
 
 impl Worker {
@@ -66,15 +65,10 @@ impl Worker {
             let port = client.read(|db| Port::named(db, label.port_name().as_str(), controller));
             doomed.ports.extend(port.filter(|port| port.label().is_some_and(is_it)).map(|port| port.uuid));
             let switch = self.switch()?;
-            if let Some(link) = switch.link(Which::Name(&label.port_name()))? {
-                let ours = match port_owner(&link, controller) {
-                    Owner::Ours(label) => is_it(label),
-                    Owner::Unlabelled => true,
-                    Owner::Foreign => false,
-                };
-                if ours {
-                    self.doom_interface(&switch, &link, doomed)?;
-                }
+            if let Some(link) = switch.link(Which::Name(&label.port_name()))?
+                && port_owner(&link, controller).may_be_of(identity.link, identity.incarnation)
+            {
+                self.doom_interface(&switch, &link, doomed)?;
             }
         }
         for end in [Some(&identity.a), identity.b.as_ref()].into_iter().flatten() {
@@ -87,7 +81,7 @@ impl Worker {
 
     pub(crate) fn doom_interface(&mut self, place: &Place, link: &Link, doomed: &mut Doomed) -> Outcome<()> {
         self.news.forget((place.cookie, link.index));
-        doomed.interfaces.push((place.another_socket(&self.places.access)?, link.index));
+        doomed.interfaces.push(Interface::new(&self.places, place, link)?);
         Ok(())
     }
 
@@ -107,11 +101,8 @@ impl Worker {
             Err(failure) => return Err(failure),
         };
         let link = place.link(Which::Index(end.ifindex))?;
-        let link = link.filter(|link| match end_owner(link, self.controller) {
-            Owner::Ours(label) => (label.link, label.incarnation) == (identity.link, identity.incarnation),
-            Owner::Unlabelled => true,
-            Owner::Foreign => false,
-        });
+        let ours = |link: &Link| owner(link, self.controller).may_be_of(identity.link, identity.incarnation);
+        let link = link.filter(ours);
         Ok(link.map(|link| (place, link)))
     }
 
@@ -127,9 +118,9 @@ impl Worker {
         }
         let switch = self.switch()?;
         let is = |owner: Owner, unlabelled: bool| match owner {
-            Owner::Ours(label) => label.link == link,
+            Owner::End(label) => label.link == link,
             Owner::Unlabelled => unlabelled,
-            Owner::Foreign => false,
+            Owner::Foreign | Owner::Bridge => false,
         };
         for found in switch.route(|route| route.links())? {
             if is(port_owner(&found, controller), port_link(&found) == Some(link)) {
@@ -143,7 +134,7 @@ impl Worker {
             };
             for (_, index, _) in observed.interfaces.iter().filter(|(cookie, ..)| *cookie == place.cookie) {
                 if let Some(found) = place.link(Which::Index(*index))?
-                    && is(end_owner(&found, controller), false)
+                    && is(owner(&found, controller), false)
                 {
                     self.doom_interface(&place, &found, &mut doomed)?;
                 }
@@ -261,9 +252,9 @@ impl Worker {
     /// What a link's interfaces in the switch's namespace are, for [`Worker::observe`].
     pub(crate) fn port_of(&self, link: &Link) -> Option<(LinkId, Option<u64>)> {
         match port_owner(link, self.controller) {
-            Owner::Ours(label) => Some((label.link, Some(label.incarnation))),
+            Owner::End(label) => Some((label.link, Some(label.incarnation))),
             Owner::Unlabelled => port_link(link).map(|link| (link, None)),
-            Owner::Foreign => None,
+            Owner::Foreign | Owner::Bridge => None,
         }
     }
 }
@@ -279,22 +270,18 @@ pub(crate) fn commit(client: &Client, operations: &[Operation]) -> Outcome<i64> 
 }
 
 /// Deletes interfaces beside each other; what is not there is fine.
-fn delete_all(mut interfaces: Vec<(RouteSocket, u32)>) -> Outcome<()> {
+fn delete_all(mut interfaces: Vec<Interface>) -> Outcome<()> {
     if interfaces.is_empty() {
         return Ok(());
     }
     let share = interfaces.len().div_ceil(THREADS);
-    let delete = |share: &mut [(RouteSocket, u32)]| -> Outcome<()> {
-        for (socket, index) in share {
-            match socket.run(delete_link(Which::Index(*index))) {
-                Err(error) if !error.is_not_found() => return Err(error.into()),
-                _ => {}
-            }
-        }
-        Ok(())
-    };
+    let delete = |share: &mut Vec<Interface>| share.drain(..).try_for_each(Interface::delete);
+    let mut shares: Vec<Vec<Interface>> = Vec::new();
+    while !interfaces.is_empty() {
+        shares.push(interfaces.drain(..share.min(interfaces.len())).collect());
+    }
     std::thread::scope(|scope| {
-        let threads: Vec<_> = interfaces.chunks_mut(share).map(|share| scope.spawn(move || delete(share))).collect();
+        let threads: Vec<_> = shares.iter_mut().map(|share| scope.spawn(move || delete(share))).collect();
         let results =
             threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         results.collect::<Vec<_>>().into_iter().collect()

@@ -10,10 +10,10 @@ use lifecycle_linux::netlink::{
     BRIDGE_PORT_FORWARD_ALL, Change, Link, NewLink, RouteSocket, Veth, Which, change_link, create_bridge, create_veth,
     delete_link,
 };
+use lifecycle_linux::testing::name;
 use lifecycle_testkit::laws::Verdict;
-use lifecycle_testkit::laws::network::NetworkFixture;
 
-use super::fixture::{Fixture, name};
+use super::fixture::Fixture;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -65,7 +65,7 @@ pub(crate) async fn three_nodes_share_a_bridge(fixture: &Fixture) -> Verdict {
     let bridge = unique(fixture, "br");
     let mut board = Switchboard::new(fixture);
     let _sweeper = Sweeper(Switchboard::new(fixture), vec![bridge.clone()]);
-    let nodes: Vec<AttachPoint> = (0..3).map(|_| fixture.new_point()).collect();
+    let nodes: Vec<AttachPoint> = (0..3).map(|_| fixture.nodes.point()).collect();
     let mut identities = Vec::new();
     for (number, node) in (1..).zip(&nodes) {
         let port = port(fixture, &bridge, number);
@@ -81,10 +81,10 @@ pub(crate) async fn three_nodes_share_a_bridge(fixture: &Fixture) -> Verdict {
     }
     for from in &nodes {
         for to in nodes.iter().filter(|to| to.ifname != from.ifname || to.place != from.place) {
-            assert!(fixture.frame_passes(from, to, PATIENCE).await);
+            assert!(fixture.frame_passes(from, to, PATIENCE));
         }
     }
-    let found = fixture.backend.observe(&fixture.namespaces()).await.unwrap();
+    let found = fixture.backend.observe(&fixture.nodes.namespaces()).await.unwrap();
     let links: Vec<_> = found.iter().map(|found| (found.link, found.interfaces.len())).collect();
     assert_eq!(links, identities.iter().map(|identity| (identity.link, 2)).collect::<Vec<_>>());
 
@@ -107,7 +107,7 @@ pub(crate) async fn a_bridge_of_somebody_else_is_used_and_left(fixture: &Fixture
     board.0.run(create_bridge(&NewLink::new(&bridge))).unwrap();
     board.0.run(change_link(Which::Name(&bridge), &Change { up: Some(true), ..Change::default() })).unwrap();
     let before = board.link(&bridge).unwrap();
-    let node = fixture.new_point();
+    let node = fixture.nodes.point();
     let identity = fixture.connect(1, &node, &port(fixture, &bridge, 1)).await;
     assert!(fixture.backend.verify(&identity).await.unwrap().is_up());
     fixture.backend.disconnect(&identity).await.unwrap();
@@ -128,7 +128,7 @@ pub(crate) async fn a_port_taken_off_its_bridge_is_noticed(fixture: &Fixture) ->
     let bridge = unique(fixture, "br");
     let mut board = Switchboard::new(fixture);
     let _sweeper = Sweeper(Switchboard::new(fixture), vec![bridge.clone()]);
-    let (node, port) = (fixture.new_point(), port(fixture, &bridge, 1));
+    let (node, port) = (fixture.nodes.point(), port(fixture, &bridge, 1));
     let identity = fixture.connect(1, &node, &port).await;
     board.0.run(change_link(Which::Name(&port.ifname), &Change { master: Some(0), ..Change::default() })).unwrap();
     let report = fixture.backend.verify(&identity).await.unwrap();
@@ -150,7 +150,7 @@ pub(crate) async fn link_local_frames_pass(fixture: &Fixture) -> Verdict {
     let bridge = unique(fixture, "br");
     let mut board = Switchboard::new(fixture);
     let _sweeper = Sweeper(Switchboard::new(fixture), vec![bridge.clone()]);
-    let (node, port) = (fixture.new_point(), port(fixture, &bridge, 1));
+    let (node, port) = (fixture.nodes.point(), port(fixture, &bridge, 1));
     let identity = fixture.connect(1, &node, &port).await;
     let state = board.link(&port.ifname).unwrap().port.unwrap();
     assert_eq!(state.group_fwd_mask, BRIDGE_PORT_FORWARD_ALL);
