@@ -121,7 +121,13 @@ impl From<NetlinkError> for Failure {
             NetlinkError::Socket { .. } => ErrorKind::Interrupted,
             error => of_errno(error.errno()),
         };
-        Self::caused(kind, "the kernel refused", source)
+        let message = match source.errno() {
+            Some(Errno::EXFULL) => {
+                "the bridge is full: a Linux bridge has 1,023 ports at most; use more bridges, or ovs"
+            }
+            _ => "the kernel refused",
+        };
+        Self::caused(kind, message, source)
     }
 }
 
@@ -135,9 +141,15 @@ impl From<std::io::Error> for Failure {
 fn of_errno(errno: Option<Errno>) -> ErrorKind {
     match errno {
         Some(Errno::EPERM | Errno::EACCES) => ErrorKind::PermissionDenied,
-        Some(Errno::ENOMEM | Errno::ENOBUFS | Errno::ENOSPC | Errno::EMFILE | Errno::ENFILE | Errno::EUSERS) => {
-            ErrorKind::Exhausted
-        }
+        Some(
+            Errno::ENOMEM
+            | Errno::ENOBUFS
+            | Errno::ENOSPC
+            | Errno::EMFILE
+            | Errno::ENFILE
+            | Errno::EUSERS
+            | Errno::EXFULL,
+        ) => ErrorKind::Exhausted,
         Some(Errno::EOPNOTSUPP) => ErrorKind::Unsupported,
         Some(Errno::EINVAL | Errno::ERANGE) => ErrorKind::InvalidInput,
         // Something appeared or went between looking and acting.

@@ -13,6 +13,7 @@ use lifecycle_core::name::IfName;
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::policy::naming::{LINK_GROUP, MAC_PREFIX, OurName, may_be_ours, text_hash};
 
+use super::doomed::DOOMED_GROUP;
 use crate::netlink::Link;
 
 const WORD: &str = "lifecycle";
@@ -148,9 +149,14 @@ pub fn owner(link: &Link, controller: ControllerId) -> Owner {
     }
 }
 
+/// Whether it bears one of our groups. What is about to be deleted is still ours.
+fn is_marked(link: &Link) -> bool {
+    [LINK_GROUP, DOOMED_GROUP].contains(&link.group)
+}
+
 /// Whose an interface on a switch's side is, seen by `controller`.
 pub fn port_owner(link: &Link, controller: ControllerId) -> Owner {
-    if link.group != LINK_GROUP || port_link(link).is_none() {
+    if !is_marked(link) || port_link(link).is_none() {
         return Owner::Foreign;
     }
     match alias(link) {
@@ -207,7 +213,7 @@ pub fn link_bridge_mac(controller: ControllerId, link: LinkId) -> Mac {
 /// it is none of `controller`'s.
 pub fn link_bridge(link: &Link, controller: ControllerId) -> Option<(LinkId, Option<u64>)> {
     let Some(OurName::LinkBridge { link: named }) = OurName::parse(&link.name) else { return None };
-    if link.group != LINK_GROUP || link.kind.as_deref() != Some("bridge") {
+    if !is_marked(link) || link.kind.as_deref() != Some("bridge") {
         return None;
     }
     match alias(link) {

@@ -5,6 +5,7 @@
 //! bears the marks of [`label`]; what others change arrives as [`News`].
 
 pub mod bridge;
+pub mod doomed;
 mod ears;
 mod ends;
 mod failure;

@@ -90,7 +90,7 @@ impl Place {
         if let Some(prober) = self.prober.get() {
             return Ok(prober);
         }
-        let prober = Prober::new(places.another(self, SocketKind::Packet)?)?;
+        let prober = Prober::new(places.another(self, Want::Socket(SocketKind::Packet))?)?;
         Ok(self.prober.get_or_init(|| prober))
     }
 }
@@ -198,6 +198,19 @@ impl Places {
         Ok(self.keep(place))
     }
 
+    /// Learns of the brokers through which namespaces are reached, without opening any.
+    pub fn learn(&mut self, namespaces: &[NsRef]) {
+        let brokers = namespaces.iter().filter_map(|ns| match &ns.access {
+            NsAccess::Broker { socket, .. } => Some(socket),
+            NsAccess::Path { .. } => None,
+        });
+        for socket in brokers {
+            if !self.brokers.contains(socket) {
+                self.brokers.insert(socket.clone());
+            }
+        }
+    }
+
     /// The host's own namespace.
     ///
     /// # Errors
@@ -219,8 +232,8 @@ impl Places {
         })
     }
 
-    fn another(&self, place: &Place, kind: SocketKind) -> Outcome<OwnedFd> {
-        let want = [Want::Socket(kind)];
+    fn another(&self, place: &Place, want: Want) -> Outcome<OwnedFd> {
+        let want = [want];
         let mut opened = match (&place.site, &place.named) {
             (Site::Host, _) => self.access.open_inside(place.ns.try_clone()?, Some(place.cookie), &want)?,
             (Site::Broker(_), Some(ns)) => self.access.open_all(ns, &want)?,
@@ -234,7 +247,15 @@ impl Places {
     /// # Errors
     /// When it cannot be opened.
     pub fn another_socket(&self, place: &Place) -> Outcome<RouteSocket> {
-        Ok(RouteSocket::new(self.another(place, SocketKind::Route)?)?)
+        Ok(RouteSocket::new(self.another(place, Want::Socket(SocketKind::Route))?)?)
+    }
+
+    /// A fresh descriptor of `/dev/net/tun`, which makes taps in an open namespace.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn tun(&self, place: &Place) -> Outcome<OwnedFd> {
+        self.another(place, Want::Tun)
     }
 
     /// The namespace in which the interface at `point` stands, next to `other`, the point at the link's other end.
