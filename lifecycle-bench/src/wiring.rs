@@ -130,5 +130,5 @@ fn request(number: usize, spaces: &[Space]) -> Result<LinkRequest> {
     };
     let a = point(&spaces[number], Side::A, "eth1")?;
     let b = point(&spaces[number + 1], Side::B, "eth2")?;
-    Ok(LinkRequest { link, incarnation: 1, a, b, attrs: LinkAttrs { mtu: 1500, ..LinkAttrs::default() } })
+    Ok(LinkRequest { lab: None, link, incarnation: 1, a, b, attrs: LinkAttrs { mtu: 1500, ..LinkAttrs::default() } })
 }

@@ -5,6 +5,7 @@
 //! [`as_ordinary_user`]. Those of network backends find places to connect in [`Nodes`].
 
 mod nodes;
+pub mod open_vswitch;
 
 use std::collections::HashMap;
 use std::fs::{self, Permissions};

@@ -89,6 +89,7 @@ impl Nodes {
     /// A request for incarnation 1 of link `number`.
     pub fn request(&self, number: u64, a: &AttachPoint, b: &AttachPoint) -> LinkRequest {
         LinkRequest {
+            lab: None,
             link: LinkId::from_u64(number),
             incarnation: 1,
             a: a.clone(),

@@ -28,7 +28,9 @@ pub(crate) struct Facts {
 impl Facts {
     /// What is likely, before anything was tried.
     pub(crate) fn of_user() -> Self {
-        Self { rootless: !nix::unistd::geteuid().is_root(), ..Self::default() }
+        let taps = fs::exists("/dev/net/tun").unwrap_or_default();
+        let filtered = fs::read_to_string(FILTERED).is_ok_and(|text| text.trim() == "1");
+        Self { rootless: !nix::unistd::geteuid().is_root(), missing: Missing::default(), taps, filtered }
     }
 
     /// Tries in a namespace that goes away by itself, with what was made in it.
@@ -39,9 +41,7 @@ impl Facts {
                  kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns) or run as root",
             )
         })?;
-        let taps = fs::exists("/dev/net/tun").unwrap_or_default();
-        let filtered = fs::read_to_string(FILTERED).is_ok_and(|text| text.trim() == "1");
-        Ok(Self { missing, taps, filtered, ..Self::of_user() })
+        Ok(Self { missing, ..Self::of_user() })
     }
 
     /// Whether an attribute of a link, by its name, can be set.

@@ -121,6 +121,9 @@ pub(crate) async fn a_machine_without_a_switch_refuses_links_and_nothing_else(fi
     fixture.daemon().kill_server();
     std::fs::remove_file(fixture.daemon().path("db")).unwrap();
     let backend = fixture.another(fixture.controller, "netdev").await;
+    let reason = backend.capabilities().missing.remove("switch").unwrap();
+    assert!(reason.contains("openvswitch-switch"), "{reason}");
+    assert!(!fixture.backend.capabilities().pairs.is_empty(), "it may be started later");
     assert_eq!(backend.observe(&fixture.nodes.namespaces()).await.unwrap(), []);
     backend.cleanup().await.unwrap();
     let (a, b) = (fixture.nodes.point(), fixture.nodes.point());

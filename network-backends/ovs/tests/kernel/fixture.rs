@@ -7,15 +7,14 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use lifecycle_core::attach::{AttachPoint, NsRef};
 use lifecycle_core::id::{ControllerId, LabId};
-use lifecycle_core::plugin::network::LinkIdentity;
+use lifecycle_core::plugin::network::{LinkIdentity, LinkLab};
 use lifecycle_core::plugin::{HostContext, NetworkBackend};
+use lifecycle_linux::testing::open_vswitch::{OpenVswitch, missing};
 use lifecycle_linux::testing::{Ground, Nodes, controller};
 use lifecycle_network_ovs::OvsBackend;
 use lifecycle_testkit::laws::network::NetworkFixture;
 use lifecycle_testkit::laws::{Skip, Verdict};
 use serde_json::json;
-
-use super::daemon::Daemon;
 
 /// Whether labs share a bridge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +28,7 @@ pub(crate) struct Fixture {
     pub(crate) nodes: Nodes,
     pub(crate) controller: ControllerId,
     mode: Mode,
-    daemon: Mutex<Daemon>,
+    daemon: Mutex<OpenVswitch>,
 }
 
 impl Deref for Fixture {
@@ -40,7 +39,7 @@ impl Deref for Fixture {
     }
 }
 
-pub(crate) fn make(daemon: &Daemon, controller: ControllerId, mode: Mode, datapath: &str) -> Arc<OvsBackend> {
+pub(crate) fn make(daemon: &OpenVswitch, controller: ControllerId, datapath: &str) -> Arc<OvsBackend> {
     let context = HostContext {
         controller,
         epoch: 1,
@@ -51,26 +50,28 @@ pub(crate) fn make(daemon: &Daemon, controller: ControllerId, mode: Mode, datapa
             "database": daemon.database(), "namespace": daemon.namespace(), "datapath": datapath
         }),
     };
-    let backend = OvsBackend::new(&context).unwrap();
-    Arc::new(if mode == Mode::Dedicated { backend.of_lab(LabId::from_u64(controller.as_u64())) } else { backend })
+    Arc::new(OvsBackend::new(&context).unwrap())
 }
 
 impl Fixture {
     pub(crate) fn new(mode: Mode) -> Result<Self, Skip> {
-        let daemon = Daemon::start()?;
+        if let Some(reason) = missing() {
+            return Err(Skip::new("ovs", reason));
+        }
+        let daemon = OpenVswitch::start();
         let controller = controller();
-        let backend = make(&daemon, controller, mode, "netdev");
+        let backend = make(&daemon, controller, "netdev");
         let nodes = Nodes::new(Ground::direct().unwrap());
         Ok(Self { backend, nodes, controller, mode, daemon: Mutex::new(daemon) })
     }
 
-    pub(crate) fn daemon(&self) -> MutexGuard<'_, Daemon> {
+    pub(crate) fn daemon(&self) -> MutexGuard<'_, OpenVswitch> {
         self.daemon.lock().unwrap()
     }
 
     /// A backend of another controller, or with another datapath, on the same switch.
     pub(crate) async fn another(&self, controller: ControllerId, datapath: &str) -> Arc<OvsBackend> {
-        let backend = make(&self.daemon(), controller, self.mode, datapath);
+        let backend = make(&self.daemon(), controller, datapath);
         backend.initialize().await.unwrap();
         backend
     }
@@ -115,7 +116,12 @@ impl NetworkFixture for Fixture {
     }
 
     fn reopened(&self) -> Arc<dyn NetworkBackend> {
-        make(&self.daemon(), self.controller, self.mode, "netdev")
+        make(&self.daemon(), self.controller, "netdev")
+    }
+
+    fn lab(&self) -> Option<LinkLab> {
+        let id = LabId::from_u64(self.controller.as_u64());
+        Some(LinkLab { id, own_switch: self.mode == Mode::Dedicated })
     }
 
     async fn point(&self) -> AttachPoint {

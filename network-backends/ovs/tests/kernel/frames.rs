@@ -26,9 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(crate) async fn link_local_frames_pass(fixture: &Fixture) -> Verdict {
     let (a, b) = (fixture.nodes.point(), fixture.nodes.point());
     let identity = fixture.connect(1, &a, &b).await;
-    // Spanning tree, LACP, 802.1X, LLDP, and Cisco's own.
+    // Spanning tree, pause, LACP, 802.1X, LLDP, and Cisco's own.
     let cisco = Mac([1, 0, 0x0c, 0xcc, 0xcc, 0xcc]);
-    let groups = [0, 2, 3, 0x0e].map(|last| Mac([1, 0x80, 0xc2, 0, 0, last]));
+    let groups = [0, 1, 2, 3, 0x0e].map(|last| Mac([1, 0x80, 0xc2, 0, 0, last]));
     for address in groups.into_iter().chain([cisco]) {
         assert!(fixture.frame_passes((&a, &a.ifname), (&b, &b.ifname), Some(address), PATIENCE), "{address}");
     }
