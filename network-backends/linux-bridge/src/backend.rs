@@ -13,6 +13,7 @@ use lifecycle_core::plugin::network::{
 use lifecycle_core::plugin::{HostContext, NetworkBackend};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::LinkAttrs;
+use lifecycle_crash::crash_point;
 use lifecycle_linux::wiring::{Hand, News, Outcome};
 
 use crate::facts::Facts;
@@ -107,7 +108,9 @@ impl NetworkBackend for BridgeBackend {
         let (link, identity) = (identity.link, identity.clone());
         // Removals that were asked for at the same time are all marked before the first of them is swept, with all.
         let doomed = self.about(OPERATION, link, move |worker| worker.doom(&identity)).await?;
-        self.about(OPERATION, link, move |worker| worker.sweep(doomed)).await
+        self.about(OPERATION, link, move |worker| worker.sweep(doomed)).await?;
+        crash_point("link-swept");
+        Ok(())
     }
 
     async fn set_params(&self, identity: &LinkIdentity, attrs: &LinkAttrs) -> Result<()> {

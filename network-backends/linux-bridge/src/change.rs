@@ -5,6 +5,7 @@ use lifecycle_core::id::LinkId;
 use lifecycle_core::plugin::network::LinkIdentity;
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::{Admin, LinkAttrs};
+use lifecycle_crash::crash_point;
 use lifecycle_linux::netlink::{Change, Which, change_link, shape, unshape};
 use lifecycle_linux::wiring::{self, Failure, Outcome, Place};
 
@@ -39,6 +40,7 @@ impl Worker {
         let mut done = 0;
         while outcome.is_ok() && done < all.len() {
             outcome = self.change(identity.link, all[done], &wanted);
+            crash_point("link-part-changed");
             done += 1;
         }
         for (place, port) in &ports {

@@ -204,7 +204,7 @@ impl Worker {
         let mac = Some(link_bridge_mac(self.controller, request.link));
         let new = NewLink { mac, group: LINK_GROUP, ..NewLink::new(bridge_name) };
         switch.route(|route| route.run(create_bridge(&new)))?;
-        crash_point("bridge-made");
+        crash_point("link-bridge-made");
         let vanished = || Failure::new(ErrorKind::Conflict, "the bridge vanished while the link was being built");
         let bridge = switch.link(Which::Name(bridge_name))?.ok_or_else(vanished)?;
         let mut pairs = Vec::new();
@@ -224,7 +224,7 @@ impl Worker {
             pairs.push(create_veth(&Veth { a: NewLink { master: Some(bridge.index), ..port }, b: node }));
         }
         let made: Result<(), _> = switch.route(|route| route.run_all(&pairs)).into_iter().collect();
-        crash_point("ends-made");
+        crash_point("link-ports-made");
         Ok(made?)
     }
 
@@ -275,7 +275,7 @@ impl Worker {
             let alias = end.label.to_string();
             let change = Change { up, mtu, alias: Some(&alias), ..Change::default() };
             end.place.route(|route| route.run(change_link(Which::Name(&end.point.ifname), &change)))?;
-            crash_point("end-finished");
+            crash_point("link-end-finished");
         }
         Ok(())
     }
