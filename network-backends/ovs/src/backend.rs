@@ -122,7 +122,7 @@ impl NetworkBackend for OvsBackend {
 
     /// Begins to connect to the database. A machine without Open vSwitch is no error here: links are refused later.
     async fn initialize(&self) -> Result<()> {
-        self.about("initialize", "the ovs backend", Worker::start_client).await
+        self.about("initialize", "the ovs backend", Worker::begin).await
     }
 
     async fn cleanup(&self) -> Result<()> {
@@ -158,9 +158,8 @@ impl NetworkBackend for OvsBackend {
         self.about("set carrier of link", link, move |worker| worker.set_carrier(&identity, side, up)).await
     }
 
-    async fn observe(&self, namespaces: &[NsRef]) -> Result<Vec<ObservedLink>> {
-        let namespaces = namespaces.to_vec();
-        self.about("observe", "links", move |worker| worker.observe(&namespaces)).await
+    async fn observe(&self, _namespaces: &[NsRef]) -> Result<Vec<ObservedLink>> {
+        self.about("observe", "links", Worker::observe).await
     }
 
     async fn remove(&self, observed: &ObservedLink, namespaces: &[NsRef]) -> Result<()> {

@@ -131,7 +131,8 @@ impl Worker {
                 continue;
             };
             let ours = |owner| owner == Owner::End(end.label) || owner == Owner::Unlabelled;
-            stands &= ours(owner(node, self.controller))
+            stands &= host.group == LINK_GROUP
+                && ours(owner(node, self.controller))
                 && ours(port_owner(host, self.controller))
                 && node.mac == Some(end.point.mac)
                 && port.owner == Owner::End(end.label)
@@ -145,10 +146,10 @@ impl Worker {
                 doomed.ports.extend(end.port.as_ref().map(|port| port.uuid.clone()));
                 // One end of a pair takes the other along.
                 if let Some(host) = &end.host {
-                    self.doom_interface(&switch, host, doomed)?;
+                    self.doom_interface(&switch, host, doomed);
                 }
                 if let Some(node) = &end.node {
-                    self.doom_interface(&end.place, node, doomed)?;
+                    self.doom_interface(&end.place, node, doomed);
                 }
             }
         }
@@ -301,7 +302,7 @@ impl Worker {
                 doomed.ports.extend(port.filter(|port| port.owner == Owner::End(end.label)).map(|port| port.uuid));
                 let ours = |link: &Link| port_owner(link, self.controller) != Owner::Foreign;
                 if let Some(host) = switch.link(Which::Name(&name))?.filter(ours) {
-                    self.doom_interface(&switch, &host, &mut doomed)?;
+                    self.doom_interface(&switch, &host, &mut doomed);
                 }
             }
             self.remove_all(doomed, false)?;

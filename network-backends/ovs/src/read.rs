@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use lifecycle_core::attach::NsRef;
 use lifecycle_core::error::ErrorKind;
 use lifecycle_core::id::LinkId;
 use lifecycle_core::name::IfName;
@@ -123,8 +122,9 @@ impl Worker {
         Ok(false)
     }
 
-    /// Finds everything that is of links of this controller.
-    pub(crate) fn observe(&mut self, namespaces: &[NsRef]) -> Outcome<Vec<ObservedLink>> {
+    /// Finds everything that is of links of this controller. Ends in nodes go with their peers on the switch's side, so that
+    /// no node need be looked into.
+    pub(crate) fn observe(&mut self) -> Outcome<Vec<ObservedLink>> {
         let mut found: BTreeMap<LinkId, ObservedLink> = BTreeMap::new();
         let mut note = |link: LinkId, incarnation: Option<u64>, interface: Option<(u64, u32, IfName)>| {
             let new = ObservedLink { link, incarnation, interfaces: Vec::new() };
@@ -139,25 +139,12 @@ impl Worker {
         }
         let switch = self.switch()?;
         for link in switch.route(|route| route.links())? {
-            if let (Some((id, incarnation)), Ok(name)) = (self.port_of(&link), IfName::new(&link.name)) {
+            let end = || match owner(&link, self.controller) {
+                Owner::End(label) => Some((label.link, Some(label.incarnation))),
+                Owner::Foreign | Owner::Bridge | Owner::Unlabelled => None,
+            };
+            if let (Some((id, incarnation)), Ok(name)) = (self.port_of(&link).or_else(end), IfName::new(&link.name)) {
                 note(id, incarnation, Some((switch.cookie, link.index, name)));
-            }
-        }
-        let mut places = vec![switch];
-        for ns in namespaces {
-            match self.namespace(ns) {
-                Ok(place) if places.iter().all(|known| known.cookie != place.cookie) => places.push(place),
-                Ok(_) => {}
-                // What is gone holds nothing.
-                Err(failure) if failure.is_gone() => {}
-                Err(failure) => return Err(failure),
-            }
-        }
-        for place in &places {
-            for link in place.route(|route| route.links())? {
-                if let (Owner::End(label), Ok(name)) = (owner(&link, self.controller), IfName::new(&link.name)) {
-                    note(label.link, Some(label.incarnation), Some((place.cookie, link.index, name)));
-                }
             }
         }
         let mut found: Vec<ObservedLink> = found.into_values().collect();

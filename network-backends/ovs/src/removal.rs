@@ -1,6 +1,7 @@
-//! Removing links: rows of the database in one transaction, then the interfaces beside each other.
+//! Removing links: rows of the database in one transaction, then the interfaces in one go.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 use lifecycle_core::attach::NsRef;
@@ -9,7 +10,7 @@ use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, ObservedLink};
 use lifecycle_core::policy::link::Side;
 use lifecycle_linux::netlink::{Link, Which};
 use lifecycle_linux::wiring::label::{Label, Owner, owner, port_link, port_owner};
-use lifecycle_linux::wiring::{Doomed as Interface, Failure, Outcome, Place};
+use lifecycle_linux::wiring::{Failure, Outcome, Place, doomed};
 
 use crate::ovsdb::{Client, Operation, Replica, Uuid};
 use crate::switch::{Bridge, DATABASE, Draft, Port, carried_out, our_ports};
@@ -21,14 +22,12 @@ const ANSWER: Duration = Duration::from_secs(10);
 pub(crate) const CARRY_OUT: Duration = Duration::from_secs(5);
 /// How often a transaction is made again for what somebody else changed meanwhile.
 pub(crate) const TRIES: usize = 4;
-/// Deletions that run at once; the kernel is done with each only after a grace period of some 20 ms. More gain nothing.
-const THREADS: usize = 32;
 
 /// What is to be removed.
 #[derive(Default)]
 pub(crate) struct Doomed {
     pub(crate) ports: BTreeSet<Uuid>,
-    pub(crate) interfaces: Vec<Interface>,
+    pub(crate) interfaces: Vec<(Rc<Place>, Link)>,
 }
 
 impl Worker {
@@ -68,21 +67,20 @@ impl Worker {
             if let Some(link) = switch.link(Which::Name(&label.port_name()))?
                 && port_owner(&link, controller).may_be_of(identity.link, identity.incarnation)
             {
-                self.doom_interface(&switch, &link, doomed)?;
+                self.doom_interface(&switch, &link, doomed);
             }
         }
         for end in [Some(&identity.a), identity.b.as_ref()].into_iter().flatten() {
             if let Some((place, link)) = self.standing_end(identity, end)? {
-                self.doom_interface(&place, &link, doomed)?;
+                self.doom_interface(&place, &link, doomed);
             }
         }
         Ok(())
     }
 
-    pub(crate) fn doom_interface(&mut self, place: &Place, link: &Link, doomed: &mut Doomed) -> Outcome<()> {
+    pub(crate) fn doom_interface(&mut self, place: &Rc<Place>, link: &Link, doomed: &mut Doomed) {
         self.news.forget((place.cookie, link.index));
-        doomed.interfaces.push(Interface::new(&self.places, place, link)?);
-        Ok(())
+        doomed.interfaces.push((Rc::clone(place), link.clone()));
     }
 
     /// Finds an end of a link that stands, going by its identity.
@@ -90,7 +88,7 @@ impl Worker {
         &mut self,
         identity: &LinkIdentity,
         end: &EndIdentity,
-    ) -> Outcome<Option<(std::rc::Rc<Place>, Link)>> {
+    ) -> Outcome<Option<(Rc<Place>, Link)>> {
         if identity.boot != self.boot {
             return Ok(None);
         }
@@ -124,7 +122,7 @@ impl Worker {
         };
         for found in switch.route(|route| route.links())? {
             if is(port_owner(&found, controller), port_link(&found) == Some(link)) {
-                self.doom_interface(&switch, &found, &mut doomed)?;
+                self.doom_interface(&switch, &found, &mut doomed);
             }
         }
         for ns in namespaces {
@@ -136,7 +134,7 @@ impl Worker {
                 if let Some(found) = place.link(Which::Index(*index))?
                     && is(owner(&found, controller), false)
                 {
-                    self.doom_interface(&place, &found, &mut doomed)?;
+                    self.doom_interface(&place, &found, &mut doomed);
                 }
             }
         }
@@ -195,7 +193,7 @@ impl Worker {
             self.unsettled &= number.is_none();
             self.removal = number.or(self.removal);
         }
-        delete_all(interfaces)?;
+        delete_all(&interfaces)?;
         // A switch that is not there has nothing attached; when it comes back it finds the database as it is now.
         if let Err(failure) = self.settle_removal() {
             tracing::warn!(?failure, "the switch has not yet let go of removed ports");
@@ -269,21 +267,21 @@ pub(crate) fn commit(client: &Client, operations: &[Operation]) -> Outcome<i64> 
     })
 }
 
-/// Deletes interfaces beside each other; what is not there is fine.
-fn delete_all(mut interfaces: Vec<Interface>) -> Outcome<()> {
-    if interfaces.is_empty() {
-        return Ok(());
+/// Deletes interfaces, those of one namespace all at once; what is not there is fine.
+fn delete_all(interfaces: &[(Rc<Place>, Link)]) -> Outcome<()> {
+    let (switch, nodes): (Vec<_>, Vec<_>) = interfaces.iter().partition(|(place, _)| place.is_host());
+    for (place, link) in &switch {
+        doomed::doom(place, link)?;
     }
-    let share = interfaces.len().div_ceil(THREADS);
-    let delete = |share: &mut Vec<Interface>| share.drain(..).try_for_each(Interface::delete);
-    let mut shares: Vec<Vec<Interface>> = Vec::new();
-    while !interfaces.is_empty() {
-        shares.push(interfaces.drain(..share.min(interfaces.len())).collect());
+    if let Some((place, _)) = switch.first() {
+        doomed::sweep(place)?;
     }
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = shares.iter_mut().map(|share| scope.spawn(move || delete(share))).collect();
-        let results =
-            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        results.collect::<Vec<_>>().into_iter().collect()
-    })
+    // Nodes' ends went with their peers; one whose peer was not there is left.
+    for (place, link) in nodes {
+        if place.link(Which::Index(link.index))?.is_some() {
+            doomed::doom(place, link)?;
+            doomed::sweep(place)?;
+        }
+    }
+    Ok(())
 }

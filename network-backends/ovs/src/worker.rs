@@ -21,7 +21,7 @@ use lifecycle_core::policy::segment::SegmentPool;
 use lifecycle_core::time::BootId;
 use lifecycle_linux::identity::boot_id;
 use lifecycle_linux::limits::raise_open_files;
-use lifecycle_linux::wiring::{Failure, News, Outcome, Place, Places, TestFrames, Ticket};
+use lifecycle_linux::wiring::{Failure, News, Outcome, Place, Places, TestFrames, Ticket, doomed};
 
 use crate::news::listener;
 use crate::ovsdb::{Client, Endpoint};
@@ -93,8 +93,15 @@ impl Worker {
         })
     }
 
+    /// Begins to follow the database, and finishes what another one began to remove.
+    pub(crate) fn begin(&mut self) -> Outcome<()> {
+        self.start_client()?;
+        // An ordinary user has nothing to remove there, and may not.
+        if nix::unistd::geteuid().is_root() { doomed::sweep(&*self.switch()?) } else { Ok(()) }
+    }
+
     /// Connects to the database, unless that was done before. That it is not there yet is no failure.
-    pub(crate) fn start_client(&mut self) -> Outcome<()> {
+    fn start_client(&mut self) -> Outcome<()> {
         if self.client.is_none() {
             let heard = listener(Arc::clone(&self.news));
             self.client = Some(Rc::new(Client::start(self.endpoint.clone(), DATABASE, WATCHED, heard)?));

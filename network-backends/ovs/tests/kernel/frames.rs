@@ -144,7 +144,7 @@ pub(crate) async fn an_end_on_the_host(fixture: &Fixture) -> Verdict {
         assert!(report.is_up() && report.problems.is_empty(), "{report:?}");
         assert_eq!(report.probe, ProbeResult::Passed);
         let found = fixture.backend.observe(&fixture.nodes.namespaces()).await.unwrap();
-        assert_eq!(found.iter().map(|found| found.interfaces.len()).collect::<Vec<_>>(), [4], "{found:?}");
+        assert_eq!(found.iter().map(|found| found.interfaces.len()).collect::<Vec<_>>(), [3], "{found:?}");
         fixture.backend.disconnect(&identity).await.unwrap();
         fixture.assert_empty_switch();
         assert!(fixture.daemon().route().link(Which::Name(&host.ifname)).unwrap().is_none());

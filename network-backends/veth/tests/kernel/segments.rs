@@ -8,7 +8,7 @@ use lifecycle_core::name::IfName;
 use lifecycle_linux::namespace::{SocketKind, Want};
 use lifecycle_linux::netlink::{
     BRIDGE_PORT_FORWARD_ALL, Change, Link, NewLink, RouteSocket, Veth, Which, change_link, create_bridge, create_veth,
-    delete_link,
+    delete_group, delete_link,
 };
 use lifecycle_linux::testing::name;
 use lifecycle_testkit::laws::Verdict;
@@ -155,5 +155,39 @@ pub(crate) async fn link_local_frames_pass(fixture: &Fixture) -> Verdict {
     let state = board.link(&port.ifname).unwrap().port.unwrap();
     assert_eq!(state.group_fwd_mask, BRIDGE_PORT_FORWARD_ALL);
     fixture.backend.disconnect(&identity).await.unwrap();
+    Ok(())
+}
+
+pub(crate) async fn a_full_bridge_is_an_error_that_says_so(fixture: &Fixture) -> Verdict {
+    /// Ports that a Linux bridge has room for.
+    const ROOM: u32 = 1023;
+    // What this test alone makes bears a group of its own, so that all of it goes at once.
+    let group = 0x7000_0000 | (fixture.controller.as_u64() as u32 & 0xff_ffff);
+    let bridge = unique(fixture, "fu");
+    let mut board = Switchboard::new(fixture);
+    let sweeper = Sweeper(Switchboard::new(fixture), vec![bridge.clone()]);
+    board.0.run(create_bridge(&NewLink { up: true, ..NewLink::new(&bridge) })).unwrap();
+    let master = board.link(&bridge).unwrap().index;
+    let names: Vec<[IfName; 2]> = (0..ROOM)
+        .map(|number| {
+            ["u", "v"].map(|end| name(&format!("{end}{number:03x}{:08x}", fixture.controller.as_u64() as u32)))
+        })
+        .collect();
+    let pair = |[a, b]: &[IfName; 2]| {
+        let new = |name| NewLink { group, ..NewLink::new(name) };
+        create_veth(&Veth { a: NewLink { master: Some(master), ..new(a) }, b: new(b) })
+    };
+    let requests: Vec<_> = names.iter().map(pair).collect();
+    let filled = board.0.run_all(&requests).into_iter().all(|result| result.is_ok());
+    let (node, port) = (fixture.nodes.point(), port(fixture, &bridge, 1));
+    let result = fixture.backend.connect(&fixture.nodes.request(1, &node, &port)).await;
+    let left = (fixture.link(&node), board.link(&port.ifname));
+    board.0.run(delete_group(group)).unwrap();
+    drop(sweeper);
+    assert!(filled, "a bridge has less room than was thought");
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Exhausted, "{error:?}");
+    assert!(error.chain().contains("1,023 ports"), "{error:?}");
+    assert_eq!(left, (None, None));
     Ok(())
 }
