@@ -8,7 +8,7 @@ use lifecycle_core::attach::{AttachKind, AttachPoint};
 use lifecycle_core::id::{ControllerId, LinkId};
 use lifecycle_core::name::IfName;
 use lifecycle_core::plugin::network::{LinkIdentity, LinkRequest};
-use lifecycle_core::plugin::{HostContext, NetworkBackend};
+use lifecycle_core::plugin::{HostContext, NetworkBackend, NetworkPlugin};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::policy::naming;
 use lifecycle_core::topology::LinkAttrs;
@@ -54,6 +54,11 @@ pub(crate) struct Ours {
 
 impl Ours {
     pub(crate) fn new() -> Result<Self> {
+        Self::of(&lifecycle_network_veth::PLUGIN, serde_json::Value::Null)
+    }
+
+    /// Any of our backends.
+    pub(crate) fn of(plugin: &NetworkPlugin, settings: serde_json::Value) -> Result<Self> {
         lifecycle_linux::limits::raise_open_files()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let context = HostContext {
@@ -62,9 +67,9 @@ impl Ours {
             state_dir: "/nonexistent".into(),
             runtime_dir: "/nonexistent".into(),
             helper: None,
-            settings: serde_json::Value::Null,
+            settings,
         };
-        let backend = (lifecycle_network_veth::PLUGIN.make)(&context)?;
+        let backend = (plugin.make)(&context)?;
         runtime.block_on(backend.initialize())?;
         Ok(Self { runtime, backend })
     }
@@ -90,6 +95,26 @@ impl Ours {
             };
             try_join_all(requests.iter().map(one)).await
         })
+    }
+
+    /// Milliseconds for a row of links that is asked for at once, and for its removal, asked for at once as well.
+    pub(crate) fn up_and_down(&self, links: usize) -> Result<(f64, f64)> {
+        let spaces = Space::many(links + 1)?;
+        let requests = (0..links).map(|number| request(number, &spaces)).collect::<Result<Vec<_>>>()?;
+        let took = self.runtime.block_on(async {
+            let begin = Instant::now();
+            let made = try_join_all(requests.iter().map(|request| self.backend.connect(request))).await?;
+            let up = millis(begin);
+            for identity in &made {
+                self.assert_up(identity).await?;
+            }
+            let begin = Instant::now();
+            try_join_all(made.iter().map(|identity| self.backend.disconnect(identity))).await?;
+            Ok::<_, crate::measure::Error>((up, millis(begin)))
+        })?;
+        std::thread::sleep(Duration::from_millis(100));
+        Canary::release(spaces)?;
+        Ok(took)
     }
 
     fn row(&self, links: usize, make: impl AsyncFnOnce(&[LinkRequest]) -> Result<Vec<LinkIdentity>>) -> Result<f64> {
@@ -130,5 +155,5 @@ fn request(number: usize, spaces: &[Space]) -> Result<LinkRequest> {
     };
     let a = point(&spaces[number], Side::A, "eth1")?;
     let b = point(&spaces[number + 1], Side::B, "eth2")?;
-    Ok(LinkRequest { link, incarnation: 1, a, b, attrs: LinkAttrs { mtu: 1500, ..LinkAttrs::default() } })
+    Ok(LinkRequest { lab: None, link, incarnation: 1, a, b, attrs: LinkAttrs { mtu: 1500, ..LinkAttrs::default() } })
 }

@@ -28,5 +28,5 @@ fn an_unknown_row_is_answered_with_the_known_ones() {
     let output = bench(&["speed"]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
-    assert!(said.contains("no row is called `speed`; known: link, linear"), "{said}");
+    assert!(said.contains("no row is called `speed`; known: link, switches"), "{said}");
 }

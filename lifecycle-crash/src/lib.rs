@@ -65,6 +65,13 @@ pub const CRASH_POINTS: &[&str] = &[
     "ends-deleted",
     "segment-unnamed",
     "segment-removed",
+    // The backend with a bridge per link is.
+    "link-bridge-made",
+    "link-ports-made",
+    "link-end-finished",
+    "link-part-changed",
+    "link-doomed",
+    "link-swept",
     // A controller ends.
     "stopping",
     "effects-ended",

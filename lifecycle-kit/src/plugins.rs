@@ -1,5 +1,9 @@
 //! The only place that links plugins in. A crate that nobody refers to is not linked and registers nothing.
 
+#[cfg(feature = "linux-bridge")]
+use lifecycle_network_linux_bridge as _;
+#[cfg(feature = "ovs")]
+use lifecycle_network_ovs as _;
 #[cfg(feature = "veth")]
 use lifecycle_network_veth as _;
 #[cfg(feature = "netns")]
@@ -14,10 +18,12 @@ mod tests {
     use lifecycle_core::Registry;
 
     /// What a feature brings: the feature, whether it is on, the kind of plugin, its name.
-    const BROUGHT: [(bool, &str, &str); 5] = [
+    const BROUGHT: [(bool, &str, &str); 7] = [
         (cfg!(feature = "netns"), "provider", "netns"),
         (cfg!(feature = "veth"), "provider", "bridge"),
         (cfg!(feature = "veth"), "network", "veth"),
+        (cfg!(feature = "linux-bridge"), "network", "linux-bridge"),
+        (cfg!(feature = "ovs"), "network", "ovs"),
         (cfg!(feature = "linux"), "vendor", "linux"),
         (cfg!(feature = "sqlite"), "store", "sqlite"),
     ];

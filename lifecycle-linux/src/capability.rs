@@ -97,12 +97,20 @@ impl Missing {
     /// # Errors
     /// When no namespace to try in can be made: then nothing works at all.
     pub fn detect() -> io::Result<Self> {
+        Self::detect_some(&Feature::ALL)
+    }
+
+    /// As [`Missing::detect`], of some features only. Most of them need [`Feature::Veth`] before them.
+    ///
+    /// # Errors
+    /// As [`Missing::detect`].
+    pub fn detect_some(features: &[Feature]) -> io::Result<Self> {
         let namespace = FreshNamespace::new()?;
         let mut socket = RouteSocket::new(namespace.route)?;
         let mut missing = BTreeMap::new();
-        for feature in Feature::ALL {
-            if let Err(reason) = attempt(feature, &mut socket) {
-                missing.insert(feature, reason);
+        for feature in features {
+            if let Err(reason) = attempt(*feature, &mut socket) {
+                missing.insert(*feature, reason);
             }
         }
         Ok(Self(missing))

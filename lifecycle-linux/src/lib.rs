@@ -10,5 +10,7 @@ pub mod netlink;
 pub mod notify;
 pub mod probe;
 mod sys;
+pub mod tap;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod wiring;

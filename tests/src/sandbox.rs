@@ -79,6 +79,11 @@ impl Sandbox {
         ip(&[&["-n", self.mark.as_str()], arguments].concat());
     }
 
+    /// The file of what is the host's network to a sandbox of root's.
+    pub fn network(&self) -> PathBuf {
+        Path::new("/run/netns").join(&self.mark)
+    }
+
     /// The folder of lab files.
     pub fn labs(&self) -> PathBuf {
         self.folder.join("lab")

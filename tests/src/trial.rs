@@ -13,6 +13,8 @@ pub enum Need {
     UserNamespaces,
     /// The folder of lab files that are not part of the project.
     Fixtures,
+    /// Open vSwitch, which the test starts itself.
+    OpenVswitch,
 }
 
 impl Need {
@@ -22,6 +24,7 @@ impl Need {
             Self::Root => "root",
             Self::UserNamespaces => "userns",
             Self::Fixtures => "fixtures",
+            Self::OpenVswitch => "ovs",
         }
     }
 
@@ -34,6 +37,7 @@ impl Need {
                 let works = status.is_ok_and(|status| status.success());
                 (!works).then(|| "user namespaces cannot be made".to_owned())
             }
+            Self::OpenVswitch => lifecycle_linux::testing::open_vswitch::missing(),
             Self::Fixtures => fixtures().is_none().then(|| "the folder of lab files is absent".to_owned()),
         }
     }

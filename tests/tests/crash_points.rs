@@ -89,6 +89,9 @@ fn works(point: &str) -> &'static [(Work, u32)] {
         "bridge-made" | "ends-made" | "end-finished" | "segment-unnamed" => &[(Deploy, 1)],
         "end-changed" | "ends-doomed" | "ends-deleted" => &[(Change, 1)],
         "segment-removed" => &[(Destroy, 1)],
+        "link-bridge-made" | "link-ports-made" | "link-end-finished" => &[(Deploy, 1)],
+        "link-part-changed" => &[(Change, 1)],
+        "link-doomed" | "link-swept" => &[(Change, 1), (Destroy, 1)],
         around => match around.split_once('-').map(|(_, effect)| effect) {
             Some("list_nodes" | "read_capacity" | "observe_links" | "verify") => &[(Begin, 1)],
             Some("create_node" | "start_node" | "connect") => &[(Deploy, 2)],
@@ -101,6 +104,11 @@ fn works(point: &str) -> &'static [(Work, u32)] {
             _ => panic!("nobody knows how to reach `{point}`"),
         },
     }
+}
+
+/// The backend that passes a point.
+fn backend(point: &str) -> &'static str {
+    if point.starts_with("link-") { "linux-bridge" } else { "veth" }
 }
 
 fn main() {
@@ -139,7 +147,7 @@ fn die(user: User, point: &str, work: Work, passage: u32) {
     let sandbox = Sandbox::new(user);
     sandbox.write("calm.clab.yml", CALM);
     sandbox.write("ring.clab.yml", RING);
-    let config = sandbox.write("config.yaml", CONFIG).display().to_string();
+    let config = sandbox.write("config.yaml", &format!("backend: {}\n{CONFIG}", backend(point))).display().to_string();
     let gate = sandbox.labs().join("now");
     let (at, when) = (format!("{point}:{passage}"), gate.display().to_string());
     let calm = ("LIFECYCLE_CONFIG", config.as_str());

@@ -44,8 +44,14 @@ const RUNTIMES: [&str; 12] = [
     "tracing-subscriber",
 ];
 
-const PLUGINS: [&str; 4] =
-    ["lifecycle-provider-netns", "lifecycle-network-veth", "lifecycle-vendor-linux", "lifecycle-store-sqlite"];
+const PLUGINS: [&str; 6] = [
+    "lifecycle-provider-netns",
+    "lifecycle-network-veth",
+    "lifecycle-network-linux-bridge",
+    "lifecycle-network-ovs",
+    "lifecycle-vendor-linux",
+    "lifecycle-store-sqlite",
+];
 
 #[test]
 fn core_is_pure() {

@@ -8,6 +8,7 @@ mod mismatch;
 mod pass;
 mod repair;
 mod store;
+mod switches;
 mod thousand;
 
 use crate::measure::Result;
@@ -22,6 +23,7 @@ pub(crate) struct Row {
 
 pub(crate) const ROWS: &[Row] = &[
     link::ROW,
+    switches::ROW,
     linear::ROW,
     thousand::ROW,
     repair::ROW,

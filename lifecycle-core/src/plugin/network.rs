@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::attach::{AttachPoint, Mac, NsRef, PlaceKind};
 use crate::error::Result;
-use crate::id::LinkId;
+use crate::id::{LabId, LinkId};
 use crate::name::{IfName, PluginName};
 use crate::plugin::HostContext;
 use crate::policy::link::Side;
@@ -53,9 +53,22 @@ impl NetworkCapabilities {
     }
 }
 
+/// The lab that a link belongs to, as far as it matters to a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkLab {
+    /// The lab.
+    pub id: LabId,
+    /// It wants a switch of its own, where links of several labs would share one.
+    #[serde(default)]
+    pub own_switch: bool,
+}
+
 /// A link to build.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LinkRequest {
+    /// The lab that it belongs to; none when whoever asks knows none, as versions before this field.
+    #[serde(default)]
+    pub lab: Option<LinkLab>,
     /// The link.
     pub link: LinkId,
     /// Which of its incarnations, counted from 1; part of the mark.

@@ -7,7 +7,7 @@ use lifecycle_core::attach::{AttachPoint, NsRef};
 use lifecycle_core::error::Error;
 use lifecycle_core::id::{LinkId, NodeId};
 use lifecycle_core::name::{HostName, PluginName};
-use lifecycle_core::plugin::network::{LinkIdentity, LinkReport, ObservedLink};
+use lifecycle_core::plugin::network::{LinkIdentity, LinkLab, LinkReport, ObservedLink};
 use lifecycle_core::plugin::provider::{Capacity, CreateNode, CreatedNode, InstanceRef, ObservedNode, PortRequest};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::{LinkAttrs, NodeSpec};
@@ -178,6 +178,8 @@ impl Action {
 /// A link to build, with ends that may first have to be asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConnectPlan {
+    /// The lab that it belongs to.
+    pub lab: LinkLab,
     /// The link.
     pub link: LinkId,
     /// Which of its incarnations.

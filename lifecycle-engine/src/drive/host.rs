@@ -110,7 +110,14 @@ impl LocalHost {
     async fn connect(&self, backend: &dyn NetworkBackend, plan: &ConnectPlan) -> Outcome {
         let a = self.point(&plan.ends[0]).await?;
         let b = self.point(&plan.ends[1]).await?;
-        let request = LinkRequest { link: plan.link, incarnation: plan.incarnation, a, b, attrs: plan.attrs };
+        let request = LinkRequest {
+            lab: Some(plan.lab),
+            link: plan.link,
+            incarnation: plan.incarnation,
+            a,
+            b,
+            attrs: plan.attrs,
+        };
         backend.connect(&request).await.map(|identity| Done::Connected(Box::new(identity)))
     }
 

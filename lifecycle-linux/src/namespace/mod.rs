@@ -46,6 +46,8 @@ pub enum Want {
     Namespace,
     /// A socket opened inside it.
     Socket(SocketKind),
+    /// `/dev/net/tun` opened inside it: what becomes a tap is in the namespace of whoever opened it.
+    Tun,
 }
 
 /// Opens descriptors in namespaces. Made once and shared: it keeps a connection to each broker, and a thread that enters

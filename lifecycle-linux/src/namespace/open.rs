@@ -92,6 +92,7 @@ fn inside(ns: BorrowedFd<'_>, cookie: Option<u64>, want: &[Want]) -> Result<Vec<
     let open = |want: &Want| match want {
         Want::Namespace => ns.as_fd().try_clone_to_owned(),
         Want::Socket(kind) => open_socket(*kind),
+        Want::Tun => Ok(File::options().read(true).write(true).open("/dev/net/tun")?.into()),
     };
     let opened: Vec<OwnedFd> = want.iter().map(open).collect::<io::Result<_>>().map_err(enter)?;
     if let Some(expected) = cookie {

@@ -165,6 +165,14 @@ pub fn delete_link(which: Which<'_>) -> Request {
     Request::new("delete the interface", RouteNetlinkMessage::DelLink(which.message()))
 }
 
+/// Deletes all interfaces of a group, in one grace period of the kernel for all of them. A group without interfaces is
+/// "not found".
+pub fn delete_group(group: u32) -> Request {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::Group(group));
+    Request::new("delete the interfaces", RouteNetlinkMessage::DelLink(message))
+}
+
 /// What to change of an interface; what is absent stays as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Change<'a> {
@@ -178,6 +186,8 @@ pub struct Change<'a> {
     pub alias: Option<&'a str>,
     /// Index of the bridge that it becomes a port of; 0 takes it off its bridge.
     pub master: Option<u32>,
+    /// Group that it is marked with.
+    pub group: Option<u32>,
     /// Whether the kernel gives it an IPv6 address when it is set up the next time. Without one, the kernel sends
     /// nothing through it by itself but reports of multicast groups.
     pub link_local: Option<bool>,
@@ -194,6 +204,7 @@ pub fn change_link(which: Which<'_>, change: &Change<'_>) -> Request {
     message.attributes.extend(change.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
     message.attributes.extend(change.alias.map(|text| LinkAttribute::IfAlias(text.to_owned())));
     message.attributes.extend(change.master.map(LinkAttribute::Controller));
+    message.attributes.extend(change.group.map(LinkAttribute::Group));
     message.attributes.extend(change.link_local.map(|on| {
         let mode = if on { In6AddrGenMode::Eui64 } else { In6AddrGenMode::None };
         LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(mode)])])

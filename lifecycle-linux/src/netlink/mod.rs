@@ -14,6 +14,7 @@ mod nsid;
 mod qdisc;
 mod request;
 mod route;
+mod shape;
 mod socket;
 
 pub use address::{Address, add_address, delete_address};
@@ -21,8 +22,9 @@ pub use bridge::{BRIDGE_PORT_FORWARD_ALL, PortChange, set_port};
 pub(crate) use create::create_typed;
 pub use create::{NewLink, Veth, create_bridge, create_dummy, create_ifb, create_macvlan, create_veth};
 pub use error::NetlinkError;
-pub use link::{Change, Link, Port, Which, change_link, delete_link, get_link};
+pub use link::{Change, Link, Port, Which, change_link, delete_group, delete_link, get_link};
 pub(crate) use qdisc::try_qdisc;
 pub use request::Request;
 pub use route::add_default_route;
+pub use shape::{shape, unshape};
 pub use socket::RouteSocket;

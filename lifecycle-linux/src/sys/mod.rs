@@ -6,6 +6,7 @@
 pub(crate) mod interface;
 pub(crate) mod passing;
 pub(crate) mod sockopt;
+pub(crate) mod tap;
 pub(crate) mod user_namespace;
 
 use nix::errno::Errno;

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use lifecycle_core::attach::{AttachPoint, NsRef};
 use lifecycle_core::id::LinkId;
 use lifecycle_core::plugin::NetworkBackend;
-use lifecycle_core::plugin::network::{LinkIdentity, LinkReport, LinkRequest, ObservedLink};
+use lifecycle_core::plugin::network::{LinkIdentity, LinkLab, LinkReport, LinkRequest, ObservedLink};
 use lifecycle_core::topology::LinkAttrs;
 
 use super::runner::torn_down;
@@ -32,6 +32,11 @@ pub trait NetworkFixture: Send + Sync {
 
     /// Every namespace that was handed out and still exists.
     fn namespaces(&self) -> Vec<NsRef>;
+
+    /// The lab that links belong to.
+    fn lab(&self) -> Option<LinkLab> {
+        None
+    }
 
     /// Whether an interface of the point's name stands at the point, read without asking the backend.
     async fn exists(&self, point: &AttachPoint) -> bool;
@@ -124,7 +129,7 @@ impl Bench {
     async fn request(&self, number: u64) -> LinkRequest {
         let (a, b) = (self.fixture.point().await, self.fixture.point().await);
         let attrs = LinkAttrs { mtu: 1500, ..LinkAttrs::default() };
-        LinkRequest { link: LinkId::from_u64(0x11_4000 + number), incarnation: 1, a, b, attrs }
+        LinkRequest { lab: self.fixture.lab(), link: LinkId::from_u64(0x11_4000 + number), incarnation: 1, a, b, attrs }
     }
 
     async fn connect(&self, request: &LinkRequest) -> LinkIdentity {

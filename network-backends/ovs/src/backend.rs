@@ -7,7 +7,6 @@ use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use lifecycle_core::attach::{NsRef, PlaceKind};
 use lifecycle_core::error::{Error, ErrorKind, Result};
-use lifecycle_core::id::LabId;
 use lifecycle_core::name::IfName;
 use lifecycle_core::plugin::network::{
     LinkIdentity, LinkReport, LinkRequest, NetworkCapabilities, NetworkEvent, ObservedLink,
@@ -15,41 +14,35 @@ use lifecycle_core::plugin::network::{
 use lifecycle_core::plugin::{HostContext, NetworkBackend};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::LinkAttrs;
+use lifecycle_linux::wiring::{News, Outcome, ticket};
 
-use crate::failure::Outcome;
-use crate::label::{lab_bridge, shared_bridge};
-use crate::news::News;
+use crate::name::{lab_bridge, shared_bridge};
+use crate::ovsdb::Endpoint;
 use crate::settings::Settings;
-use crate::ticket::ticket;
 use crate::worker::{Hand, Job, Worker};
 
 const ROOTLESS: &str = "only root may attach interfaces to Open vSwitch";
 
 /// Wires nodes through Open vSwitch. See [`NetworkBackend`] for its laws.
 ///
-/// Links go to one bridge that all labs of the controller share, on a segment each. [`OvsBackend::of_lab`] is the same
-/// backend with a bridge of a lab's own for new links.
+/// Links go to one bridge that all labs of the controller share, on a segment each. A lab that wants a switch of its own
+/// has a bridge of its own.
 ///
-/// Making one starts a thread that does all blocking work; dropping it, and all that were made of it, ends that thread
-/// after the work under way.
+/// Making one starts a thread that does all blocking work; dropping it ends that thread after the work under way.
 ///
 /// # Cancellation
 ///
 /// A future that is dropped before its work began leaves it undone; later, the work is done all the same, and dropping
 /// waits for that until 100 ms after it began. Both ends of a link appear together, and go together when it cannot be built.
-#[derive(Clone)]
 pub struct OvsBackend {
-    inner: Arc<Inner>,
-    /// Where new links go.
-    bridge: IfName,
-}
-
-struct Inner {
     hand: Hand,
     news: Arc<News>,
+    endpoint: Endpoint,
+    /// The bridge of labs that share one.
+    shared: IfName,
 }
 
-impl Drop for Inner {
+impl Drop for OvsBackend {
     fn drop(&mut self) {
         self.news.close();
     }
@@ -57,7 +50,7 @@ impl Drop for Inner {
 
 impl fmt::Debug for OvsBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OvsBackend").field("bridge", &self.bridge).finish_non_exhaustive()
+        f.debug_struct("OvsBackend").field("shared", &self.shared).finish_non_exhaustive()
     }
 }
 
@@ -71,15 +64,16 @@ impl OvsBackend {
         let endpoint = settings.endpoint()?;
         let controller = context.controller;
         let start = |source| Error::new(ErrorKind::Exhausted, "make the ovs backend", "no thread").because(source);
-        let (hand, news) = Hand::start(controller, settings, endpoint).map_err(start)?;
-        Ok(Self { inner: Arc::new(Inner { hand, news }), bridge: shared_bridge(controller) })
+        let (hand, news) = Hand::start(controller, settings, endpoint.clone()).map_err(start)?;
+        Ok(Self { hand, news, endpoint, shared: shared_bridge(controller) })
     }
 
-    /// The same backend with a bridge of the lab's own for new links (mode `dedicated`). What it does to links that stand
-    /// does not depend on where they are.
-    #[must_use]
-    pub fn of_lab(&self, lab: LabId) -> Self {
-        Self { bridge: lab_bridge(lab), ..self.clone() }
+    /// The bridge that a new link goes to. What is done to links that stand does not depend on where they are.
+    fn bridge_of(&self, request: &LinkRequest) -> IfName {
+        match request.lab {
+            Some(lab) if lab.own_switch => lab_bridge(lab.id),
+            _ => self.shared.clone(),
+        }
     }
 
     /// Has the worker do something.
@@ -90,7 +84,7 @@ impl OvsBackend {
         work: impl FnOnce(&mut Worker) -> Outcome<T> + Send + 'static,
     ) -> Result<T> {
         let (ticket, wait) = ticket();
-        self.inner.hand.send(Job::Other(Box::new(move |worker| {
+        self.hand.send(Job::Other(Box::new(move |worker| {
             if ticket.begin() {
                 let outcome = work(worker);
                 ticket.finish(outcome);
@@ -108,6 +102,16 @@ impl NetworkBackend for OvsBackend {
         for attribute in ["rate", "delay", "jitter", "loss"] {
             can.missing.insert(attribute.to_owned(), "the ovs backend passes everything as fast as it can".to_owned());
         }
+        // It may be started later, so that links through it are tried all the same, and refused with this reason.
+        if let Endpoint::Unix(path) = &self.endpoint
+            && !path.exists()
+        {
+            let reason = format!(
+                "nobody listens at {}; install Open vSwitch (Debian's package is openvswitch-switch) and start it",
+                path.display()
+            );
+            can.missing.insert("switch".to_owned(), reason);
+        }
         if nix::unistd::geteuid().is_root() {
             can.pairs.extend([(Namespace, Namespace), (Namespace, HostNet), (HostNet, HostNet)]);
         } else {
@@ -118,7 +122,7 @@ impl NetworkBackend for OvsBackend {
 
     /// Begins to connect to the database. A machine without Open vSwitch is no error here: links are refused later.
     async fn initialize(&self) -> Result<()> {
-        self.about("initialize", "the ovs backend", Worker::start_client).await
+        self.about("initialize", "the ovs backend", Worker::begin).await
     }
 
     async fn cleanup(&self) -> Result<()> {
@@ -134,13 +138,13 @@ impl NetworkBackend for OvsBackend {
             return Err(Error::new(ErrorKind::Unsupported, OPERATION, message).about(request.link));
         }
         let (ticket, wait) = ticket();
-        self.inner.hand.send(Job::Connect(Box::new(request.clone()), self.bridge.clone(), ticket));
+        self.hand.send(Job::Connect(Box::new(request.clone()), self.bridge_of(request), ticket));
         wait.outcome().await.map_err(|failure| failure.of(OPERATION, request.link))
     }
 
     async fn disconnect(&self, identity: &LinkIdentity) -> Result<()> {
         let (ticket, wait) = ticket();
-        self.inner.hand.send(Job::Disconnect(Box::new(identity.clone()), ticket));
+        self.hand.send(Job::Disconnect(Box::new(identity.clone()), ticket));
         wait.outcome().await.map_err(|failure| failure.of("disconnect link", identity.link))
     }
 
@@ -154,9 +158,8 @@ impl NetworkBackend for OvsBackend {
         self.about("set carrier of link", link, move |worker| worker.set_carrier(&identity, side, up)).await
     }
 
-    async fn observe(&self, namespaces: &[NsRef]) -> Result<Vec<ObservedLink>> {
-        let namespaces = namespaces.to_vec();
-        self.about("observe", "links", move |worker| worker.observe(&namespaces)).await
+    async fn observe(&self, _namespaces: &[NsRef]) -> Result<Vec<ObservedLink>> {
+        self.about("observe", "links", Worker::observe).await
     }
 
     async fn remove(&self, observed: &ObservedLink, namespaces: &[NsRef]) -> Result<()> {
@@ -165,7 +168,7 @@ impl NetworkBackend for OvsBackend {
     }
 
     fn watch(&self) -> BoxStream<'static, NetworkEvent> {
-        Box::pin(self.inner.news.subscribe())
+        Box::pin(self.news.subscribe())
     }
 
     async fn verify(&self, identity: &LinkIdentity) -> Result<LinkReport> {

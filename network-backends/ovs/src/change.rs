@@ -7,12 +7,11 @@ use lifecycle_core::plugin::network::LinkIdentity;
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::{Admin, LinkAttrs};
 use lifecycle_linux::netlink::{Change, Link, Which, change_link};
+use lifecycle_linux::wiring::label::port_owner;
+use lifecycle_linux::wiring::{Failure, Outcome, Place};
 
 use crate::connect::refuse;
 use crate::detail::PortIdentity;
-use crate::failure::{Failure, Outcome};
-use crate::label::{Owner, port_owner};
-use crate::place::Place;
 use crate::worker::Worker;
 
 /// An interface of a link.
@@ -62,11 +61,8 @@ impl Worker {
         let port = PortIdentity::read(identity, side).filter(|_| identity.boot == self.boot).ok_or_else(missing)?;
         let switch = self.switch()?;
         let link = switch.link(Which::Index(port.ifindex))?;
-        let link = link.filter(|link| match port_owner(link, self.controller) {
-            Owner::Ours(label) => (label.link, label.incarnation) == (identity.link, identity.incarnation),
-            Owner::Unlabelled => true,
-            Owner::Foreign => false,
-        });
+        let ours = |link: &Link| port_owner(link, self.controller).may_be_of(identity.link, identity.incarnation);
+        let link = link.filter(ours);
         link.map(|link| (switch, link)).ok_or_else(missing)
     }
 

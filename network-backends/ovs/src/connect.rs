@@ -17,12 +17,12 @@ use lifecycle_core::policy::segment::{SegmentKind, SegmentPool};
 use lifecycle_core::topology::{Admin, LinkAttrs};
 use lifecycle_linux::ethtool::{Offloads, set_offloads};
 use lifecycle_linux::netlink::{Change, Link, NewLink, Veth, Which, change_link, create_veth, delete_link};
+use lifecycle_linux::wiring::bridge::keep_quiet;
+use lifecycle_linux::wiring::label::{Label, Owner, owner, port_mac, port_owner};
+use lifecycle_linux::wiring::{self, Failure, Outcome, Place, are_peers};
 
 use crate::detail::{self, PortIdentity};
-use crate::failure::{Failure, Outcome};
-use crate::label::{Label, Owner, end_owner, port_mac, port_owner};
 use crate::ovsdb::Replica;
-use crate::place::{Place, are_peers};
 use crate::removal::{Doomed, commit};
 use crate::switch::{Bridge, Draft, Port};
 use crate::worker::Worker;
@@ -51,17 +51,7 @@ struct Plan<'a> {
 
 /// Refuses what no link of this backend can do, by name.
 pub(crate) fn refuse(attrs: &LinkAttrs) -> Outcome<()> {
-    let asked = [
-        ("rate", attrs.rate.is_some()),
-        ("delay", attrs.delay.is_some()),
-        ("jitter", attrs.jitter.is_some()),
-        ("loss", attrs.loss.is_some()),
-    ];
-    let names: Vec<&str> = asked.into_iter().filter(|(_, asked)| *asked).map(|(name, _)| name).collect();
-    if names.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::unsupported(format!("the ovs backend cannot set {} of a link; leave it out", names.join(", "))))
+    wiring::refuse("ovs", attrs, |_| false)
 }
 
 impl Worker {
@@ -140,11 +130,12 @@ impl Worker {
                 stands = false;
                 continue;
             };
-            let ours = |owner: Owner| owner == Owner::Ours(end.label) || owner == Owner::Unlabelled;
-            stands &= ours(end_owner(node, self.controller))
+            let ours = |owner| owner == Owner::End(end.label) || owner == Owner::Unlabelled;
+            stands &= host.group == LINK_GROUP
+                && ours(owner(node, self.controller))
                 && ours(port_owner(host, self.controller))
                 && node.mac == Some(end.point.mac)
-                && port.owner == Owner::Ours(end.label)
+                && port.owner == Owner::End(end.label)
                 && port.is_attached()
                 && port.ifindex.is_none_or(|ifindex| ifindex == host.index)
                 && client.read(|db| on_bridge(port, db))
@@ -155,10 +146,10 @@ impl Worker {
                 doomed.ports.extend(end.port.as_ref().map(|port| port.uuid.clone()));
                 // One end of a pair takes the other along.
                 if let Some(host) = &end.host {
-                    self.doom_interface(&switch, host, doomed)?;
+                    self.doom_interface(&switch, host, doomed);
                 }
                 if let Some(node) = &end.node {
-                    self.doom_interface(&end.place, node, doomed)?;
+                    self.doom_interface(&end.place, node, doomed);
                 }
             }
         }
@@ -193,9 +184,7 @@ impl Worker {
             if self.userspace {
                 end.place.route(|route| set_offloads(&*route, &end.point.ifname, Offloads::NONE))?;
             }
-            // The host has no business on a lab's segment. A kernel without IPv6 refuses, and needs it not.
-            let quiet = Change { link_local: Some(false), ..Change::default() };
-            let _ = switch.route(|route| route.run(change_link(Which::Name(name), &quiet)));
+            keep_quiet(switch, Which::Name(name));
             let alias = end.label.of_port();
             let change = Change { up, mtu, alias: Some(&alias), ..Change::default() };
             switch.route(|route| route.run(change_link(Which::Name(name), &change)))?;
@@ -299,7 +288,7 @@ impl Worker {
         let b = ends.pop();
         let a = ends.pop().ok_or_else(vanished)?;
         let LinkRequest { link, incarnation, .. } = *plan.request;
-        Ok(LinkIdentity { backend: crate::name(), link, incarnation, boot: self.boot, a, b, detail })
+        Ok(LinkIdentity { backend: crate::plugin_name(), link, incarnation, boot: self.boot, a, b, detail })
     }
 
     /// Removes what was made of a link that could not be finished.
@@ -310,10 +299,10 @@ impl Worker {
             for end in &plan.ends {
                 let name = end.label.port_name();
                 let port = client.read(|db| Port::named(db, name.as_str(), self.controller));
-                doomed.ports.extend(port.filter(|port| port.owner == Owner::Ours(end.label)).map(|port| port.uuid));
+                doomed.ports.extend(port.filter(|port| port.owner == Owner::End(end.label)).map(|port| port.uuid));
                 let ours = |link: &Link| port_owner(link, self.controller) != Owner::Foreign;
                 if let Some(host) = switch.link(Which::Name(&name))?.filter(ours) {
-                    self.doom_interface(&switch, &host, &mut doomed)?;
+                    self.doom_interface(&switch, &host, &mut doomed);
                 }
             }
             self.remove_all(doomed, false)?;
@@ -334,26 +323,26 @@ impl Worker {
 impl End<'_> {
     fn refuse_what_is_not_ours(&self) -> Outcome<()> {
         let controller = self.label.controller;
-        let node = self.node.as_ref().map(|link| (self.point.ifname.as_str(), end_owner(link, controller)));
+        let node = self.node.as_ref().map(|link| (self.point.ifname.as_str(), owner(link, controller)));
         let name = self.label.port_name();
         let host = self.host.as_ref().map(|link| (name.as_str(), port_owner(link, controller)));
         let port = self.port.as_ref().map(|port| (port.name.as_str(), port.owner));
         for (name, owner) in [node, host, port].into_iter().flatten() {
             match owner {
-                Owner::Foreign => {
+                Owner::Foreign | Owner::Bridge => {
                     let message =
                         format!("an interface or port {name} that is not ours stands in the way; rename or remove it");
                     return Err(Failure::new(ErrorKind::Foreign, message));
                 }
-                Owner::Ours(label) if label.link != self.label.link => {
+                Owner::End(label) if label.link != self.label.link => {
                     let message = format!("{name} is an end of link {}", label.link);
                     return Err(Failure::new(ErrorKind::Conflict, message));
                 }
-                Owner::Ours(label) if label.incarnation > self.label.incarnation => {
+                Owner::End(label) if label.incarnation > self.label.incarnation => {
                     let message = format!("incarnation {} of the link stands already", label.incarnation);
                     return Err(Failure::new(ErrorKind::Conflict, message));
                 }
-                Owner::Ours(_) | Owner::Unlabelled => {}
+                Owner::End(_) | Owner::Unlabelled => {}
             }
         }
         Ok(())

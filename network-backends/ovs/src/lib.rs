@@ -7,16 +7,13 @@ mod backend;
 mod change;
 mod connect;
 mod detail;
-mod ears;
 mod failure;
-mod label;
+mod name;
 mod news;
-mod place;
 mod read;
 mod removal;
 mod settings;
 mod switch;
-mod ticket;
 mod worker;
 
 use std::sync::Arc;
@@ -35,6 +32,6 @@ pub const PLUGIN: NetworkPlugin = NetworkPlugin { name: NAME, make: |context| Ok
 
 inventory::submit! { PLUGIN }
 
-fn name() -> PluginName {
+fn plugin_name() -> PluginName {
     PluginName::new(NAME).unwrap_or_else(|_| unreachable!("the name is a valid one"))
 }

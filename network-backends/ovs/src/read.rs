@@ -2,30 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use lifecycle_core::attach::NsRef;
 use lifecycle_core::error::ErrorKind;
 use lifecycle_core::id::LinkId;
 use lifecycle_core::name::IfName;
-use lifecycle_core::plugin::network::{EndIdentity, EndReport, LinkIdentity, LinkReport, ObservedLink, ProbeResult};
+use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, LinkReport, ObservedLink};
 use lifecycle_core::policy::link::Side;
 use lifecycle_linux::ethtool::{Offloads, offloads};
 use lifecycle_linux::netlink::{Link, Which};
-use lifecycle_linux::probe::ProbeEnd;
+use lifecycle_linux::wiring::label::{Owner, owner, port_owner};
+use lifecycle_linux::wiring::{Failure, Outcome, Place, TestFrames, are_peers, note_own_changes, report};
 
 use crate::detail::{self, PortIdentity};
-use crate::failure::{Failure, Outcome};
-use crate::label::{Owner, end_owner, port_owner};
-use crate::place::{Place, are_peers};
 use crate::switch::{Bridge, Port, our_ports};
 use crate::worker::Worker;
-
-/// How long a test frame may take. The first of a flow is looked at by the daemon, which may be busy.
-const PROBE: Duration = Duration::from_millis(500);
-
-/// The same when the one before did not arrive: a switch that is not there must not hold up all the rest.
-const PROBE_IN_DOUBT: Duration = Duration::from_millis(60);
 
 /// An end as it was found.
 type Found = Option<(Rc<Place>, Link)>;
@@ -86,11 +76,15 @@ impl Worker {
                 joined = false;
             }
         }
-        let probe = if joined { self.probe(&found, &mut problems)? } else { skipped("the link does not stand") };
+        let ends = found.each_ref().map(|found| found.as_ref().map(|(place, link)| (&**place, link)));
+        let probe = match joined {
+            true => self.frames.exchange(&self.places, ends, &mut problems)?,
+            false => TestFrames::skipped("the link does not stand"),
+        };
         if joined {
             self.known.entry(identity.link).or_insert_with(|| identity.clone());
         }
-        let [a, b] = found.each_ref().map(report);
+        let [a, b] = ends.map(|found| report(found.map(|(_, link)| link)));
         Ok(LinkReport { a, b: Some(b), joined, probe, problems })
     }
 
@@ -102,14 +96,7 @@ impl Worker {
             return Ok(None);
         };
         self.news.settle(identity.link, (place.cookie, link.index), &link);
-        // A node may do as it likes with its own interface. It is told, and does not make the interface another one.
-        if link.name != name.as_str() {
-            problems.push(format!("the interface {name} was renamed to {}", link.name));
-        }
-        if link.mac != Some(end.mac) {
-            let now = link.mac.map_or_else(|| "none".to_owned(), |mac| mac.to_string());
-            problems.push(format!("the address of {name} was changed from {} to {now}", end.mac));
-        }
+        note_own_changes(end, &link, problems);
         Ok(Some((place, link)))
     }
 
@@ -123,11 +110,8 @@ impl Worker {
     ) -> Outcome<bool> {
         let switch = self.switch()?;
         let host = switch.link(Which::Index(port.ifindex))?;
-        let host = host.filter(|host| match port_owner(host, self.controller) {
-            Owner::Ours(label) => (label.link, label.incarnation) == (identity.link, identity.incarnation),
-            Owner::Unlabelled => true,
-            Owner::Foreign => false,
-        });
+        let ours = |host: &Link| port_owner(host, self.controller).may_be_of(identity.link, identity.incarnation);
+        let host = host.filter(ours);
         if let Some(host) = host
             && are_peers(place, node, &switch, &host)?
         {
@@ -138,35 +122,9 @@ impl Worker {
         Ok(false)
     }
 
-    /// Sends a frame each way, where both ends can carry one.
-    fn probe(&mut self, found: &[Found; 2], problems: &mut Vec<String>) -> Outcome<ProbeResult> {
-        let [Some((place_a, a)), Some((place_b, b))] = found else { return Ok(skipped("an end is missing")) };
-        if ![a, b].iter().all(|link| link.admin_up && link.carrier) {
-            return Ok(skipped("an end is down or has no carrier"));
-        }
-        let (prober_a, prober_b) = (place_a.prober(&self.places.access)?, place_b.prober(&self.places.access)?);
-        let end = |link: &Link| link.mac.map(|mac| ProbeEnd { index: link.index, mac });
-        let (Some(end_a), Some(end_b)) = (end(a), end(b)) else { return Ok(skipped("an end has no Ethernet address")) };
-        let ways = [(prober_a, end_a, prober_b, end_b, &b.name), (prober_b, end_b, prober_a, end_a, &a.name)];
-        for (from, from_end, to, to_end, name) in ways {
-            let patience = if self.in_doubt { PROBE_IN_DOUBT } else { PROBE };
-            match from.probe(from_end, to, to_end, nonce(), patience) {
-                Ok(true) => self.in_doubt = false,
-                Ok(false) => {
-                    self.in_doubt = true;
-                    let reason = format!("a test frame to {name} did not arrive");
-                    problems.push(reason.clone());
-                    return Ok(ProbeResult::Failed { reason });
-                }
-                // It went down in the meantime, say.
-                Err(error) => return Ok(skipped(&format!("no test frame could be sent: {error}"))),
-            }
-        }
-        Ok(ProbeResult::Passed)
-    }
-
-    /// Finds everything that is of links of this controller.
-    pub(crate) fn observe(&mut self, namespaces: &[NsRef]) -> Outcome<Vec<ObservedLink>> {
+    /// Finds everything that is of links of this controller. Ends in nodes go with their peers on the switch's side, so that
+    /// no node need be looked into.
+    pub(crate) fn observe(&mut self) -> Outcome<Vec<ObservedLink>> {
         let mut found: BTreeMap<LinkId, ObservedLink> = BTreeMap::new();
         let mut note = |link: LinkId, incarnation: Option<u64>, interface: Option<(u64, u32, IfName)>| {
             let new = ObservedLink { link, incarnation, interfaces: Vec::new() };
@@ -181,25 +139,12 @@ impl Worker {
         }
         let switch = self.switch()?;
         for link in switch.route(|route| route.links())? {
-            if let (Some((id, incarnation)), Ok(name)) = (self.port_of(&link), IfName::new(&link.name)) {
+            let end = || match owner(&link, self.controller) {
+                Owner::End(label) => Some((label.link, Some(label.incarnation))),
+                Owner::Foreign | Owner::Bridge | Owner::Unlabelled => None,
+            };
+            if let (Some((id, incarnation)), Ok(name)) = (self.port_of(&link).or_else(end), IfName::new(&link.name)) {
                 note(id, incarnation, Some((switch.cookie, link.index, name)));
-            }
-        }
-        let mut places = vec![switch];
-        for ns in namespaces {
-            match self.namespace(ns) {
-                Ok(place) if places.iter().all(|known| known.cookie != place.cookie) => places.push(place),
-                Ok(_) => {}
-                // What is gone holds nothing.
-                Err(failure) if failure.is_gone() => {}
-                Err(failure) => return Err(failure),
-            }
-        }
-        for place in &places {
-            for link in place.route(|route| route.links())? {
-                if let (Owner::Ours(label), Ok(name)) = (end_owner(&link, self.controller), IfName::new(&link.name)) {
-                    note(label.link, Some(label.incarnation), Some((place.cookie, link.index, name)));
-                }
             }
         }
         let mut found: Vec<ObservedLink> = found.into_values().collect();
@@ -210,19 +155,6 @@ impl Worker {
 
 fn foreign_identity() -> Failure {
     Failure::new(ErrorKind::InvalidInput, "the identity is not one that this backend gave")
-}
-
-fn skipped(reason: &str) -> ProbeResult {
-    ProbeResult::Skipped { reason: reason.to_owned() }
-}
-
-fn report(found: &Found) -> EndReport {
-    found.as_ref().map_or_else(EndReport::default, |(_, link)| EndReport {
-        intact: true,
-        admin_up: link.admin_up,
-        carrier: link.carrier,
-        mtu: link.mtu,
-    })
 }
 
 /// Whether the switch still has the port that was attached, and took the interface that was made for it.
@@ -251,12 +183,4 @@ fn does_its_own_work(place: &Place, link: &Link, problems: &mut Vec<String>) -> 
     }
     problems.push(format!("{name} leaves checksums or segmentation to the switch, which passes no TCP then"));
     Ok(false)
-}
-
-/// A number that no other probe has at the moment.
-fn nonce() -> u64 {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let time = SystemTime::now().duration_since(UNIX_EPOCH).map(|time| time.as_nanos() as u64).unwrap_or_default();
-    time.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed))
 }

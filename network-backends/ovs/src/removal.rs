@@ -1,18 +1,18 @@
-//! Removing links: rows of the database in one transaction, then the interfaces beside each other.
+//! Removing links: rows of the database in one transaction, then the interfaces in one go.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 use lifecycle_core::attach::NsRef;
 use lifecycle_core::id::LinkId;
 use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, ObservedLink};
 use lifecycle_core::policy::link::Side;
-use lifecycle_linux::netlink::{Link, RouteSocket, Which, delete_link};
+use lifecycle_linux::netlink::{Link, Which};
+use lifecycle_linux::wiring::label::{Label, Owner, owner, port_link, port_owner};
+use lifecycle_linux::wiring::{Failure, Outcome, Place, doomed};
 
-use crate::failure::{Failure, Outcome};
-use crate::label::{Label, Owner, end_owner, port_link, port_owner};
 use crate::ovsdb::{Client, Operation, Replica, Uuid};
-use crate::place::Place;
 use crate::switch::{Bridge, DATABASE, Draft, Port, carried_out, our_ports};
 use crate::worker::Worker;
 
@@ -22,14 +22,12 @@ const ANSWER: Duration = Duration::from_secs(10);
 pub(crate) const CARRY_OUT: Duration = Duration::from_secs(5);
 /// How often a transaction is made again for what somebody else changed meanwhile.
 pub(crate) const TRIES: usize = 4;
-/// Deletions that run at once; the kernel is done with each only after a grace period of some 20 ms. More gain nothing.
-const THREADS: usize = 32;
 
 /// What is to be removed.
 #[derive(Default)]
 pub(crate) struct Doomed {
     pub(crate) ports: BTreeSet<Uuid>,
-    pub(crate) interfaces: Vec<(RouteSocket, u32)>,
+    pub(crate) interfaces: Vec<(Rc<Place>, Link)>,
 }
 
 impl Worker {
@@ -66,29 +64,23 @@ impl Worker {
             let port = client.read(|db| Port::named(db, label.port_name().as_str(), controller));
             doomed.ports.extend(port.filter(|port| port.label().is_some_and(is_it)).map(|port| port.uuid));
             let switch = self.switch()?;
-            if let Some(link) = switch.link(Which::Name(&label.port_name()))? {
-                let ours = match port_owner(&link, controller) {
-                    Owner::Ours(label) => is_it(label),
-                    Owner::Unlabelled => true,
-                    Owner::Foreign => false,
-                };
-                if ours {
-                    self.doom_interface(&switch, &link, doomed)?;
-                }
+            if let Some(link) = switch.link(Which::Name(&label.port_name()))?
+                && port_owner(&link, controller).may_be_of(identity.link, identity.incarnation)
+            {
+                self.doom_interface(&switch, &link, doomed);
             }
         }
         for end in [Some(&identity.a), identity.b.as_ref()].into_iter().flatten() {
             if let Some((place, link)) = self.standing_end(identity, end)? {
-                self.doom_interface(&place, &link, doomed)?;
+                self.doom_interface(&place, &link, doomed);
             }
         }
         Ok(())
     }
 
-    pub(crate) fn doom_interface(&mut self, place: &Place, link: &Link, doomed: &mut Doomed) -> Outcome<()> {
+    pub(crate) fn doom_interface(&mut self, place: &Rc<Place>, link: &Link, doomed: &mut Doomed) {
         self.news.forget((place.cookie, link.index));
-        doomed.interfaces.push((place.another_socket(&self.places.access)?, link.index));
-        Ok(())
+        doomed.interfaces.push((Rc::clone(place), link.clone()));
     }
 
     /// Finds an end of a link that stands, going by its identity.
@@ -96,7 +88,7 @@ impl Worker {
         &mut self,
         identity: &LinkIdentity,
         end: &EndIdentity,
-    ) -> Outcome<Option<(std::rc::Rc<Place>, Link)>> {
+    ) -> Outcome<Option<(Rc<Place>, Link)>> {
         if identity.boot != self.boot {
             return Ok(None);
         }
@@ -107,11 +99,8 @@ impl Worker {
             Err(failure) => return Err(failure),
         };
         let link = place.link(Which::Index(end.ifindex))?;
-        let link = link.filter(|link| match end_owner(link, self.controller) {
-            Owner::Ours(label) => (label.link, label.incarnation) == (identity.link, identity.incarnation),
-            Owner::Unlabelled => true,
-            Owner::Foreign => false,
-        });
+        let ours = |link: &Link| owner(link, self.controller).may_be_of(identity.link, identity.incarnation);
+        let link = link.filter(ours);
         Ok(link.map(|link| (place, link)))
     }
 
@@ -127,13 +116,13 @@ impl Worker {
         }
         let switch = self.switch()?;
         let is = |owner: Owner, unlabelled: bool| match owner {
-            Owner::Ours(label) => label.link == link,
+            Owner::End(label) => label.link == link,
             Owner::Unlabelled => unlabelled,
-            Owner::Foreign => false,
+            Owner::Foreign | Owner::Bridge => false,
         };
         for found in switch.route(|route| route.links())? {
             if is(port_owner(&found, controller), port_link(&found) == Some(link)) {
-                self.doom_interface(&switch, &found, &mut doomed)?;
+                self.doom_interface(&switch, &found, &mut doomed);
             }
         }
         for ns in namespaces {
@@ -143,9 +132,9 @@ impl Worker {
             };
             for (_, index, _) in observed.interfaces.iter().filter(|(cookie, ..)| *cookie == place.cookie) {
                 if let Some(found) = place.link(Which::Index(*index))?
-                    && is(end_owner(&found, controller), false)
+                    && is(owner(&found, controller), false)
                 {
-                    self.doom_interface(&place, &found, &mut doomed)?;
+                    self.doom_interface(&place, &found, &mut doomed);
                 }
             }
         }
@@ -204,7 +193,7 @@ impl Worker {
             self.unsettled &= number.is_none();
             self.removal = number.or(self.removal);
         }
-        delete_all(interfaces)?;
+        delete_all(&interfaces)?;
         // A switch that is not there has nothing attached; when it comes back it finds the database as it is now.
         if let Err(failure) = self.settle_removal() {
             tracing::warn!(?failure, "the switch has not yet let go of removed ports");
@@ -261,9 +250,9 @@ impl Worker {
     /// What a link's interfaces in the switch's namespace are, for [`Worker::observe`].
     pub(crate) fn port_of(&self, link: &Link) -> Option<(LinkId, Option<u64>)> {
         match port_owner(link, self.controller) {
-            Owner::Ours(label) => Some((label.link, Some(label.incarnation))),
+            Owner::End(label) => Some((label.link, Some(label.incarnation))),
             Owner::Unlabelled => port_link(link).map(|link| (link, None)),
-            Owner::Foreign => None,
+            Owner::Foreign | Owner::Bridge => None,
         }
     }
 }
@@ -278,25 +267,21 @@ pub(crate) fn commit(client: &Client, operations: &[Operation]) -> Outcome<i64> 
     })
 }
 
-/// Deletes interfaces beside each other; what is not there is fine.
-fn delete_all(mut interfaces: Vec<(RouteSocket, u32)>) -> Outcome<()> {
-    if interfaces.is_empty() {
-        return Ok(());
+/// Deletes interfaces, those of one namespace all at once; what is not there is fine.
+fn delete_all(interfaces: &[(Rc<Place>, Link)]) -> Outcome<()> {
+    let (switch, nodes): (Vec<_>, Vec<_>) = interfaces.iter().partition(|(place, _)| place.is_host());
+    for (place, link) in &switch {
+        doomed::doom(place, link)?;
     }
-    let share = interfaces.len().div_ceil(THREADS);
-    let delete = |share: &mut [(RouteSocket, u32)]| -> Outcome<()> {
-        for (socket, index) in share {
-            match socket.run(delete_link(Which::Index(*index))) {
-                Err(error) if !error.is_not_found() => return Err(error.into()),
-                _ => {}
-            }
+    if let Some((place, _)) = switch.first() {
+        doomed::sweep(place)?;
+    }
+    // Nodes' ends went with their peers; one whose peer was not there is left.
+    for (place, link) in nodes {
+        if place.link(Which::Index(link.index))?.is_some() {
+            doomed::doom(place, link)?;
+            doomed::sweep(place)?;
         }
-        Ok(())
-    };
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = interfaces.chunks_mut(share).map(|share| scope.spawn(move || delete(share))).collect();
-        let results =
-            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        results.collect::<Vec<_>>().into_iter().collect()
-    })
+    }
+    Ok(())
 }

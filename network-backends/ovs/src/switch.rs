@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lifecycle_core::id::ControllerId;
 use lifecycle_core::name::IfName;
+use lifecycle_linux::wiring::label::{Label, Owner, text_owner};
 use serde_json::{Value, json};
 
-use crate::label::{Label, Owner, row_owner};
 use crate::ovsdb::{Operation, Replica, Uuid, map, named, set};
 
 pub(crate) const DATABASE: &str = "Open_vSwitch";
@@ -52,7 +52,7 @@ impl Port {
         Some(Self {
             uuid: uuid.clone(),
             name: row.text("name")?.to_owned(),
-            owner: row_owner(row.map("external_ids").get(LABEL).copied(), controller),
+            owner: text_owner(row.map("external_ids").get(LABEL).copied(), controller),
             tag: row.integer("tag").and_then(|tag| tag.try_into().ok()),
             passes_all: row.text("vlan_mode") == Some(VLAN_MODE),
             number: interface.and_then(|row| row.integer("ofport")),
@@ -67,8 +67,8 @@ impl Port {
 
     pub(crate) fn label(&self) -> Option<Label> {
         match self.owner {
-            Owner::Ours(label) => Some(label),
-            Owner::Foreign | Owner::Unlabelled => None,
+            Owner::End(label) => Some(label),
+            Owner::Foreign | Owner::Unlabelled | Owner::Bridge => None,
         }
     }
 

@@ -21,15 +21,12 @@ use lifecycle_core::policy::segment::SegmentPool;
 use lifecycle_core::time::BootId;
 use lifecycle_linux::identity::boot_id;
 use lifecycle_linux::limits::raise_open_files;
+use lifecycle_linux::wiring::{Failure, News, Outcome, Place, Places, TestFrames, Ticket, doomed};
 
-use crate::ears::Ears;
-use crate::failure::{Failure, Outcome};
-use crate::news::News;
+use crate::news::listener;
 use crate::ovsdb::{Client, Endpoint};
-use crate::place::{Place, Places};
 use crate::settings::Settings;
 use crate::switch::{DATABASE, WATCHED};
-use crate::ticket::Ticket;
 
 /// How long namespaces stay open after the last piece of work, for the next one that usually follows.
 const IDLE: Duration = Duration::from_millis(20);
@@ -67,13 +64,11 @@ pub(crate) struct Worker {
     pub(crate) unsettled: bool,
     /// Links as they were built or last verified.
     pub(crate) known: HashMap<LinkId, LinkIdentity>,
-    /// The last test frame did not arrive.
-    pub(crate) in_doubt: bool,
+    pub(crate) frames: TestFrames,
     endpoint: Endpoint,
     client: Option<Rc<Client>>,
     /// When the client was last waited for in vain.
     waited: Cell<Option<Instant>>,
-    ears: Ears,
 }
 
 impl Worker {
@@ -85,8 +80,7 @@ impl Worker {
             controller,
             boot: boot_id()?,
             userspace: settings.datapath.is_userspace(),
-            places: Places::new(settings.namespace.clone()),
-            ears: Ears::new(Arc::clone(&news)),
+            places: Places::new(Arc::clone(&news), settings.namespace.clone()),
             news,
             pools: HashMap::new(),
             removal: None,
@@ -95,15 +89,21 @@ impl Worker {
             endpoint,
             client: None,
             waited: Cell::new(None),
-            in_doubt: false,
+            frames: TestFrames::default(),
         })
     }
 
+    /// Begins to follow the database, and finishes what another one began to remove.
+    pub(crate) fn begin(&mut self) -> Outcome<()> {
+        self.start_client()?;
+        // An ordinary user has nothing to remove there, and may not.
+        if nix::unistd::geteuid().is_root() { doomed::sweep(&*self.switch()?) } else { Ok(()) }
+    }
+
     /// Connects to the database, unless that was done before. That it is not there yet is no failure.
-    pub(crate) fn start_client(&mut self) -> Outcome<()> {
+    fn start_client(&mut self) -> Outcome<()> {
         if self.client.is_none() {
-            let news = Arc::clone(&self.news);
-            let heard = move |heard: crate::ovsdb::Heard<'_>| news.heard(heard);
+            let heard = listener(Arc::clone(&self.news));
             self.client = Some(Rc::new(Client::start(self.endpoint.clone(), DATABASE, WATCHED, heard)?));
         }
         Ok(())
@@ -133,20 +133,18 @@ impl Worker {
         matches!(&self.endpoint, Endpoint::Unix(path) if !path.exists())
     }
 
-    /// Opens the namespace in which the interface at `point` stands, and hears of its changes from now on.
+    /// Opens the namespace in which the interface at `point` stands.
     pub(crate) fn place(&mut self, point: &AttachKind) -> Outcome<Rc<Place>> {
-        let place = self.places.of(point)?;
-        self.ears.hear(&self.places.access, &place);
-        Ok(place)
+        self.places.of(point, None)
     }
 
     pub(crate) fn namespace(&mut self, ns: &NsRef) -> Outcome<Rc<Place>> {
-        self.place(&AttachKind::Namespace(ns.clone()))
+        self.places.namespace(ns)
     }
 
     /// Opens the switch's namespace.
     pub(crate) fn switch(&mut self) -> Outcome<Rc<Place>> {
-        self.place(&AttachKind::HostNet)
+        self.places.host()
     }
 
     /// Removes what is left of a link whose node's namespace has gone: a cable with one end is none.
@@ -178,10 +176,11 @@ impl Hand {
     ) -> std::io::Result<(Self, Arc<News>)> {
         let (jobs, inbox) = mpsc::channel::<Job>();
         let mourners = jobs.clone();
-        let news = Arc::new(News::new(move |link| {
+        let news = Arc::new(News::default());
+        news.mourned_by(move |link| {
             // Once the thread has ended there is nobody to tell.
             let _ = mourners.send(Job::Mourn(link));
-        }));
+        });
         let theirs = Arc::clone(&news);
         let thread = std::thread::Builder::new().name("switch-worker".into()).spawn(move || {
             match Worker::new(controller, &settings, endpoint, theirs) {

@@ -14,12 +14,10 @@ use lifecycle_core::plugin::{HostContext, NetworkBackend};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::LinkAttrs;
 use lifecycle_crash::crash_point;
+use lifecycle_linux::wiring::{Hand, News, Outcome, Reaper};
 
 use crate::facts::Facts;
-use crate::failure::{Failure, Outcome};
-use crate::news::News;
-use crate::removal::Reaper;
-use crate::worker::{Hand, Worker};
+use crate::worker::Worker;
 
 /// Wires nodes with veth pairs, macvlans and Linux bridges.
 ///
@@ -32,7 +30,7 @@ use crate::worker::{Hand, Worker};
 /// milliseconds. Only a disconnect has several steps: dropped in between, the interfaces go all the same, and a bridge that
 /// they leave empty goes with the next disconnect of the link or the next cleanup.
 pub struct VethBackend {
-    hand: Hand,
+    hand: Hand<Worker>,
     reaper: Reaper,
     news: Arc<News>,
     facts: Mutex<Facts>,
@@ -52,7 +50,8 @@ impl VethBackend {
     pub fn new(context: &HostContext) -> Result<Self> {
         let news = Arc::new(News::default());
         let start = |source| Error::new(ErrorKind::Exhausted, "make the veth backend", "no thread").because(source);
-        let hand = Hand::start(context.controller, Arc::clone(&news)).map_err(start)?;
+        let (controller, theirs) = (context.controller, Arc::clone(&news));
+        let hand = Hand::start(move || Worker::new(controller, theirs)).map_err(start)?;
         Ok(Self { hand, reaper: Reaper::default(), news, facts: Mutex::new(Facts::of_user()) })
     }
 
@@ -81,7 +80,7 @@ impl NetworkBackend for VethBackend {
 
     async fn initialize(&self) -> Result<()> {
         let find_out = |worker: &mut Worker| {
-            worker.facts = Facts::find_out()?;
+            worker.know(Facts::find_out()?);
             Ok(worker.facts.clone())
         };
         let facts = self.about("initialize", "the veth backend", find_out).await?;
@@ -129,7 +128,7 @@ impl NetworkBackend for VethBackend {
         let (link, observed, namespaces) = (observed.link, observed.clone(), namespaces.to_vec());
         let doom = move |worker: &mut Worker| worker.doom_observed(&observed, &namespaces);
         let doomed = self.about(OPERATION, link, doom).await?;
-        self.reaper.delete(doomed).await.map_err(|failure: Failure| failure.of(OPERATION, link))?;
+        self.reaper.delete(doomed).await.map_err(|failure| failure.of(OPERATION, link))?;
         self.about(OPERATION, link, Worker::drop_empty_bridges).await
     }
 

@@ -7,10 +7,9 @@ use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::{Admin, LinkAttrs};
 use lifecycle_crash::crash_point;
 use lifecycle_linux::netlink::{Change, Link, Which, change_link};
+use lifecycle_linux::wiring::{Failure, Outcome, Place};
 
 use crate::connect::refuse;
-use crate::failure::{Failure, Outcome};
-use crate::place::Place;
 use crate::worker::Worker;
 
 impl Worker {

@@ -12,16 +12,15 @@ use lifecycle_core::policy::naming::LINK_GROUP;
 use lifecycle_core::topology::{Admin, LinkAttrs, MacvlanMode};
 use lifecycle_crash::crash_point;
 use lifecycle_linux::netlink::{
-    BRIDGE_PORT_FORWARD_ALL, Change, Link, NetlinkError, NewLink, PortChange, Veth, Which, change_link, create_dummy,
-    create_ifb, create_macvlan, create_veth, delete_link, set_port,
+    Change, Link, NetlinkError, NewLink, Veth, Which, change_link, create_dummy, create_ifb, create_macvlan,
+    create_veth, delete_link,
 };
+use lifecycle_linux::wiring::bridge::{keep_quiet, pass_all};
+use lifecycle_linux::wiring::label::{Label, Owner, owner};
+use lifecycle_linux::wiring::{self, Failure, Outcome, Place, are_peers};
 use nix::errno::Errno;
 
 use crate::detail;
-use crate::failure::{Failure, Outcome};
-use crate::label::{Label, Owner, owner};
-use crate::place::Place;
-use crate::read::are_peers;
 use crate::worker::Worker;
 
 /// One end to be made.
@@ -43,17 +42,7 @@ enum Birth {
 
 /// Refuses what no link of this backend can do, by name.
 pub(crate) fn refuse(attrs: &LinkAttrs) -> Outcome<()> {
-    let asked = [
-        ("rate", attrs.rate.is_some()),
-        ("delay", attrs.delay.is_some()),
-        ("jitter", attrs.jitter.is_some()),
-        ("loss", attrs.loss.is_some()),
-    ];
-    let names: Vec<&str> = asked.into_iter().filter(|(_, asked)| *asked).map(|(name, _)| name).collect();
-    if names.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::unsupported(format!("the veth backend cannot set {} of a link; leave it out", names.join(", "))))
+    wiring::refuse("veth", attrs, |_| false)
 }
 
 impl Worker {
@@ -218,14 +207,11 @@ impl Worker {
                 ..Change::default()
             };
             if end.master.is_some() {
-                // The host has no business on a segment of a lab. A kernel without IPv6 refuses, and needs it not.
-                let quiet = Change { link_local: Some(false), ..Change::default() };
-                let _ = end.place.route(|route| route.run(change_link(which, &quiet)));
+                keep_quiet(&end.place, which);
             }
             end.place.route(|route| route.run(change_link(which, &change)))?;
             if end.master.is_some() {
-                let port = PortChange { group_fwd_mask: Some(BRIDGE_PORT_FORWARD_ALL), learning: None };
-                end.place.route(|route| route.run(set_port(which, port)))?;
+                pass_all(&end.place, which)?;
             }
             crash_point("end-finished");
             // What the kernel will announce of the end as it was left is no news.

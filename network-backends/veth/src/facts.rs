@@ -8,9 +8,8 @@ use lifecycle_core::plugin::network::NetworkCapabilities;
 use lifecycle_linux::namespace::FreshNamespace;
 use lifecycle_linux::netlink::{NetlinkError, NewLink, Request, RouteSocket, Veth, create_bridge, create_dummy};
 use lifecycle_linux::netlink::{create_ifb, create_veth};
+use lifecycle_linux::wiring::{Failure, Outcome};
 use nix::errno::Errno;
-
-use crate::failure::{Failure, Outcome};
 
 const ROOTLESS: &str = "only root may attach something to the host's own network namespace";
 

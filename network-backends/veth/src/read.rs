@@ -1,37 +1,21 @@
 //! Reading links back: verifying one, and finding all.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
 use std::rc::Rc;
 
 use lifecycle_core::attach::NsRef;
 use lifecycle_core::error::ErrorKind;
 use lifecycle_core::id::LinkId;
 use lifecycle_core::name::IfName;
-use lifecycle_core::plugin::network::{EndIdentity, EndReport, LinkIdentity, LinkReport, ObservedLink, ProbeResult};
+use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, LinkReport, ObservedLink, ProbeResult};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::policy::naming::LINK_GROUP;
 use lifecycle_linux::netlink::{BRIDGE_PORT_FORWARD_ALL, Link, Which};
+use lifecycle_linux::wiring::label::{Owner, nameless, owner};
+use lifecycle_linux::wiring::{Failure, Outcome, Place, are_peers, note_own_changes, report};
 
 use crate::detail::{first_side, recorded_bridge};
-use crate::failure::{Failure, Outcome};
-use crate::label::{Owner, nameless, owner};
-use crate::place::{Place, Site};
 use crate::worker::Worker;
-
-/// Whether two interfaces are the two ends of one veth pair, seen from both sides.
-pub(crate) fn are_peers(a: &Place, link_a: &Link, b: &Place, link_b: &Link) -> Outcome<bool> {
-    if (link_a.lower, link_b.lower) != (Some(link_b.index), Some(link_a.index)) {
-        return Ok(false);
-    }
-    if a.cookie == b.cookie {
-        return Ok(link_a.lower_nsid.is_none() && link_b.lower_nsid.is_none());
-    }
-    // Both sides must say so: an index alone names an interface in every namespace.
-    let from_a = a.route(|route| route.nsid(b.ns.as_fd()))?;
-    let from_b = b.route(|route| route.nsid(a.ns.as_fd()))?;
-    Ok((link_a.lower_nsid, link_b.lower_nsid) == (Some(from_a), Some(from_b)))
-}
 
 /// An end as it was found.
 type Found = Option<(Rc<Place>, Link)>;
@@ -60,13 +44,13 @@ impl Worker {
         let mut problems = Vec::new();
         let first = first_side(identity);
         let a = self.find(identity, &identity.a, first, &mut problems)?;
-        let report_a = report(a.as_ref());
+        let report_a = report(a.as_ref().map(|(_, link)| link));
         let Some(end_b) = &identity.b else {
             let joined = report_a.intact;
             return Ok(LinkReport { a: report_a, b: None, joined, probe: ProbeResult::NotNeeded, problems });
         };
         let b = self.find(identity, end_b, Side::B, &mut problems)?;
-        let report_b = report(b.as_ref());
+        let report_b = report(b.as_ref().map(|(_, link)| link));
         let mut joined = false;
         if let (Some((place_a, link_a)), Some((place_b, link_b))) = (&a, &b) {
             joined = are_peers(place_a, link_a, place_b, link_b)?;
@@ -101,30 +85,19 @@ impl Worker {
             return Ok(None);
         };
         self.news.settle(identity.link, (place.cookie, link.index), &link);
-        // A node may do as it likes with its own interface. It is told, and does not make the interface another one.
-        if link.name != name.as_str() {
-            problems.push(format!("the interface {name} was renamed to {}", link.name));
-        }
-        if link.mac != Some(end.mac) {
-            let now = link.mac.map_or_else(|| "none".to_owned(), |mac| mac.to_string());
-            problems.push(format!("the address of {name} was changed from {} to {now}", end.mac));
-        }
+        note_own_changes(end, &link, problems);
         Ok(Some((place, link)))
     }
 
     /// Whether an interface can be what was built as an end of a link, going by its marks.
     pub(crate) fn is_end_of(&self, link: &Link, identity: &LinkIdentity) -> bool {
-        match owner(link, self.controller) {
-            Owner::End(label) => label.link == identity.link && label.incarnation == identity.incarnation,
-            Owner::Unlabelled => true,
-            Owner::Foreign | Owner::Bridge => false,
-        }
+        owner(link, self.controller).may_be_of(identity.link, identity.incarnation)
     }
 
     /// Finds all ends of links of this controller.
     pub(crate) fn observe(&mut self, namespaces: &[NsRef]) -> Outcome<Vec<ObservedLink>> {
         let mut found: BTreeMap<LinkId, ObservedLink> = BTreeMap::new();
-        for (place, on_host) in self.all_places(namespaces)? {
+        for place in self.all_places(namespaces)? {
             for link in place.route(|route| route.links())? {
                 if link.group != LINK_GROUP {
                     continue;
@@ -132,7 +105,7 @@ impl Worker {
                 let (id, incarnation) = match owner(&link, self.controller) {
                     Owner::End(label) => (label.link, Some(label.incarnation)),
                     // On the host it may be another controller's that is just being made.
-                    Owner::Unlabelled if !on_host => match nameless(&link) {
+                    Owner::Unlabelled if !place.is_host() => match nameless(&link) {
                         Some(id) => (id, None),
                         None => continue,
                     },
@@ -153,20 +126,20 @@ impl Worker {
         Ok(found.into_values().collect())
     }
 
-    /// Opens all namespaces in which ends can stand, each once, with whether it is the host's own.
-    pub(crate) fn all_places(&mut self, namespaces: &[NsRef]) -> Outcome<Vec<(Rc<Place>, bool)>> {
-        let mut places: Vec<(Rc<Place>, bool)> = Vec::new();
+    /// Opens all namespaces in which ends can stand, each once.
+    pub(crate) fn all_places(&mut self, namespaces: &[NsRef]) -> Outcome<Vec<Rc<Place>>> {
+        let mut places: Vec<Rc<Place>> = Vec::new();
         for ns in namespaces {
-            match self.namespace(ns) {
-                Ok(place) => places.push((place, false)),
+            match self.places.namespace(ns) {
+                Ok(place) => places.push(place),
                 // What is gone holds nothing.
                 Err(failure) if failure.is_gone() => {}
                 Err(failure) => return Err(failure),
             }
         }
-        for (site, place) in self.sites()? {
-            if !places.iter().any(|(known, _)| known.cookie == place.cookie) {
-                places.push((place, site == Site::Host));
+        for place in self.places.sites()? {
+            if !places.iter().any(|known| known.cookie == place.cookie) {
+                places.push(place);
             }
         }
         Ok(places)
@@ -196,15 +169,6 @@ impl Worker {
         }
         Err(Failure::new(ErrorKind::NotFound, "the link does not stand as it was built"))
     }
-}
-
-fn report(found: Option<&(Rc<Place>, Link)>) -> EndReport {
-    found.map_or_else(EndReport::default, |(_, link)| EndReport {
-        intact: true,
-        admin_up: link.admin_up,
-        carrier: link.carrier,
-        mtu: link.mtu,
-    })
 }
 
 /// Whether an end is still a port of the bridge with index `bridge`, and lets through what it should.

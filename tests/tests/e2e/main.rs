@@ -1,6 +1,7 @@
 //! The `lifecycle` command on the real kernel, as root and as an ordinary user.
 #![allow(clippy::unwrap_used)]
 
+mod backends;
 mod bad_input;
 mod crashes;
 mod drift;
@@ -51,6 +52,7 @@ fn main() {
         &[Need::UserNamespaces],
         bad_input::host_ends_are_refused_rootless,
     ));
+    trials.extend(backends::trials());
     trials.extend(labs::trials());
     trials.extend(fixtures::trials());
     libtest_mimic::run(&arguments, trials).exit();

@@ -5,11 +5,12 @@ use lifecycle_core::id::LinkId;
 use lifecycle_core::machine::LinkState;
 use lifecycle_core::model::LinkRecord;
 use lifecycle_core::name::{HostName, IfName, PluginName};
+use lifecycle_core::plugin::network::LinkLab;
 use lifecycle_core::plugin::provider::PortRequest;
 use lifecycle_core::policy::backend::{BackendFacts, NoBackend, select_backend};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::policy::naming::{self, OurName};
-use lifecycle_core::topology::{Admin, Endpoint};
+use lifecycle_core::topology::{Admin, Endpoint, OvsMode};
 
 use super::super::effect::{Action, ConnectPlan, EndPlan};
 use super::super::host::HostState;
@@ -91,8 +92,14 @@ fn plan(world: &World, link: &LinkRecord) -> Result<(HostName, PluginName, Conne
             .or_else(|_| select_backend(place_a, place_b, &backends, None)),
     };
     let backend = chosen.map_err(|error| why_none(&error, state, [place_a, place_b]))?.clone();
-    let plan =
-        ConnectPlan { link: link.id, incarnation: link.incarnation, ends: [plan_a, plan_b], attrs: link.spec.attrs };
+    let own_switch = settings.is_some_and(|settings| settings.ovs_mode == Some(OvsMode::Dedicated));
+    let plan = ConnectPlan {
+        lab: LinkLab { id: link.lab, own_switch },
+        link: link.id,
+        incarnation: link.incarnation,
+        ends: [plan_a, plan_b],
+        attrs: link.spec.attrs,
+    };
     Ok((host, backend, plan))
 }
 

@@ -8,7 +8,7 @@ use lifecycle_core::model::{AuditAction, LinkRecord, SubjectKind};
 use super::super::effect::Action;
 use super::super::ledger::Entry;
 use super::super::planted::Bug;
-use super::super::{Cx, Ledger, Why, apply, node};
+use super::super::{Cx, Ledger, Why, World, apply, node};
 use super::{LinkPhase, ask, connect, is_attachable, is_early, lost_its_place};
 
 /// Removes what was built, so that it can be built anew.
@@ -37,8 +37,9 @@ pub(super) fn remove(cx: &mut Cx<'_>, id: LinkId) {
         return forget(cx, id);
     }
     if lost_its_place(cx.world, link) {
-        // A bridge outlives the namespaces of its ports; the backend sees to it when it is told that a port is gone.
-        return if has_bridge(link) { disconnect(cx, id) } else { forget(cx, id) };
+        // A switch outlives the namespaces of its ports; the backend sees to it when it is told that a port is gone.
+        let switched = has_bridge(link) || is_switched(cx.world, link);
+        return if switched { disconnect(cx, id) } else { forget(cx, id) };
     }
     if link.identity.is_none() {
         let may_be_there = link.applied.is_some() && is_attachable(cx.world, link);
@@ -61,6 +62,12 @@ pub(super) fn remove(cx: &mut Cx<'_>, id: LinkId) {
 fn has_bridge(link: &LinkRecord) -> bool {
     let ends = link.identity.iter().flat_map(|identity| [Some(&identity.a), identity.b.as_ref()]);
     ends.flatten().any(|end| matches!(end.point.place, AttachKind::Bridge { .. }))
+}
+
+fn is_switched(world: &World, link: &LinkRecord) -> bool {
+    let host = link.host.as_ref().and_then(|host| world.hosts.get(host));
+    link.identity.is_some()
+        && host.and_then(|host| host.backends.get(&link.backend)).is_some_and(|backend| backend.capabilities.switched)
 }
 
 /// Removes the row of a link of which nothing is left.

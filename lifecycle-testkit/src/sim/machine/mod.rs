@@ -125,7 +125,14 @@ impl Host {
     fn connect_plan(&mut self, plan: &ConnectPlan) -> Result<lifecycle_core::plugin::network::LinkIdentity> {
         let a = self.point(&plan.ends[0])?;
         let b = self.point(&plan.ends[1])?;
-        self.connect(&LinkRequest { link: plan.link, incarnation: plan.incarnation, a, b, attrs: plan.attrs })
+        self.connect(&LinkRequest {
+            lab: Some(plan.lab),
+            link: plan.link,
+            incarnation: plan.incarnation,
+            a,
+            b,
+            attrs: plan.attrs,
+        })
     }
 
     fn point(&self, end: &EndPlan) -> Result<AttachPoint> {

@@ -7,13 +7,12 @@ use lifecycle_core::plugin::NetworkBackend;
 use lifecycle_core::plugin::network::ProbeResult;
 use lifecycle_network_ovs::ovsdb::{Client, Operation, named, set};
 use lifecycle_testkit::laws::Verdict;
-use lifecycle_testkit::laws::network::NetworkFixture;
 use serde_json::json;
 
 use super::fixture::Fixture;
 
 pub(crate) async fn a_switch_that_ended_is_not_up_and_comes_back(fixture: &Fixture) -> Verdict {
-    let (a, b) = (fixture.new_point(), fixture.new_point());
+    let (a, b) = (fixture.nodes.point(), fixture.nodes.point());
     let identity = fixture.connect(1, &a, &b).await;
     assert!(fixture.is_up(&identity).await);
     for _ in 0..3 {
@@ -28,12 +27,12 @@ pub(crate) async fn a_switch_that_ended_is_not_up_and_comes_back(fixture: &Fixtu
 }
 
 pub(crate) async fn nothing_is_left_of_a_link_that_the_switch_did_not_take(fixture: &Fixture) -> Verdict {
-    let (a, b) = (fixture.new_point(), fixture.new_point());
+    let (a, b) = (fixture.nodes.point(), fixture.nodes.point());
     fixture.daemon().kill_switch();
     let error = fixture.backend.connect(&fixture.request(1, &a, &b)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unreachable, "{error:?}");
     assert!(fixture.link(&a).is_none() && fixture.link(&b).is_none());
-    assert_eq!(fixture.backend.observe(&fixture.namespaces()).await.unwrap(), []);
+    assert_eq!(fixture.backend.observe(&fixture.nodes.namespaces()).await.unwrap(), []);
     fixture.assert_empty_switch();
     fixture.daemon().start_switch();
     let identity = fixture.connect(1, &a, &b).await;
@@ -44,7 +43,7 @@ pub(crate) async fn nothing_is_left_of_a_link_that_the_switch_did_not_take(fixtu
 pub(crate) async fn a_database_that_ended_is_followed_again(fixture: &Fixture) -> Verdict {
     let mut identities = Vec::new();
     for number in 0..3 {
-        let (a, b) = (fixture.new_point(), fixture.new_point());
+        let (a, b) = (fixture.nodes.point(), fixture.nodes.point());
         let request = fixture.request(number, &a, &b);
         let backend = std::sync::Arc::clone(&fixture.backend);
         let connecting = tokio::spawn(async move { backend.connect(&request).await });
@@ -79,7 +78,7 @@ pub(crate) async fn a_datapath_that_cannot_be_had_is_an_error(fixture: &Fixture)
         return Err(lifecycle_testkit::laws::Skip::new("no-openvswitch", "the kernel has this datapath"));
     }
     let backend = fixture.another(fixture.controller, "system").await;
-    let (a, b) = (fixture.new_point(), fixture.new_point());
+    let (a, b) = (fixture.nodes.point(), fixture.nodes.point());
     let error = backend.connect(&fixture.request(1, &a, &b)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Failed, "{error:?}");
     assert!(error.chain().contains("`system` datapath"), "{error:?}");
@@ -89,7 +88,7 @@ pub(crate) async fn a_datapath_that_cannot_be_had_is_an_error(fixture: &Fixture)
 }
 
 pub(crate) async fn exhausted_tags_are_an_error_that_names_the_way_out(fixture: &Fixture) -> Verdict {
-    let (a, b) = (fixture.new_point(), fixture.new_point());
+    let (a, b) = (fixture.nodes.point(), fixture.nodes.point());
     let identity = fixture.connect(1, &a, &b).await;
     let port = fixture.switch_side().remove(0);
     let bridge = fixture.daemon().vsctl(&["port-to-br", &port]);
@@ -108,7 +107,7 @@ pub(crate) async fn exhausted_tags_are_an_error_that_names_the_way_out(fixture: 
     let ports = set((1..=4094).map(|tag| named(&format!("p{tag}"))));
     operations.push(Operation::mutate("Bridge", &[("name", "==", json!(bridge))], &[("ports", "insert", ports)]));
     client.transact("Open_vSwitch", &operations, Duration::from_secs(30)).unwrap();
-    let (c, d) = (fixture.new_point(), fixture.new_point());
+    let (c, d) = (fixture.nodes.point(), fixture.nodes.point());
     let error = fixture.backend.connect(&fixture.request(2, &c, &d)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Exhausted, "{error:?}");
     assert!(error.chain().contains("ovs_mode: dedicated"), "{error:?}");
@@ -122,9 +121,12 @@ pub(crate) async fn a_machine_without_a_switch_refuses_links_and_nothing_else(fi
     fixture.daemon().kill_server();
     std::fs::remove_file(fixture.daemon().path("db")).unwrap();
     let backend = fixture.another(fixture.controller, "netdev").await;
-    assert_eq!(backend.observe(&fixture.namespaces()).await.unwrap(), []);
+    let reason = backend.capabilities().missing.remove("switch").unwrap();
+    assert!(reason.contains("openvswitch-switch"), "{reason}");
+    assert!(!fixture.backend.capabilities().pairs.is_empty(), "it may be started later");
+    assert_eq!(backend.observe(&fixture.nodes.namespaces()).await.unwrap(), []);
     backend.cleanup().await.unwrap();
-    let (a, b) = (fixture.new_point(), fixture.new_point());
+    let (a, b) = (fixture.nodes.point(), fixture.nodes.point());
     let started = Instant::now();
     for _ in 0..5 {
         let error = backend.connect(&fixture.request(1, &a, &b)).await.unwrap_err();

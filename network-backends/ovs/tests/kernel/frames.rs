@@ -11,24 +11,24 @@ use lifecycle_core::name::IfName;
 use lifecycle_core::plugin::NetworkBackend;
 use lifecycle_core::plugin::network::ProbeResult;
 use lifecycle_linux::netlink::{Which, add_address};
+use lifecycle_linux::testing::{Nodes, number};
 use lifecycle_testkit::laws::Verdict;
-use lifecycle_testkit::laws::network::NetworkFixture;
 use nix::ifaddrs::getifaddrs;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::sockopt::ReceiveTimeout;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, sendto, setsockopt, socket};
 use nix::sys::time::TimeVal;
 
-use super::fixture::{Fixture, number};
+use super::fixture::Fixture;
 
 const PATIENCE: Duration = Duration::from_secs(3);
 
 pub(crate) async fn link_local_frames_pass(fixture: &Fixture) -> Verdict {
-    let (a, b) = (fixture.new_point(), fixture.new_point());
+    let (a, b) = (fixture.nodes.point(), fixture.nodes.point());
     let identity = fixture.connect(1, &a, &b).await;
-    // Spanning tree, LACP, 802.1X, LLDP, and Cisco's own.
+    // Spanning tree, pause, LACP, 802.1X, LLDP, and Cisco's own.
     let cisco = Mac([1, 0, 0x0c, 0xcc, 0xcc, 0xcc]);
-    let groups = [0, 2, 3, 0x0e].map(|last| Mac([1, 0x80, 0xc2, 0, 0, last]));
+    let groups = [0, 1, 2, 3, 0x0e].map(|last| Mac([1, 0x80, 0xc2, 0, 0, last]));
     for address in groups.into_iter().chain([cisco]) {
         assert!(fixture.frame_passes((&a, &a.ifname), (&b, &b.ifname), Some(address), PATIENCE), "{address}");
     }
@@ -42,7 +42,7 @@ fn inside<T: Send + 'static>(
     point: &AttachPoint,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> std::thread::JoinHandle<T> {
-    let ns = fixture.access.open_ns(Fixture::ns(point)).unwrap();
+    let ns = fixture.access.open_ns(Nodes::ns(point)).unwrap();
     std::thread::spawn(move || {
         setns(ns, CloneFlags::CLONE_NEWNET).unwrap();
         work()
@@ -84,7 +84,7 @@ fn tagged_frame_passes(fixture: &Fixture, from: &AttachPoint, to: &AttachPoint, 
 }
 
 pub(crate) async fn tagged_frames_pass(fixture: &Fixture) -> Verdict {
-    let (a, b, c, d) = (fixture.new_point(), fixture.new_point(), fixture.new_point(), fixture.new_point());
+    let (a, b, c, d) = (fixture.nodes.point(), fixture.nodes.point(), fixture.nodes.point(), fixture.nodes.point());
     let (one, other) = (fixture.connect(1, &a, &b).await, fixture.connect(2, &c, &d).await);
     assert!(tagged_frame_passes(fixture, &a, &b, PATIENCE));
     assert!(tagged_frame_passes(fixture, &d, &c, PATIENCE));
@@ -99,7 +99,7 @@ pub(crate) async fn tagged_frames_pass(fixture: &Fixture) -> Verdict {
 
 pub(crate) async fn bulk_tcp_passes(fixture: &Fixture) -> Verdict {
     const BYTES: usize = 8 << 20;
-    let (a, b) = (fixture.new_point(), fixture.new_point());
+    let (a, b) = (fixture.nodes.point(), fixture.nodes.point());
     let identity = fixture.connect(1, &a, &b).await;
     for (point, address) in [(&a, "10.0.0.1/24"), (&b, "10.0.0.2/24")] {
         let index = fixture.link(point).unwrap().index;
@@ -129,13 +129,13 @@ pub(crate) async fn bulk_tcp_passes(fixture: &Fixture) -> Verdict {
 }
 
 pub(crate) async fn an_end_on_the_host(fixture: &Fixture) -> Verdict {
-    let node = fixture.new_point();
+    let node = fixture.nodes.point();
     let host = AttachPoint {
         node: None,
         incarnation: 0,
         ifname: IfName::new("outside").unwrap(),
         place: AttachKind::HostNet,
-        ..fixture.new_point()
+        ..fixture.nodes.point()
     };
     for (number, a, b) in [(1, &node, &host), (2, &host, &node)] {
         let identity = fixture.connect(number, a, b).await;
@@ -143,8 +143,8 @@ pub(crate) async fn an_end_on_the_host(fixture: &Fixture) -> Verdict {
         let report = fixture.backend.verify(&identity).await.unwrap();
         assert!(report.is_up() && report.problems.is_empty(), "{report:?}");
         assert_eq!(report.probe, ProbeResult::Passed);
-        let found = fixture.backend.observe(&fixture.namespaces()).await.unwrap();
-        assert_eq!(found.iter().map(|found| found.interfaces.len()).collect::<Vec<_>>(), [4], "{found:?}");
+        let found = fixture.backend.observe(&fixture.nodes.namespaces()).await.unwrap();
+        assert_eq!(found.iter().map(|found| found.interfaces.len()).collect::<Vec<_>>(), [3], "{found:?}");
         fixture.backend.disconnect(&identity).await.unwrap();
         fixture.assert_empty_switch();
         assert!(fixture.daemon().route().link(Which::Name(&host.ifname)).unwrap().is_none());

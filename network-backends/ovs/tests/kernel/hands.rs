@@ -13,14 +13,15 @@ use lifecycle_core::policy::link::Side;
 use lifecycle_core::policy::naming::{LINK_GROUP, MAC_PREFIX, OurName, text_hash};
 use lifecycle_linux::ethtool::{Offloads, offloads, set_offloads};
 use lifecycle_linux::netlink::{Change, NewLink, Veth, Which, change_link, create_veth, delete_link};
+use lifecycle_linux::testing::{Nodes, name};
 use lifecycle_testkit::laws::Verdict;
 use lifecycle_testkit::laws::network::NetworkFixture;
 use tokio::time::timeout;
 
-use super::fixture::{Fixture, name};
+use super::fixture::Fixture;
 
 pub(crate) async fn a_changed_tag_is_news_and_is_put_right_in_place(fixture: &Fixture) -> Verdict {
-    let (a, b) = (fixture.new_point(), fixture.new_point());
+    let (a, b) = (fixture.nodes.point(), fixture.nodes.point());
     let mut news = fixture.backend.watch();
     let identity = fixture.connect(1, &a, &b).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -62,7 +63,7 @@ pub(crate) async fn a_changed_tag_is_news_and_is_put_right_in_place(fixture: &Fi
 }
 
 pub(crate) async fn a_veth_made_again_under_its_old_name_is_not_the_link(fixture: &Fixture) -> Verdict {
-    let (a, b) = (fixture.new_point(), fixture.new_point());
+    let (a, b) = (fixture.nodes.point(), fixture.nodes.point());
     let mut identity = fixture.connect(1, &a, &b).await;
     let port = name(&fixture.switch_side().remove(0));
     let before = fixture.daemon().vsctl(&["get", "port", port.as_str(), "tag"]);
@@ -71,7 +72,7 @@ pub(crate) async fn a_veth_made_again_under_its_old_name_is_not_the_link(fixture
     let alias = fixture.link(&a).unwrap().alias.unwrap();
     switch.run(delete_link(Which::Name(&port))).unwrap();
     // The same names, addresses, group and labels: the best of forgeries.
-    let ns = fixture.access.open_ns(Fixture::ns(&a)).unwrap();
+    let ns = fixture.access.open_ns(Nodes::ns(&a)).unwrap();
     let new = |name, mac| NewLink { mac: Some(mac), mtu: Some(1500), group: LINK_GROUP, ..NewLink::new(name) };
     let pair = Veth { a: new(&port, old.mac.unwrap()), b: NewLink { ns: Some(ns.as_fd()), ..new(&a.ifname, a.mac) } };
     switch.run(create_veth(&pair)).unwrap();
@@ -97,7 +98,7 @@ pub(crate) async fn a_veth_made_again_under_its_old_name_is_not_the_link(fixture
 }
 
 pub(crate) async fn a_port_of_another_bridge_is_not_the_link(fixture: &Fixture) -> Verdict {
-    let (a, b) = (fixture.new_point(), fixture.new_point());
+    let (a, b) = (fixture.nodes.point(), fixture.nodes.point());
     let identity = fixture.connect(1, &a, &b).await;
     let port = fixture.switch_side().remove(0);
     let bridge = fixture.daemon().vsctl(&["port-to-br", &port]);
@@ -119,7 +120,7 @@ pub(crate) async fn a_port_of_another_bridge_is_not_the_link(fixture: &Fixture) 
 }
 
 pub(crate) async fn an_offload_turned_on_is_noticed_and_put_right(fixture: &Fixture) -> Verdict {
-    let (a, b) = (fixture.new_point(), fixture.new_point());
+    let (a, b) = (fixture.nodes.point(), fixture.nodes.point());
     let identity = fixture.connect(1, &a, &b).await;
     assert_eq!(offloads(fixture.route(&b), &b.ifname).unwrap(), Offloads::NONE);
     let some = Offloads { tx_checksum: true, ..Offloads::NONE };
@@ -132,7 +133,7 @@ pub(crate) async fn an_offload_turned_on_is_noticed_and_put_right(fixture: &Fixt
 }
 
 pub(crate) async fn what_is_not_ours_is_left_alone(fixture: &Fixture) -> Verdict {
-    let (a, b, c) = (fixture.new_point(), fixture.new_point(), fixture.new_point());
+    let (a, b, c) = (fixture.nodes.point(), fixture.nodes.point(), fixture.nodes.point());
     // A bridge and a port with names like ours, but no mark.
     fixture.daemon().vsctl(&[
         "add-br",
@@ -158,14 +159,14 @@ pub(crate) async fn what_is_not_ours_is_left_alone(fixture: &Fixture) -> Verdict
     let identity = fixture.connect(1, &a, &b).await;
     // Another controller on the same switch sees nothing of ours and cannot touch it.
     let other = fixture.another(ControllerId::from_u64(fixture.controller.as_u64() ^ 1 << 50), "netdev").await;
-    assert_eq!(other.observe(&fixture.namespaces()).await.unwrap(), []);
+    assert_eq!(other.observe(&fixture.nodes.namespaces()).await.unwrap(), []);
     other.disconnect(&identity).await.unwrap();
     other.cleanup().await.unwrap();
     let error = other.connect(&fixture.request(1, &a, &b)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Foreign, "{error:?}");
     assert!(fixture.is_up(&identity).await);
     // A link whose port would have the lookalike's name is refused.
-    let error = fixture.backend.connect(&fixture.request(9, &c, &fixture.new_point())).await.unwrap_err();
+    let error = fixture.backend.connect(&fixture.request(9, &c, &fixture.nodes.point())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Foreign, "{error:?}");
     assert!(fixture.link(&c).is_none(), "half a link is left");
     // Another link's end is a conflict.
@@ -179,22 +180,22 @@ pub(crate) async fn what_is_not_ours_is_left_alone(fixture: &Fixture) -> Verdict
 }
 
 pub(crate) async fn what_a_dead_controller_left_half_made_is_found(fixture: &Fixture) -> Verdict {
-    let (a, b) = (fixture.new_point(), fixture.new_point());
+    let (a, b) = (fixture.nodes.point(), fixture.nodes.point());
     let request = fixture.request(1, &a, &b);
     // It died right after the kernel made a pair: marked at birth, without alias, and no row in the database.
     let born = || {
         let port = OurName::LinkEnd { link: request.link, side: Side::A }.ifname();
         let [.., q, r, s, t, u] = text_hash(&format!("{} {port}", fixture.controller)).to_be_bytes();
-        let ns = fixture.access.open_ns(Fixture::ns(&a)).unwrap();
+        let ns = fixture.access.open_ns(Nodes::ns(&a)).unwrap();
         let new = |name, mac| NewLink { mac: Some(mac), group: LINK_GROUP, ..NewLink::new(name) };
         let host = new(&port, Mac([MAC_PREFIX, q, r, s, t, u]));
         let node = NewLink { ns: Some(ns.as_fd()), ..new(&a.ifname, a.mac) };
         fixture.daemon().route().run(create_veth(&Veth { a: host, b: node })).unwrap();
     };
     born();
-    let found = fixture.backend.observe(&fixture.namespaces()).await.unwrap();
+    let found = fixture.backend.observe(&fixture.nodes.namespaces()).await.unwrap();
     assert_eq!((found.len(), found[0].link, found[0].incarnation), (1, request.link, None), "{found:?}");
-    fixture.backend.remove(&found[0], &fixture.namespaces()).await.unwrap();
+    fixture.backend.remove(&found[0], &fixture.nodes.namespaces()).await.unwrap();
     assert!(fixture.link(&a).is_none() && fixture.switch_side().is_empty());
     // The next controller may also just build the link.
     born();
@@ -206,10 +207,10 @@ pub(crate) async fn what_a_dead_controller_left_half_made_is_found(fixture: &Fix
     }
     let reopened = fixture.reopened();
     reopened.initialize().await.unwrap();
-    let found = reopened.observe(&fixture.namespaces()).await.unwrap();
+    let found = reopened.observe(&fixture.nodes.namespaces()).await.unwrap();
     assert_eq!((found.len(), found[0].incarnation, found[0].interfaces.len()), (1, Some(1), 0), "{found:?}");
-    reopened.remove(&found[0], &fixture.namespaces()).await.unwrap();
-    assert_eq!(reopened.observe(&fixture.namespaces()).await.unwrap(), []);
+    reopened.remove(&found[0], &fixture.nodes.namespaces()).await.unwrap();
+    assert_eq!(reopened.observe(&fixture.nodes.namespaces()).await.unwrap(), []);
     fixture.assert_empty_switch();
     Ok(())
 }

@@ -2,7 +2,6 @@
 //! as root.
 #![allow(clippy::unwrap_used)]
 
-mod daemon;
 mod faults;
 mod fixture;
 mod frames;

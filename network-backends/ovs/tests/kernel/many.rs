@@ -2,15 +2,15 @@
 
 use futures_util::future::join_all;
 use lifecycle_core::plugin::NetworkBackend;
+use lifecycle_linux::testing::name;
 use lifecycle_testkit::laws::Verdict;
-use lifecycle_testkit::laws::network::NetworkFixture;
 
-use super::fixture::{Fixture, name};
+use super::fixture::Fixture;
 
 pub(crate) async fn links_at_once(fixture: &Fixture) -> Verdict {
     const NODES: u64 = 30;
     // A ring: each node has an interface to the one before and one to the one after.
-    let points: Vec<_> = (0..NODES).map(|_| fixture.new_point()).collect();
+    let points: Vec<_> = (0..NODES).map(|_| fixture.nodes.point()).collect();
     let requests: Vec<_> = (0..NODES)
         .map(|number| {
             let mut next = points[((number + 1) % NODES) as usize].clone();
@@ -36,10 +36,10 @@ pub(crate) async fn links_at_once(fixture: &Fixture) -> Verdict {
     // What waited together went together: a batch is one configuration.
     let configurations: u64 = fixture.daemon().vsctl(&["get", "open", ".", "next_cfg"]).parse().unwrap();
     assert!(configurations < NODES / 2, "{configurations} transactions for {NODES} links");
-    assert_eq!(fixture.backend.observe(&fixture.namespaces()).await.unwrap().len(), identities.len());
+    assert_eq!(fixture.backend.observe(&fixture.nodes.namespaces()).await.unwrap().len(), identities.len());
     let gone = join_all(identities.iter().map(|identity| fixture.backend.disconnect(identity))).await;
     assert!(gone.into_iter().all(|result| result.is_ok()));
-    assert_eq!(fixture.backend.observe(&fixture.namespaces()).await.unwrap(), []);
+    assert_eq!(fixture.backend.observe(&fixture.nodes.namespaces()).await.unwrap(), []);
     fixture.assert_empty_switch();
     Ok(())
 }

@@ -12,15 +12,15 @@ use lifecycle_core::time::BootId;
 use lifecycle_core::topology::LinkAttrs;
 use lifecycle_linux::namespace::Want;
 use lifecycle_linux::netlink::{Change, NewLink, Veth, Which, change_link, create_veth};
-use lifecycle_testkit::laws::network::NetworkFixture;
+use lifecycle_linux::testing::name;
 use lifecycle_testkit::laws::{Skip, Verdict};
 use tokio::time::{sleep, timeout};
 
-use super::fixture::{Fixture, make, name};
+use super::fixture::{Fixture, make};
 use std::os::fd::AsFd;
 
 pub(crate) async fn a_conflict_is_told_from_a_foreign_object(fixture: &Fixture) -> Verdict {
-    let (a, b, c) = (fixture.new_point(), fixture.new_point(), fixture.new_point());
+    let (a, b, c) = (fixture.nodes.point(), fixture.nodes.point(), fixture.nodes.point());
     let identity = fixture.connect(1, &a, &b).await;
     // Another link of ours is at the end: that may pass.
     let error = fixture.backend.connect(&fixture.request(2, &c, &b)).await.unwrap_err();
@@ -35,7 +35,7 @@ pub(crate) async fn a_conflict_is_told_from_a_foreign_object(fixture: &Fixture) 
     other.initialize().await.unwrap();
     let error = other.connect(&fixture.request(1, &a, &b)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Foreign, "{error:?}");
-    assert_eq!(other.observe(&fixture.namespaces()).await.unwrap(), []);
+    assert_eq!(other.observe(&fixture.nodes.namespaces()).await.unwrap(), []);
     other.disconnect(&identity).await.unwrap();
     assert!(fixture.backend.verify(&identity).await.unwrap().is_up());
     assert!(fixture.link(&c).is_none(), "half a link is left");
@@ -43,7 +43,7 @@ pub(crate) async fn a_conflict_is_told_from_a_foreign_object(fixture: &Fixture) 
 }
 
 pub(crate) async fn what_a_node_does_to_its_own_end_is_told_and_no_more(fixture: &Fixture) -> Verdict {
-    let (a, b) = (fixture.new_point(), fixture.new_point());
+    let (a, b) = (fixture.nodes.point(), fixture.nodes.point());
     let identity = fixture.connect(1, &a, &b).await;
     let mut node = fixture.route(&a);
     let which = Which::Index(identity.a.ifindex);
@@ -82,7 +82,7 @@ async fn born(fixture: &Fixture, request: &LinkRequest) {
 }
 
 pub(crate) async fn a_crash_between_birth_and_label_is_mended(fixture: &Fixture) -> Verdict {
-    let mut request = fixture.request(1, &fixture.new_point(), &fixture.new_point());
+    let mut request = fixture.request(1, &fixture.nodes.point(), &fixture.nodes.point());
     // Addresses as Lifecycle derives them: only by them can such ends be told.
     for (side, point) in [(Side::A, &mut request.a), (Side::B, &mut request.b)] {
         point.mac = lifecycle_core::policy::naming::mac(request.link, 1, side);
@@ -96,16 +96,16 @@ pub(crate) async fn a_crash_between_birth_and_label_is_mended(fixture: &Fixture)
 
     // When nobody remembers the link, it is still found, and can be collected.
     born(fixture, &request).await;
-    let found = fixture.backend.observe(&fixture.namespaces()).await.unwrap();
+    let found = fixture.backend.observe(&fixture.nodes.namespaces()).await.unwrap();
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!((found[0].interfaces.len(), found[0].incarnation), (2, None));
-    fixture.backend.remove(&found[0], &fixture.namespaces()).await.unwrap();
+    fixture.backend.remove(&found[0], &fixture.nodes.namespaces()).await.unwrap();
     assert!(fixture.link(&request.a).is_none() && fixture.link(&request.b).is_none());
     Ok(())
 }
 
 pub(crate) async fn both_ends_in_one_namespace(fixture: &Fixture) -> Verdict {
-    let a = fixture.new_point();
+    let a = fixture.nodes.point();
     let mut b = a.clone();
     let error = fixture.backend.connect(&fixture.request(1, &a, &b)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
@@ -126,7 +126,7 @@ pub(crate) async fn a_dummy_leads_nowhere(fixture: &Fixture) -> Verdict {
         return Err(Skip::new("dummy", can.missing["dummy"].clone()));
     }
     for (number, swapped) in [(1, false), (2, true)] {
-        let (node, nowhere) = (fixture.new_point(), fixture.place("eth1", AttachKind::Dummy));
+        let (node, nowhere) = (fixture.nodes.point(), fixture.place("eth1", AttachKind::Dummy));
         let (a, b) = if swapped { (&nowhere, &node) } else { (&node, &nowhere) };
         let identity = fixture.connect(number, a, b).await;
         assert_eq!(identity, fixture.connect(number, a, b).await);
@@ -150,7 +150,7 @@ pub(crate) async fn a_dummy_leads_nowhere(fixture: &Fixture) -> Verdict {
 
 pub(crate) async fn nothing_is_said_of_what_was_done_here(fixture: &Fixture) -> Verdict {
     let mut news = fixture.backend.watch();
-    let (a, b) = (fixture.new_point(), fixture.new_point());
+    let (a, b) = (fixture.nodes.point(), fixture.nodes.point());
     let identity = fixture.connect(1, &a, &b).await;
     fixture.backend.set_params(&identity, &LinkAttrs { mtu: 1400, ..LinkAttrs::default() }).await.unwrap();
     fixture.backend.set_carrier(&identity, Side::A, false).await.unwrap();
@@ -172,10 +172,10 @@ pub(crate) async fn nothing_is_said_of_what_was_done_here(fixture: &Fixture) -> 
 }
 
 pub(crate) async fn a_forgotten_namespace_is_not_kept_alive(fixture: &Fixture) -> Verdict {
-    let (a, b) = (fixture.new_point(), fixture.new_point());
+    let (a, b) = (fixture.nodes.point(), fixture.nodes.point());
     let mut news = fixture.backend.watch();
     let identity = fixture.connect(1, &a, &b).await;
-    fixture.take_place(&a).await?;
+    fixture.nodes.take_place(&a);
     // Nothing else is asked of the backend; it must let go by itself.
     let heard = timeout(Duration::from_secs(5), news.next()).await.unwrap();
     assert_eq!(heard, Some(NetworkEvent::Changed(identity.link)));
@@ -188,7 +188,7 @@ pub(crate) async fn a_forgotten_namespace_is_not_kept_alive(fixture: &Fixture) -
 }
 
 pub(crate) async fn another_boot_voids_identities(fixture: &Fixture) -> Verdict {
-    let (a, b) = (fixture.new_point(), fixture.new_point());
+    let (a, b) = (fixture.nodes.point(), fixture.nodes.point());
     let mut identity = fixture.connect(1, &a, &b).await;
     identity.boot = BootId(identity.boot.0 ^ 1);
     let report = fixture.backend.verify(&identity).await.unwrap();

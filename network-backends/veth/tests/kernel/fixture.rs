@@ -1,21 +1,15 @@
 //! A backend with namespaces to connect.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lifecycle_core::attach::{AttachKind, AttachPoint, Mac, NsRef};
-use lifecycle_core::id::{ControllerId, LinkId, NodeId};
-use lifecycle_core::name::IfName;
-use lifecycle_core::plugin::network::{LinkIdentity, LinkRequest};
+use lifecycle_core::attach::{AttachPoint, NsRef};
+use lifecycle_core::id::ControllerId;
+use lifecycle_core::plugin::network::LinkIdentity;
 use lifecycle_core::plugin::{HostContext, NetworkBackend};
-use lifecycle_core::topology::LinkAttrs;
-use lifecycle_linux::namespace::{NamespaceAccess, SocketKind};
-use lifecycle_linux::netlink::{Link, NewLink, RouteSocket, Veth, Which, create_veth, delete_link};
-use lifecycle_linux::probe::{ProbeEnd, Prober};
-use lifecycle_linux::testing::Ground;
+use lifecycle_linux::testing::{Ground, Nodes, controller};
 use lifecycle_testkit::laws::network::NetworkFixture;
 use lifecycle_testkit::laws::{Skip, Verdict};
 
@@ -26,22 +20,18 @@ pub(crate) enum Reach {
     Broker,
 }
 
-static NUMBER: AtomicU64 = AtomicU64::new(0);
-
-fn number() -> u64 {
-    NUMBER.fetch_add(1, Ordering::Relaxed)
-}
-
 pub(crate) struct Fixture {
-    pub(crate) ground: Ground,
+    pub(crate) nodes: Nodes,
     pub(crate) controller: ControllerId,
     pub(crate) backend: Arc<dyn NetworkBackend>,
-    pub(crate) access: NamespaceAccess,
-    namespaces: Mutex<BTreeMap<u64, (String, NsRef)>>,
 }
 
-pub(crate) fn name(text: &str) -> IfName {
-    IfName::new(text).unwrap()
+impl Deref for Fixture {
+    type Target = Nodes;
+
+    fn deref(&self) -> &Nodes {
+        &self.nodes
+    }
 }
 
 impl Fixture {
@@ -51,10 +41,8 @@ impl Fixture {
             Reach::Path if nix::unistd::geteuid().is_root() => Ground::direct().unwrap(),
             Reach::Path => return Err(Skip::new("root", "only root reaches namespaces by path")),
         };
-        // Tests run beside each other, in this process and in others: each is a controller of its own.
-        let controller = ControllerId::from_u64(u64::from(std::process::id()) << 24 | number());
-        let backend = make(controller);
-        Ok(Self { ground, controller, backend, access: NamespaceAccess::new(), namespaces: Mutex::default() })
+        let controller = controller();
+        Ok(Self { nodes: Nodes::new(ground), controller, backend: make(controller) })
     }
 
     pub(crate) async fn initialized(&self) {
@@ -69,65 +57,13 @@ impl Fixture {
         }
     }
 
-    /// A socket in the namespace of a point.
-    pub(crate) fn route(&self, point: &AttachPoint) -> RouteSocket {
-        let AttachKind::Namespace(ns) = &point.place else { panic!("the point is in no namespace of a node") };
-        self.route_in(ns)
-    }
-
-    pub(crate) fn route_in(&self, ns: &NsRef) -> RouteSocket {
-        RouteSocket::new(self.access.open(ns, SocketKind::Route).unwrap()).unwrap()
-    }
-
-    pub(crate) fn link(&self, point: &AttachPoint) -> Option<Link> {
-        self.route(point).link(Which::Name(&point.ifname)).unwrap()
-    }
-
-    pub(crate) fn new_point(&self) -> AttachPoint {
-        let number = number();
-        let text = format!("n{number}");
-        let ns = self.ground.namespace(&text).unwrap();
-        self.namespaces.lock().unwrap().insert(ns.cookie, (text, ns.clone()));
-        let [.., a, b, c, d] = number.to_be_bytes();
-        AttachPoint {
-            node: Some(NodeId::from_u64(number)),
-            incarnation: 1,
-            ifname: name("eth1"),
-            mac: Mac([0x06, 0, a, b, c, d]),
-            mtu: 1500,
-            place: AttachKind::Namespace(ns),
-        }
-    }
-
-    /// An end that is at no node.
-    pub(crate) fn place(&self, ifname: &str, place: AttachKind) -> AttachPoint {
-        AttachPoint { node: None, incarnation: 0, ifname: name(ifname), place, ..self.new_point() }
-    }
-
-    pub(crate) fn request(&self, number: u64, a: &AttachPoint, b: &AttachPoint) -> LinkRequest {
-        LinkRequest {
-            link: LinkId::from_u64(number),
-            incarnation: 1,
-            a: a.clone(),
-            b: b.clone(),
-            attrs: LinkAttrs { mtu: 1500, ..LinkAttrs::default() },
-        }
-    }
-
     pub(crate) async fn connect(&self, number: u64, a: &AttachPoint, b: &AttachPoint) -> LinkIdentity {
         self.backend.connect(&self.request(number, a, b)).await.unwrap()
     }
 
-    /// Sends a frame from one point to another; both are in namespaces of nodes.
-    pub(crate) async fn frame_passes(&self, from: &AttachPoint, to: &AttachPoint, patience: Duration) -> bool {
-        let end = |point: &AttachPoint| {
-            let AttachKind::Namespace(ns) = &point.place else { panic!("the point is in no namespace of a node") };
-            let link = self.link(point).unwrap();
-            let prober = Prober::new(self.access.open(ns, SocketKind::Packet).unwrap()).unwrap();
-            (prober, ProbeEnd { index: link.index, mac: link.mac.unwrap() })
-        };
-        let ((near, near_end), (far, far_end)) = (end(from), end(to));
-        near.probe(near_end, &far, far_end, number(), patience).unwrap()
+    /// Sends a frame from one point to another.
+    pub(crate) fn frame_passes(&self, from: &AttachPoint, to: &AttachPoint, patience: Duration) -> bool {
+        self.nodes.frame_passes((from, &from.ifname), (to, &to.ifname), None, patience)
     }
 }
 
@@ -154,38 +90,32 @@ impl NetworkFixture for Fixture {
     }
 
     async fn point(&self) -> AttachPoint {
-        self.new_point()
+        self.nodes.point()
     }
 
     fn namespaces(&self) -> Vec<NsRef> {
-        self.namespaces.lock().unwrap().values().map(|(_, ns)| ns.clone()).collect()
+        self.nodes.namespaces()
     }
 
     async fn exists(&self, point: &AttachPoint) -> bool {
-        let AttachKind::Namespace(ns) = &point.place else { return false };
-        let stands = self.namespaces.lock().unwrap().contains_key(&ns.cookie);
-        stands && self.link(point).is_some()
+        self.nodes.exists(point)
     }
 
     async fn delete(&self, point: &AttachPoint) {
-        self.route(point).run(delete_link(Which::Name(&point.ifname))).unwrap();
+        self.nodes.delete(point);
     }
 
     async fn make_foreign(&self, point: &AttachPoint) {
-        let other = name(&format!("other{}", number()));
-        let pair = Veth { a: NewLink { mac: Some(point.mac), ..NewLink::new(&point.ifname) }, b: NewLink::new(&other) };
-        self.route(point).run(create_veth(&pair)).unwrap();
+        self.nodes.make_foreign(point);
     }
 
     async fn take_place(&self, point: &AttachPoint) -> Verdict {
-        let AttachKind::Namespace(ns) = &point.place else { panic!("the point is in no namespace of a node") };
-        let (name, _) = self.namespaces.lock().unwrap().remove(&ns.cookie).unwrap();
-        self.ground.forget(&name).unwrap();
+        self.nodes.take_place(point);
         Ok(())
     }
 
     async fn passes(&self, from: &AttachPoint, to: &AttachPoint) -> Result<bool, Skip> {
-        Ok(self.frame_passes(from, to, Duration::from_secs(5)).await)
+        Ok(self.nodes.passes(from, to))
     }
 
     async fn teardown(&self) {}

@@ -5,14 +5,13 @@ use lifecycle_core::attach::AttachKind;
 use lifecycle_core::topology::{LinkAttrs, MacvlanMode};
 use lifecycle_linux::netlink::{Change, NewLink, Veth, Which, change_link, create_veth};
 use lifecycle_testkit::laws::Verdict;
-use lifecycle_testkit::laws::network::NetworkFixture;
 
 use super::fixture::Fixture;
 use super::segments::{Sweeper, Switchboard, unique};
 
 pub(crate) async fn an_end_on_the_host(fixture: &Fixture) -> Verdict {
     let ifname = unique(fixture, "he");
-    let (node, host) = (fixture.new_point(), fixture.place(ifname.as_str(), AttachKind::HostNet));
+    let (node, host) = (fixture.nodes.point(), fixture.place(ifname.as_str(), AttachKind::HostNet));
     if fixture.needs_host().is_err() {
         let error = fixture.backend.connect(&fixture.request(1, &node, &host)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error:?}");
@@ -37,9 +36,9 @@ pub(crate) async fn an_end_on_the_host(fixture: &Fixture) -> Verdict {
         found.iter().map(|found| (found.link, found.interfaces.len())).collect::<Vec<_>>(),
         [(identity.link, 1)]
     );
-    assert_eq!(fixture.backend.observe(&fixture.namespaces()).await.unwrap()[0].interfaces.len(), 2);
+    assert_eq!(fixture.backend.observe(&fixture.nodes.namespaces()).await.unwrap()[0].interfaces.len(), 2);
     // When the node's namespace goes, so does the end on the host.
-    fixture.take_place(&node).await?;
+    fixture.nodes.take_place(&node);
     for _ in 0..500 {
         if board.link(&ifname).is_none() {
             break;
@@ -53,7 +52,7 @@ pub(crate) async fn an_end_on_the_host(fixture: &Fixture) -> Verdict {
 pub(crate) async fn a_macvlan_on_the_host(fixture: &Fixture) -> Verdict {
     let parent = unique(fixture, "mp");
     let place = AttachKind::Macvlan { parent: parent.clone(), mode: MacvlanMode::Bridge };
-    let (node, outside) = (fixture.new_point(), fixture.place(parent.as_str(), place));
+    let (node, outside) = (fixture.nodes.point(), fixture.place(parent.as_str(), place));
     let request = fixture.request(1, &node, &outside);
     if fixture.needs_host().is_err() {
         let error = fixture.backend.connect(&request).await.unwrap_err();

@@ -39,6 +39,7 @@ fn suite(name: &'static str, reach: Reach) -> Suite {
         segments::a_bridge_of_somebody_else_is_used_and_left,
         segments::a_port_taken_off_its_bridge_is_noticed,
         segments::link_local_frames_pass,
+        segments::a_full_bridge_is_an_error_that_says_so,
         host::an_end_on_the_host,
         host::a_macvlan_on_the_host,
         many::links_at_once,

@@ -8,12 +8,12 @@ use lifecycle_core::name::IfName;
 use lifecycle_linux::namespace::{SocketKind, Want};
 use lifecycle_linux::netlink::{
     BRIDGE_PORT_FORWARD_ALL, Change, Link, NewLink, RouteSocket, Veth, Which, change_link, create_bridge, create_veth,
-    delete_link,
+    delete_group, delete_link,
 };
+use lifecycle_linux::testing::name;
 use lifecycle_testkit::laws::Verdict;
-use lifecycle_testkit::laws::network::NetworkFixture;
 
-use super::fixture::{Fixture, name};
+use super::fixture::Fixture;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -65,7 +65,7 @@ pub(crate) async fn three_nodes_share_a_bridge(fixture: &Fixture) -> Verdict {
     let bridge = unique(fixture, "br");
     let mut board = Switchboard::new(fixture);
     let _sweeper = Sweeper(Switchboard::new(fixture), vec![bridge.clone()]);
-    let nodes: Vec<AttachPoint> = (0..3).map(|_| fixture.new_point()).collect();
+    let nodes: Vec<AttachPoint> = (0..3).map(|_| fixture.nodes.point()).collect();
     let mut identities = Vec::new();
     for (number, node) in (1..).zip(&nodes) {
         let port = port(fixture, &bridge, number);
@@ -81,10 +81,10 @@ pub(crate) async fn three_nodes_share_a_bridge(fixture: &Fixture) -> Verdict {
     }
     for from in &nodes {
         for to in nodes.iter().filter(|to| to.ifname != from.ifname || to.place != from.place) {
-            assert!(fixture.frame_passes(from, to, PATIENCE).await);
+            assert!(fixture.frame_passes(from, to, PATIENCE));
         }
     }
-    let found = fixture.backend.observe(&fixture.namespaces()).await.unwrap();
+    let found = fixture.backend.observe(&fixture.nodes.namespaces()).await.unwrap();
     let links: Vec<_> = found.iter().map(|found| (found.link, found.interfaces.len())).collect();
     assert_eq!(links, identities.iter().map(|identity| (identity.link, 2)).collect::<Vec<_>>());
 
@@ -107,7 +107,7 @@ pub(crate) async fn a_bridge_of_somebody_else_is_used_and_left(fixture: &Fixture
     board.0.run(create_bridge(&NewLink::new(&bridge))).unwrap();
     board.0.run(change_link(Which::Name(&bridge), &Change { up: Some(true), ..Change::default() })).unwrap();
     let before = board.link(&bridge).unwrap();
-    let node = fixture.new_point();
+    let node = fixture.nodes.point();
     let identity = fixture.connect(1, &node, &port(fixture, &bridge, 1)).await;
     assert!(fixture.backend.verify(&identity).await.unwrap().is_up());
     fixture.backend.disconnect(&identity).await.unwrap();
@@ -128,7 +128,7 @@ pub(crate) async fn a_port_taken_off_its_bridge_is_noticed(fixture: &Fixture) ->
     let bridge = unique(fixture, "br");
     let mut board = Switchboard::new(fixture);
     let _sweeper = Sweeper(Switchboard::new(fixture), vec![bridge.clone()]);
-    let (node, port) = (fixture.new_point(), port(fixture, &bridge, 1));
+    let (node, port) = (fixture.nodes.point(), port(fixture, &bridge, 1));
     let identity = fixture.connect(1, &node, &port).await;
     board.0.run(change_link(Which::Name(&port.ifname), &Change { master: Some(0), ..Change::default() })).unwrap();
     let report = fixture.backend.verify(&identity).await.unwrap();
@@ -150,10 +150,44 @@ pub(crate) async fn link_local_frames_pass(fixture: &Fixture) -> Verdict {
     let bridge = unique(fixture, "br");
     let mut board = Switchboard::new(fixture);
     let _sweeper = Sweeper(Switchboard::new(fixture), vec![bridge.clone()]);
-    let (node, port) = (fixture.new_point(), port(fixture, &bridge, 1));
+    let (node, port) = (fixture.nodes.point(), port(fixture, &bridge, 1));
     let identity = fixture.connect(1, &node, &port).await;
     let state = board.link(&port.ifname).unwrap().port.unwrap();
     assert_eq!(state.group_fwd_mask, BRIDGE_PORT_FORWARD_ALL);
     fixture.backend.disconnect(&identity).await.unwrap();
+    Ok(())
+}
+
+pub(crate) async fn a_full_bridge_is_an_error_that_says_so(fixture: &Fixture) -> Verdict {
+    /// Ports that a Linux bridge has room for.
+    const ROOM: u32 = 1023;
+    // What this test alone makes bears a group of its own, so that all of it goes at once.
+    let group = 0x7000_0000 | (fixture.controller.as_u64() as u32 & 0xff_ffff);
+    let bridge = unique(fixture, "fu");
+    let mut board = Switchboard::new(fixture);
+    let sweeper = Sweeper(Switchboard::new(fixture), vec![bridge.clone()]);
+    board.0.run(create_bridge(&NewLink { up: true, ..NewLink::new(&bridge) })).unwrap();
+    let master = board.link(&bridge).unwrap().index;
+    let names: Vec<[IfName; 2]> = (0..ROOM)
+        .map(|number| {
+            ["u", "v"].map(|end| name(&format!("{end}{number:03x}{:08x}", fixture.controller.as_u64() as u32)))
+        })
+        .collect();
+    let pair = |[a, b]: &[IfName; 2]| {
+        let new = |name| NewLink { group, ..NewLink::new(name) };
+        create_veth(&Veth { a: NewLink { master: Some(master), ..new(a) }, b: new(b) })
+    };
+    let requests: Vec<_> = names.iter().map(pair).collect();
+    let filled = board.0.run_all(&requests).into_iter().all(|result| result.is_ok());
+    let (node, port) = (fixture.nodes.point(), port(fixture, &bridge, 1));
+    let result = fixture.backend.connect(&fixture.nodes.request(1, &node, &port)).await;
+    let left = (fixture.link(&node), board.link(&port.ifname));
+    board.0.run(delete_group(group)).unwrap();
+    drop(sweeper);
+    assert!(filled, "a bridge has less room than was thought");
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Exhausted, "{error:?}");
+    assert!(error.chain().contains("1,023 ports"), "{error:?}");
+    assert_eq!(left, (None, None));
     Ok(())
 }

@@ -1,12 +1,14 @@
 //! News about links: one notification socket per site, and a thread that reads it.
 //!
-//! What this backend does itself is no news. So it records how it left each end, and what the kernel tells is compared
-//! with that record after a moment in which further notices may arrive.
+//! What a backend does itself is no news. So it records how it left each end, and what the kernel tells is compared
+//! with that record after a moment in which further notices may arrive. What a switch's database tells of a link that is
+//! being worked on is passed over.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -15,15 +17,16 @@ use futures_core::Stream;
 use lifecycle_core::attach::Mac;
 use lifecycle_core::id::LinkId;
 use lifecycle_core::plugin::network::NetworkEvent;
-use lifecycle_linux::netlink::Link;
-use lifecycle_linux::notify::{Notice, NoticeSocket};
+
+use crate::netlink::Link;
+use crate::notify::{Notice, NoticeSocket};
 
 /// How long notices are collected before they are compared with what was recorded.
 const SETTLE: Duration = Duration::from_millis(5);
 
 /// What of an end counts as a change when it differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct EndState {
+struct EndState {
     name: String,
     mac: Option<Mac>,
     mtu: u32,
@@ -46,12 +49,22 @@ impl From<&Link> for EndState {
 }
 
 /// An end by the cookie of its namespace and its index.
-pub(crate) type EndKey = (u64, u32);
+pub type EndKey = (u64, u32);
+
+/// Is told of links that lost an interface.
+type Mourner = Box<dyn Fn(LinkId) + Send + Sync>;
 
 /// What is known of ends, and who wants to hear when it changes.
-#[derive(Debug, Default)]
-pub(crate) struct News {
+#[derive(Default)]
+pub struct News {
     state: Mutex<State>,
+    mourner: OnceLock<Mourner>,
+}
+
+impl fmt::Debug for News {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("News").finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -60,6 +73,8 @@ struct State {
     /// Cookies of namespaces by the site that hears them and its number for them.
     numbers: HashMap<(usize, Option<i32>), u64>,
     heard: HashSet<(usize, u64)>,
+    /// Links that are being worked on.
+    busy: HashSet<LinkId>,
     readers: Vec<Arc<Mutex<Pending>>>,
     closed: bool,
 }
@@ -74,34 +89,59 @@ struct Pending {
 }
 
 impl News {
+    /// Has `mourner` told of links that lose an interface. It must not block; a second one is not heard.
+    pub fn mourned_by(&self, mourner: impl Fn(LinkId) + Send + Sync + 'static) {
+        let _ = self.mourner.set(Box::new(mourner));
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Records how an end was left, or found.
-    pub(crate) fn settle(&self, link: LinkId, key: EndKey, state: &Link) {
+    pub fn settle(&self, link: LinkId, key: EndKey, state: &Link) {
         self.lock().ends.insert(key, (link, state.into()));
     }
 
     /// Forgets an end that is about to be removed.
-    pub(crate) fn forget(&self, key: EndKey) {
+    pub fn forget(&self, key: EndKey) {
         self.lock().ends.remove(&key);
     }
 
+    /// Marks links as being worked on, until [`News::done`].
+    pub fn busy(&self, links: impl IntoIterator<Item = LinkId>) {
+        self.lock().busy.extend(links);
+    }
+
+    /// No link is being worked on any more.
+    pub fn done(&self) {
+        self.lock().busy.clear();
+    }
+
+    /// Takes in that something was heard of links from elsewhere, such as a database.
+    pub fn heard(&self, links: impl IntoIterator<Item = LinkId>) {
+        let mut state = self.lock();
+        let mut links: BTreeSet<LinkId> = links.into_iter().collect();
+        links.retain(|link| !state.busy.contains(link));
+        if !links.is_empty() {
+            tell(&mut state, |pending| pending.links.extend(&links));
+        }
+    }
+
     /// Records that a site knows the namespace `cookie` under a number; none for the site's own.
-    pub(crate) fn numbered(&self, site: usize, number: Option<i32>, cookie: u64) {
+    pub(super) fn numbered(&self, site: usize, number: Option<i32>, cookie: u64) {
         let mut state = self.lock();
         state.numbers.insert((site, number), cookie);
         state.heard.insert((site, cookie));
     }
 
     /// Whether a site has a number for a namespace, or is it.
-    pub(crate) fn is_heard(&self, site: usize, cookie: u64) -> bool {
+    pub(super) fn is_heard(&self, site: usize, cookie: u64) -> bool {
         self.lock().heard.contains(&(site, cookie))
     }
 
     /// A stream of news from now on; it ends when the backend does.
-    pub(crate) fn subscribe(self: &Arc<Self>) -> NewsStream {
+    pub fn subscribe(self: &Arc<Self>) -> NewsStream {
         let pending = Arc::new(Mutex::new(Pending::default()));
         let mut state = self.lock();
         pending.lock().unwrap_or_else(PoisonError::into_inner).closed = state.closed;
@@ -110,7 +150,7 @@ impl News {
     }
 
     /// Ends all streams.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
         tell(&mut state, |pending| pending.closed = true);
@@ -121,7 +161,7 @@ impl News {
         let mut state = self.lock();
         // Only the last notice of an end counts: what was in between is over.
         let mut last: HashMap<EndKey, Option<Link>> = HashMap::new();
-        let (mut changed, mut resync) = (BTreeSet::new(), false);
+        let (mut changed, mut lost, mut resync) = (BTreeSet::new(), BTreeSet::new(), false);
         for notice in notices {
             let (number, link, there) = match notice {
                 Notice::Changed { nsid, link } => (nsid, link, true),
@@ -130,7 +170,7 @@ impl News {
                     if let Some(cookie) = state.numbers.remove(&(site, Some(nsid))) {
                         state.heard.remove(&(site, cookie));
                         let gone = state.ends.extract_if(|(namespace, _), _| *namespace == cookie);
-                        changed.extend(gone.map(|(_, (link, _))| link));
+                        lost.extend(gone.map(|(_, (link, _))| link));
                     }
                     continue;
                 }
@@ -152,18 +192,27 @@ impl News {
             changed.insert(*whose);
             match now {
                 Some(now) => *known = now,
-                None => drop(state.ends.remove(&key)),
+                None => {
+                    lost.insert(*whose);
+                    state.ends.remove(&key);
+                }
             }
         }
+        changed.extend(&lost);
         if resync || !changed.is_empty() {
             tell(&mut state, |pending| {
                 pending.resync |= resync;
                 pending.links.extend(&changed);
             });
         }
+        drop(state);
+        if let Some(mourner) = self.mourner.get() {
+            lost.into_iter().for_each(mourner);
+        }
     }
 
-    fn resync(&self) {
+    /// News may have been lost: everything has to be looked at.
+    pub fn resync(&self) {
         tell(&mut self.lock(), |pending| pending.resync = true);
     }
 }
@@ -182,7 +231,7 @@ fn tell(state: &mut State, mut what: impl FnMut(&mut Pending)) {
 
 /// News about links; see [`News::subscribe`].
 #[derive(Debug)]
-pub(crate) struct NewsStream {
+pub struct NewsStream {
     pending: Arc<Mutex<Pending>>,
 }
 
@@ -209,13 +258,13 @@ impl Stream for NewsStream {
 
 /// A thread that reads one notification socket until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Reader {
+pub(super) struct Reader {
     stop: Option<OwnedFd>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Reader {
-    pub(crate) fn start(socket: NoticeSocket, site: usize, news: Arc<News>) -> std::io::Result<Self> {
+    pub(super) fn start(socket: NoticeSocket, site: usize, news: Arc<News>) -> std::io::Result<Self> {
         let (stopped, stop) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
         let read = move || {
             loop {

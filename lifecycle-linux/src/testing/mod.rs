@@ -2,7 +2,10 @@
 //!
 //! A test program without harness calls [`hook`] on the first line of `main`. Its tests then get namespaces from a
 //! [`Ground`], which they need not know the kind of, and run once more as an ordinary user through
-//! [`as_ordinary_user`].
+//! [`as_ordinary_user`]. Those of network backends find places to connect in [`Nodes`].
+
+mod nodes;
+pub mod open_vswitch;
 
 use std::collections::HashMap;
 use std::fs::{self, Permissions};
@@ -20,6 +23,8 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, listen, socket};
 use nix::unistd::{getegid, geteuid};
 use tempfile::TempDir;
+
+pub use nodes::{Nodes, controller, name, number};
 
 use crate::identity::{boot_id, netns_cookie};
 use crate::namespace::broker::{Answered, Broker, HOME, answer};

@@ -5,18 +5,17 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use lifecycle_core::error::ErrorKind;
-use lifecycle_linux::namespace::broker::HOME;
-use lifecycle_linux::namespace::{FreshNamespace, NamespaceAccess, SocketKind, Want};
-use lifecycle_linux::netlink::RouteSocket;
-use lifecycle_linux::notify::NoticeSocket;
 
-use crate::failure::{Failure, Outcome};
-use crate::news::{News, Reader};
-use crate::place::{Place, Places, Site};
+use super::news::{News, Reader};
+use super::{Failure, Outcome, Place, Site};
+use crate::namespace::broker::HOME;
+use crate::namespace::{FreshNamespace, NamespaceAccess, SocketKind, Want};
+use crate::netlink::RouteSocket;
+use crate::notify::NoticeSocket;
 
 /// The notification sockets of all sites that were needed so far.
 #[derive(Debug)]
-pub(crate) struct Ears {
+pub(super) struct Ears {
     hubs: Vec<(Site, Option<Hub>)>,
     /// Namespaces that could not be numbered; said once.
     deaf: HashSet<u64>,
@@ -33,15 +32,16 @@ struct Hub {
 }
 
 impl Ears {
-    pub(crate) fn new(news: Arc<News>) -> Self {
+    pub(super) fn new(news: Arc<News>) -> Self {
         Self { hubs: Vec::new(), deaf: HashSet::new(), news }
     }
 
     /// Hears of changes in `place` from now on. Without news, periodic passes find changes later, so that a failure is
     /// only worth a warning.
-    pub(crate) fn hear(&mut self, places: &mut Places, site: &Site, place: &Place) {
+    pub(super) fn hear(&mut self, access: &NamespaceAccess, place: &Place) {
+        let site = place.site();
         let index = self.hubs.iter().position(|(known, _)| known == site).unwrap_or_else(|| {
-            let hub = self.open(&places.access, site, self.hubs.len());
+            let hub = self.open(access, site, self.hubs.len());
             if let Err(failure) = &hub {
                 tracing::warn!(?site, ?failure, "changes of links are not heard");
             }

@@ -6,21 +6,42 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use lifecycle_linux::namespace::FreshNamespace;
-use lifecycle_testkit::laws::Skip;
 use tempfile::TempDir;
+
+use crate::namespace::FreshNamespace;
+use crate::netlink::RouteSocket;
 
 const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
 
-/// Both processes are killed when it is dropped, and when the test program ends in whatever way.
-pub(crate) struct Daemon {
+/// A private Open vSwitch. Both its processes are killed when it is dropped, and when the test program ends in whatever
+/// way.
+///
+/// Methods panic when it does not do what it is asked for: then a test cannot go on.
+#[derive(Debug)]
+pub struct OpenVswitch {
     directory: TempDir,
-    namespace: FreshNamespace,
+    namespace: Namespace,
     server: Option<Child>,
     switch: Option<Child>,
 }
 
-fn missing() -> Option<String> {
+/// The network namespace that the switch runs in.
+#[derive(Debug)]
+enum Namespace {
+    Own(FreshNamespace),
+    Given(PathBuf),
+}
+
+#[track_caller]
+fn must<T, E: std::fmt::Debug>(result: Result<T, E>) -> T {
+    result.unwrap_or_else(|error| panic!("{error:?}"))
+}
+
+/// Why no switch can be run here, if none can.
+pub fn missing() -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("only root can run Open vSwitch".into());
+    }
     let paths = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> = std::env::split_paths(&paths).chain([PathBuf::from("/usr/sbin")]).collect();
     let lacks = |program: &&&str| !folders.iter().any(|folder| folder.join(program).is_file());
@@ -44,44 +65,61 @@ fn spawn(command: Command) -> Child {
         Mutex::new(orders)
     });
     let (reply, answer) = mpsc::channel();
-    spawner.lock().unwrap_or_else(PoisonError::into_inner).send((command, reply)).unwrap();
-    answer.recv().unwrap().unwrap()
+    spawner
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .send((command, reply))
+        .unwrap_or_else(|_| panic!("the spawner ended"));
+    must(must(answer.recv()))
 }
 
-impl Daemon {
-    pub(crate) fn start() -> Result<Self, Skip> {
-        if !nix::unistd::geteuid().is_root() {
-            return Err(Skip::new("root", "only root can run Open vSwitch"));
-        }
-        if let Some(reason) = missing() {
-            return Err(Skip::new("ovs", reason));
-        }
-        let directory = tempfile::tempdir().unwrap();
-        let namespace = FreshNamespace::new().unwrap();
+impl OpenVswitch {
+    /// Starts one in a network namespace of its own.
+    pub fn start() -> Self {
+        Self::start_in_namespace(Namespace::Own(must(FreshNamespace::new())))
+    }
+
+    /// Starts one in the network namespace with this file.
+    pub fn start_in(namespace: PathBuf) -> Self {
+        Self::start_in_namespace(Namespace::Given(namespace))
+    }
+
+    fn start_in_namespace(namespace: Namespace) -> Self {
+        let directory = must(tempfile::tempdir());
         let mut daemon = Self { directory, namespace, server: None, switch: None };
         let database = daemon.path("conf.db");
         daemon.run(Command::new("ovsdb-tool").arg("create").arg(&database).arg(SCHEMA));
         daemon.start_server();
         daemon.vsctl(&["--no-wait", "init"]);
         daemon.start_switch();
-        Ok(daemon)
+        daemon
     }
 
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
+    /// A file in its directory: `db` is the database's socket.
+    pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    pub(crate) fn database(&self) -> String {
+    /// Where its database listens.
+    pub fn database(&self) -> String {
         format!("unix:{}", self.path("db").display())
     }
 
     /// The file of the switch's network namespace.
-    pub(crate) fn namespace(&self) -> PathBuf {
-        format!("/proc/{}/fd/{}", std::process::id(), self.namespace.ns.as_raw_fd()).into()
+    pub fn namespace(&self) -> PathBuf {
+        match &self.namespace {
+            Namespace::Own(own) => format!("/proc/{}/fd/{}", std::process::id(), own.ns.as_raw_fd()).into(),
+            Namespace::Given(path) => path.clone(),
+        }
     }
 
-    pub(crate) fn route(&self) -> lifecycle_linux::netlink::RouteSocket {
-        lifecycle_linux::netlink::RouteSocket::new(self.namespace.route.try_clone().unwrap()).unwrap()
+    /// A socket in its network namespace.
+    ///
+    /// # Panics
+    /// When the namespace is not its own.
+    pub fn route(&self) -> RouteSocket {
+        let Namespace::Own(own) = &self.namespace else { panic!("the namespace is somebody else's") };
+        must(RouteSocket::new(must(own.route.try_clone())))
     }
 
     /// A process of the switch, with nothing of the system's own switch in its reach.
@@ -99,7 +137,8 @@ impl Daemon {
         command
     }
 
-    pub(crate) fn start_server(&mut self) {
+    /// Starts the database's server and waits until it listens.
+    pub fn start_server(&mut self) {
         let mut command = self.process("ovsdb-server", "server");
         command.arg(self.path("conf.db")).arg(format!("--remote=punix:{}", self.path("db").display()));
         let socket = self.path("db");
@@ -110,29 +149,32 @@ impl Daemon {
         }
     }
 
-    pub(crate) fn start_switch(&mut self) {
+    /// Starts the switch.
+    pub fn start_switch(&mut self) {
         let mut command = self.process("ovs-vswitchd", "switch");
         command.arg(self.database());
         self.switch = Some(spawn(command));
     }
 
-    pub(crate) fn kill_server(&mut self) {
+    /// Kills the database's server.
+    pub fn kill_server(&mut self) {
         kill(&mut self.server);
     }
 
-    pub(crate) fn kill_switch(&mut self) {
+    /// Kills the switch.
+    pub fn kill_switch(&mut self) {
         kill(&mut self.switch);
     }
 
     /// Runs `ovs-vsctl` with words, without waiting for more than some seconds.
-    pub(crate) fn vsctl(&self, words: &[&str]) -> String {
+    pub fn vsctl(&self, words: &[&str]) -> String {
         self.run(Command::new("ovs-vsctl").arg(format!("--db={}", self.database())).arg("--timeout=10").args(words))
     }
 
     fn run(&self, command: &mut Command) -> String {
-        let output = command.output().unwrap();
+        let output = must(command.output());
         assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        must(String::from_utf8(output.stdout)).trim().to_owned()
     }
 }
 
@@ -143,7 +185,7 @@ fn kill(child: &mut Option<Child>) {
     }
 }
 
-impl Drop for Daemon {
+impl Drop for OpenVswitch {
     fn drop(&mut self) {
         self.kill_switch();
         self.kill_server();

@@ -6,26 +6,28 @@ use std::time::{Duration, Instant};
 use futures_channel::oneshot;
 use lifecycle_core::error::ErrorKind;
 
-use crate::failure::{Failure, Outcome};
+use super::{Failure, Outcome};
 
 /// How long after it was begun dropping a future still waits for work. What waits for a switch that is not there takes
 /// longer, and whoever drops many futures must not wait for each.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// What the worker holds while somebody waits.
-pub(crate) struct Ticket<T> {
+#[derive(Debug)]
+pub struct Ticket<T> {
     progress: Arc<Progress>,
     reply: Option<oneshot::Sender<Outcome<T>>>,
 }
 
 /// What waits for it. Dropped before the work was begun, it cancels it; later, it waits a moment for its end.
-pub(crate) struct Wait<T> {
+#[derive(Debug)]
+pub struct Wait<T> {
     answer: oneshot::Receiver<Outcome<T>>,
     canceller: Canceller,
 }
 
 /// A ticket and the wait for it.
-pub(crate) fn ticket<T>() -> (Ticket<T>, Wait<T>) {
+pub fn ticket<T>() -> (Ticket<T>, Wait<T>) {
     let (reply, answer) = oneshot::channel();
     let progress = Arc::new(Progress::default());
     let canceller = Canceller(Arc::clone(&progress));
@@ -34,7 +36,7 @@ pub(crate) fn ticket<T>() -> (Ticket<T>, Wait<T>) {
 
 impl<T> Ticket<T> {
     /// Begins the work, unless it was cancelled.
-    pub(crate) fn begin(&self) -> bool {
+    pub fn begin(&self) -> bool {
         let mut stage = self.progress.stage();
         let go = *stage == Stage::Waiting;
         if go {
@@ -44,7 +46,7 @@ impl<T> Ticket<T> {
     }
 
     /// Says what came of it.
-    pub(crate) fn finish(mut self, outcome: Outcome<T>) {
+    pub fn finish(mut self, outcome: Outcome<T>) {
         if let Some(reply) = self.reply.take() {
             // Whoever asked may have gone meanwhile.
             let _ = reply.send(outcome);
@@ -61,11 +63,18 @@ impl<T> Drop for Ticket<T> {
 
 impl<T> Wait<T> {
     /// What came of it.
-    pub(crate) async fn outcome(self) -> Outcome<T> {
+    ///
+    /// # Errors
+    /// The work's own failure, or that its worker broke off.
+    ///
+    /// # Cancellation
+    /// Work that was not begun when the future is dropped is left undone. Work that was begun is finished; dropping waits
+    /// for that until 100 ms after it began, so that afterwards it is usually done.
+    pub async fn outcome(self) -> Outcome<T> {
         let Self { answer, canceller } = self;
         let _canceller = canceller;
         answer.await.unwrap_or_else(|_| {
-            Err(Failure::new(ErrorKind::Interrupted, "the worker for the switch broke off; the log says why"))
+            Err(Failure::new(ErrorKind::Interrupted, "the worker for links broke off; the log says why"))
         })
     }
 }
@@ -93,6 +102,7 @@ impl Progress {
 }
 
 /// Cancels a piece of work when the future that waits for it is dropped.
+#[derive(Debug)]
 struct Canceller(Arc<Progress>);
 
 impl Drop for Canceller {

@@ -1,0 +1,27 @@
+//! What network backends on this machine share: failures, marks of interfaces, open namespaces, news, work on a thread
+//! of its own.
+//!
+//! A backend has one worker, which owns [`Places`] and does all blocking work on one thread ([`Hand`]); what it makes
+//! bears the marks of [`label`]; what others change arrives as [`News`].
+
+pub mod bridge;
+pub mod doomed;
+mod ears;
+mod ends;
+mod failure;
+mod hand;
+pub mod label;
+mod news;
+mod place;
+mod reaper;
+mod test_frame;
+mod ticket;
+
+pub use ends::{note_own_changes, refuse, report};
+pub use failure::{Failure, Outcome};
+pub use hand::{Hand, Note};
+pub use news::{EndKey, News, NewsStream};
+pub use place::{Place, Places, Site, are_peers};
+pub use reaper::{Doomed, Reaper};
+pub use test_frame::TestFrames;
+pub use ticket::{Ticket, Wait, ticket};

@@ -1,0 +1,332 @@
+//! Building links: all of a link or nothing of it.
+
+use std::os::fd::AsFd;
+use std::rc::Rc;
+
+use lifecycle_core::attach::{AttachKind, AttachPoint};
+use lifecycle_core::error::ErrorKind;
+use lifecycle_core::name::IfName;
+use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, LinkRequest};
+use lifecycle_core::policy::link::Side;
+use lifecycle_core::policy::naming::{LINK_GROUP, OurName};
+use lifecycle_core::topology::Admin;
+use lifecycle_crash::crash_point;
+use lifecycle_linux::netlink::{
+    BRIDGE_PORT_FORWARD_ALL, Change, Link, NewLink, PortChange, Veth, Which, change_link, create_bridge, create_veth,
+    set_port,
+};
+use lifecycle_linux::tap::NewTap;
+use lifecycle_linux::wiring::bridge::keep_quiet;
+use lifecycle_linux::wiring::label::{
+    Label, Owner, link_bridge, link_bridge_alias, link_bridge_mac, owner, port_mac, port_owner,
+};
+use lifecycle_linux::wiring::{Failure, Outcome, Place, are_peers, doomed};
+
+use crate::change::slow_down;
+use crate::detail::Segment;
+use crate::worker::Worker;
+
+/// One end of a link, with what stands there already.
+struct End<'a> {
+    point: &'a AttachPoint,
+    place: Rc<Place>,
+    label: Label,
+    /// Name of the port: that of the tap, or of the veth's other end.
+    port_name: IfName,
+    /// The interface at the link's end; nothing apart from the port for a tap.
+    node: Option<Link>,
+    port: Option<Link>,
+}
+
+/// A link to be built.
+struct Plan<'a> {
+    request: &'a LinkRequest,
+    switch: Rc<Place>,
+    bridge_name: IfName,
+    bridge: Option<Link>,
+    ends: [End<'a>; 2],
+}
+
+impl End<'_> {
+    fn is_tap(&self) -> bool {
+        matches!(self.point.place, AttachKind::Tap { .. })
+    }
+
+    fn port_owner(&self, link: &Link) -> Owner {
+        if self.is_tap() { owner(link, self.label.controller) } else { port_owner(link, self.label.controller) }
+    }
+
+    /// Refuses what stands here and is neither of this link nor older.
+    fn refuse_what_is_not_ours(&self) -> Outcome<()> {
+        let node = self.node.as_ref().map(|link| (&link.name, owner(link, self.label.controller)));
+        let port = self.port.as_ref().map(|link| (&link.name, self.port_owner(link)));
+        for (name, owner) in [node, port].into_iter().flatten() {
+            match owner {
+                Owner::Foreign | Owner::Bridge => return Err(Worker::in_the_way(name)),
+                Owner::End(label) if label.link != self.label.link => {
+                    let message = format!("{name} is an end of link {}", label.link);
+                    return Err(Failure::new(ErrorKind::Conflict, message));
+                }
+                Owner::End(label) if label.incarnation > self.label.incarnation => {
+                    let message = format!("incarnation {} of the link stands already", label.incarnation);
+                    return Err(Failure::new(ErrorKind::Conflict, message));
+                }
+                Owner::End(_) | Owner::Unlabelled => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what stands here is this end of this incarnation, plugged into the bridge with this index.
+    fn stands(&self, switch: &Place, bridge: u32) -> Outcome<bool> {
+        let Some(port) = &self.port else { return Ok(false) };
+        let ours = |owner: Owner| owner == Owner::End(self.label) || owner == Owner::Unlabelled;
+        if port.group != LINK_GROUP || !ours(self.port_owner(port)) || port.master != Some(bridge) {
+            return Ok(false);
+        }
+        if self.is_tap() {
+            return Ok(true);
+        }
+        let Some(node) = &self.node else { return Ok(false) };
+        Ok(ours(owner(node, self.label.controller))
+            && node.mac == Some(self.point.mac)
+            && are_peers(&self.place, node, switch, port)?)
+    }
+}
+
+impl Worker {
+    /// Builds a link, or finds that it stands already.
+    pub(crate) fn connect(&mut self, request: &LinkRequest) -> Outcome<LinkIdentity> {
+        self.refuse(&request.attrs)?;
+        let (a, b) = (request.a.place.name(), request.b.place.name());
+        let can = self.facts.capabilities();
+        if !can.can_connect(a, b) {
+            let why = [a, b].iter().find_map(|place| can.missing.get(&place.to_string()));
+            let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+            return Err(Failure::unsupported(format!(
+                "the linux-bridge backend cannot connect a {a} and a {b} here{why}"
+            )));
+        }
+        let plan = self.plan(request)?;
+        let stands = match &plan.bridge {
+            Some(bridge) if self.is_of(bridge, request) => {
+                plan.ends[0].stands(&plan.switch, bridge.index)? && plan.ends[1].stands(&plan.switch, bridge.index)?
+            }
+            _ => false,
+        };
+        let built = if stands {
+            self.label(&plan, true)
+        } else {
+            self.make_way(&plan)?;
+            self.bear(&plan).and_then(|()| self.label(&plan, false))
+        };
+        let identity = built.and_then(|()| self.identity(&plan));
+        match &identity {
+            Ok(identity) => drop(self.known.insert(identity.link, identity.clone())),
+            Err(_) => self.undo(request),
+        }
+        identity
+    }
+
+    fn is_of(&self, bridge: &Link, request: &LinkRequest) -> bool {
+        bridge.group == LINK_GROUP
+            && link_bridge(bridge, self.controller)
+                .is_some_and(|(_, incarnation)| incarnation.is_none_or(|it| it == request.incarnation))
+    }
+
+    /// Looks at what is at the ends and refuses what is not ours; changes nothing.
+    fn plan<'a>(&mut self, request: &'a LinkRequest) -> Outcome<Plan<'a>> {
+        let switch = self.switch(&request.a.place, &request.b.place)?;
+        let mut end = |point: &'a AttachPoint, side: Side| -> Outcome<End<'a>> {
+            let place = self.places.of(&point.place, None)?;
+            if place.site() != switch.site() && matches!(point.place, AttachKind::Namespace(_) | AttachKind::Tap { .. })
+            {
+                let message = "the ends belong to different users' networks; no bridge reaches both";
+                return Err(Failure::unsupported(message));
+            }
+            let controller = self.controller;
+            let label = Label { controller, link: request.link, incarnation: request.incarnation, side };
+            let (port_name, node) = match &point.place {
+                AttachKind::Tap { name, .. } => (name.clone(), None),
+                _ => (label.port_name(), place.link(Which::Name(&point.ifname))?),
+            };
+            let port = switch.link(Which::Name(&port_name))?;
+            let end = End { point, place, label, port_name, node, port };
+            end.refuse_what_is_not_ours()?;
+            Ok(end)
+        };
+        let ends = [end(&request.a, Side::A)?, end(&request.b, Side::B)?];
+        let where_it_is = |end: &End<'_>| match end.is_tap() {
+            true => (end.place.cookie, end.port_name.clone()),
+            false => (end.place.cookie, end.point.ifname.clone()),
+        };
+        if where_it_is(&ends[0]) == where_it_is(&ends[1]) {
+            return Err(Failure::new(ErrorKind::InvalidInput, "both ends are one and the same interface"));
+        }
+        let bridge_name = OurName::LinkBridge { link: request.link }.ifname();
+        let bridge = switch.link(Which::Name(&bridge_name))?;
+        match bridge.as_ref().map(|bridge| link_bridge(bridge, self.controller)) {
+            Some(None) => return Err(Self::in_the_way(bridge_name.as_str())),
+            Some(Some((_, Some(incarnation)))) if incarnation > request.incarnation => {
+                let message = format!("incarnation {incarnation} of the link stands already");
+                return Err(Failure::new(ErrorKind::Conflict, message));
+            }
+            _ => {}
+        }
+        Ok(Plan { request, switch, bridge_name, bridge, ends })
+    }
+
+    /// Removes what older incarnations left, or what of this one is not whole.
+    fn make_way(&mut self, plan: &Plan<'_>) -> Outcome<()> {
+        let mut places = Vec::new();
+        let ports = plan.ends.iter().filter_map(|end| end.port.as_ref());
+        for link in plan.bridge.iter().chain(ports) {
+            self.doom_part(&plan.switch, link)?;
+            places.push(&plan.switch);
+        }
+        for end in &plan.ends {
+            if let Some(node) = &end.node {
+                let port = end.port.as_ref();
+                self.news.forget((end.place.cookie, node.index));
+                if port.is_none_or(|port| node.lower != Some(port.index)) {
+                    self.doom_part(&end.place, node)?;
+                    places.push(&end.place);
+                }
+            }
+        }
+        places.dedup_by_key(|place| place.cookie);
+        places.into_iter().try_for_each(|place| doomed::sweep(place))
+    }
+
+    /// Makes the bridge, and both ports on it at birth, each with its end in its final place. Nothing is up yet.
+    fn bear(&self, plan: &Plan<'_>) -> Outcome<()> {
+        let Plan { request, switch, bridge_name, .. } = plan;
+        let mac = Some(link_bridge_mac(self.controller, request.link));
+        let new = NewLink { mac, group: LINK_GROUP, ..NewLink::new(bridge_name) };
+        switch.route(|route| route.run(create_bridge(&new)))?;
+        crash_point("link-bridge-made");
+        let vanished = || Failure::new(ErrorKind::Conflict, "the bridge vanished while the link was being built");
+        let bridge = switch.link(Which::Name(bridge_name))?.ok_or_else(vanished)?;
+        let mut pairs = Vec::new();
+        for end in &plan.ends {
+            if let AttachKind::Tap { name, owner, flags } = &end.point.place {
+                self.bear_tap(plan, end, (name, *owner, *flags), bridge.index)?;
+                continue;
+            }
+            let new = |name, mac| NewLink {
+                mac: Some(mac),
+                mtu: Some(request.attrs.mtu),
+                group: LINK_GROUP,
+                ..NewLink::new(name)
+            };
+            let port = new(&end.port_name, port_mac(self.controller, end.port_name.as_str()));
+            let node = NewLink { ns: Some(end.place.ns.as_fd()), ..new(&end.point.ifname, end.point.mac) };
+            pairs.push(create_veth(&Veth { a: NewLink { master: Some(bridge.index), ..port }, b: node }));
+        }
+        let made: Result<(), _> = switch.route(|route| route.run_all(&pairs)).into_iter().collect();
+        crash_point("link-ports-made");
+        Ok(made?)
+    }
+
+    /// Makes a tap, which stays only once it bears its marks.
+    fn bear_tap(
+        &self,
+        plan: &Plan<'_>,
+        end: &End<'_>,
+        (name, user, flags): (&IfName, u32, u16),
+        bridge: u32,
+    ) -> Outcome<()> {
+        let failed = |error| Failure::from(error).saying(format!("the tap {name} cannot be made"));
+        let tap = NewTap::make(self.places.tun(&plan.switch)?, name, user, flags).map_err(failed)?;
+        let alias = end.label.to_string();
+        let change = Change {
+            group: Some(LINK_GROUP),
+            alias: Some(&alias),
+            mtu: Some(plan.request.attrs.mtu),
+            master: Some(bridge),
+            ..Change::default()
+        };
+        plan.switch.route(|route| route.run(change_link(Which::Name(name), &change)))?;
+        tap.keep().map_err(failed)
+    }
+
+    /// Labels all parts of a link and sets them up, the bridge first and the nodes' ends last.
+    fn label(&self, plan: &Plan<'_>, stands: bool) -> Outcome<()> {
+        let Plan { request, switch, bridge_name, .. } = plan;
+        let bridge = Which::Name(bridge_name);
+        keep_quiet(switch, bridge);
+        let alias = link_bridge_alias(self.controller, request.link, request.incarnation);
+        let change = Change { up: Some(true), alias: Some(&alias), ..Change::default() };
+        switch.route(|route| route.run(change_link(bridge, &change)))?;
+        let up = Some(request.attrs.admin == Admin::Up);
+        // What stands already may have been built with other attributes.
+        let mtu = stands.then_some(request.attrs.mtu);
+        // Two ends need no memory of who is where: whatever comes in goes out on the other side, as on a cable.
+        let pass = PortChange { group_fwd_mask: Some(BRIDGE_PORT_FORWARD_ALL), learning: Some(false) };
+        for end in &plan.ends {
+            let port = Which::Name(&end.port_name);
+            keep_quiet(switch, port);
+            let alias = if end.is_tap() { end.label.to_string() } else { end.label.of_port() };
+            let change = Change { up, mtu, alias: Some(&alias), ..Change::default() };
+            let requests = [set_port(port, pass), change_link(port, &change)];
+            switch.route(|route| route.run_all(&requests)).into_iter().collect::<Result<(), _>>()?;
+        }
+        for end in plan.ends.iter().filter(|end| !end.is_tap()) {
+            let alias = end.label.to_string();
+            let change = Change { up, mtu, alias: Some(&alias), ..Change::default() };
+            end.place.route(|route| route.run(change_link(Which::Name(&end.point.ifname), &change)))?;
+            crash_point("link-end-finished");
+        }
+        Ok(())
+    }
+
+    /// Reads a link back as it was built, and makes it as slow as it is to be.
+    fn identity(&mut self, plan: &Plan<'_>) -> Outcome<LinkIdentity> {
+        let Plan { request, switch, .. } = plan;
+        let vanished = || Failure::new(ErrorKind::Conflict, "a part vanished while the link was being built");
+        let bridge = switch.link(Which::Name(&plan.bridge_name))?.ok_or_else(vanished)?;
+        let up = request.attrs.admin == Admin::Up;
+        let (mut ends, mut ports) = (Vec::new(), [0; 2]);
+        for end in &plan.ends {
+            let mut port = switch.link(Which::Name(&end.port_name))?.ok_or_else(vanished)?;
+            if port.master != Some(bridge.index) {
+                return Err(vanished());
+            }
+            slow_down(switch, port.index, &request.attrs)?;
+            ports[end.label.side.index()] = port.index;
+            // What the kernel will announce of the end as it was left is no news.
+            (port.admin_up, port.carrier) = (up, up && !end.is_tap());
+            self.news.settle(request.link, (switch.cookie, port.index), &port);
+            let link = if end.is_tap() {
+                port
+            } else {
+                let mut node = end.place.link(Which::Name(&end.point.ifname))?.ok_or_else(vanished)?;
+                if !are_peers(&end.place, &node, switch, &port)? {
+                    return Err(Failure::new(
+                        ErrorKind::Conflict,
+                        "an end was replaced while the link was being built",
+                    ));
+                }
+                (node.admin_up, node.carrier) = (up, up);
+                self.news.settle(request.link, (end.place.cookie, node.index), &node);
+                node
+            };
+            let mac = link.mac.unwrap_or(end.point.mac);
+            ends.push(EndIdentity { point: end.point.clone(), namespace: end.place.cookie, ifindex: link.index, mac });
+        }
+        let detail = Segment { switch: switch.cookie, bridge: bridge.index, ports }.write();
+        let b = ends.pop();
+        let a = ends.pop().ok_or_else(vanished)?;
+        let LinkRequest { link, incarnation, .. } = **request;
+        Ok(LinkIdentity { backend: crate::name(), link, incarnation, boot: self.boot, a, b, detail })
+    }
+
+    /// Removes what was made of a link that could not be finished.
+    fn undo(&mut self, request: &LinkRequest) {
+        let undone = self.plan(request).and_then(|plan| self.make_way(&plan));
+        if let Err(failure) = undone {
+            // It bears the mark, so that collection finds it.
+            tracing::warn!(link = %request.link, ?failure, "half a link could not be removed at once");
+        }
+    }
+}

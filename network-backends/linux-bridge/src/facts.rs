@@ -1,0 +1,120 @@
+//! What this process can do on this machine.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use lifecycle_core::attach::PlaceKind;
+use lifecycle_core::plugin::network::NetworkCapabilities;
+use lifecycle_linux::capability::{Feature, Missing};
+use lifecycle_linux::wiring::{Failure, Outcome};
+
+const ROOTLESS: &str = "only root may attach something to the host's own network namespace";
+/// What matters here of what a kernel has or lacks. The veth comes first, since others are tried on it.
+const FEATURES: [Feature; 5] =
+    [Feature::Veth, Feature::Bridge, Feature::BridgeVlanFiltering, Feature::Tbf, Feature::Netem];
+/// Whether the host's packet filter sees what passes through bridges.
+const FILTERED: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+
+/// What this process can do on this machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// The host's own namespace is out of reach.
+    pub(crate) rootless: bool,
+    missing: Missing,
+    taps: bool,
+    filtered: bool,
+}
+
+impl Facts {
+    /// What is likely, before anything was tried.
+    pub(crate) fn of_user() -> Self {
+        let taps = fs::exists("/dev/net/tun").unwrap_or_default();
+        let filtered = fs::read_to_string(FILTERED).is_ok_and(|text| text.trim() == "1");
+        Self { rootless: !nix::unistd::geteuid().is_root(), missing: Missing::default(), taps, filtered }
+    }
+
+    /// Tries in a namespace that goes away by itself, with what was made in it.
+    pub(crate) fn find_out() -> Outcome<Self> {
+        let missing = Missing::detect_some(&FEATURES).map_err(|error| {
+            Failure::from(error).saying(
+                "no network namespace can be made; allow user namespaces (user.max_user_namespaces, \
+                 kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns) or run as root",
+            )
+        })?;
+        Ok(Self { missing, ..Self::of_user() })
+    }
+
+    /// Whether an attribute of a link, by its name, can be set.
+    pub(crate) fn can_set(&self, attribute: &str) -> bool {
+        match attribute {
+            "rate" => self.missing.has(Feature::Tbf),
+            _ => self.missing.has(Feature::Netem),
+        }
+    }
+
+    /// The same as other crates see it.
+    pub(crate) fn capabilities(&self) -> NetworkCapabilities {
+        use PlaceKind::{HostNet, Namespace, Tap};
+        let mut missing = BTreeMap::new();
+        let mut pairs: BTreeSet<(PlaceKind, PlaceKind)> = [(Namespace, Namespace)].into();
+        if self.rootless {
+            missing.insert("host_net".to_owned(), ROOTLESS.to_owned());
+            missing.insert("tap".to_owned(), ROOTLESS.to_owned());
+        } else {
+            pairs = [(Namespace, Namespace), (Namespace, HostNet), (HostNet, HostNet)].into();
+            if self.taps {
+                pairs.extend([(Namespace, Tap), (Tap, Tap), (Tap, HostNet)]);
+            } else {
+                let reason = "there is no /dev/net/tun; load it with `modprobe tun`";
+                missing.insert("tap".to_owned(), reason.to_owned());
+            }
+        }
+        for (feature, reason) in self.missing.iter() {
+            missing.insert(feature.name().to_owned(), reason.to_owned());
+        }
+        if !self.missing.has(Feature::Veth) || !self.missing.has(Feature::Bridge) {
+            pairs.clear();
+        }
+        for (attribute, feature) in
+            [("rate", Feature::Tbf), ("delay", Feature::Netem), ("jitter", Feature::Netem), ("loss", Feature::Netem)]
+        {
+            if let Some(reason) = self.missing.reason(feature) {
+                missing.insert(attribute.to_owned(), format!("it takes {feature}: {reason}"));
+            }
+        }
+        if self.filtered {
+            let reason = "the host's packet filter sees what passes through bridges and may drop it; turn that off with \
+                          `sysctl net.bridge.bridge-nf-call-iptables=0`, or use another backend";
+            missing.insert("unfiltered bridges".to_owned(), reason.to_owned());
+        }
+        NetworkCapabilities {
+            pairs,
+            switched: true,
+            rate: self.can_set("rate"),
+            delay: self.can_set("delay"),
+            loss: self.can_set("loss"),
+            missing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ordinary_user_keeps_off_the_host() {
+        let can = Facts { rootless: true, taps: true, ..Facts::default() }.capabilities();
+        assert_eq!(can.pairs, [(PlaceKind::Namespace, PlaceKind::Namespace)].into());
+        assert!(can.missing.contains_key("host_net") && can.missing.contains_key("tap"));
+    }
+
+    #[test]
+    fn pairs_are_in_ascending_order() {
+        let can = Facts { taps: true, ..Facts::default() }.capabilities();
+        assert!(can.pairs.iter().all(|(a, b)| a <= b), "{:?}", can.pairs);
+        assert!(can.can_connect(PlaceKind::HostNet, PlaceKind::Tap));
+        let can = Facts::default().capabilities();
+        assert!(can.missing["tap"].contains("modprobe tun"), "{can:?}");
+    }
+}

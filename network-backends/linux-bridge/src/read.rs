@@ -1,0 +1,84 @@
+//! Verifying links.
+
+use lifecycle_core::plugin::network::{LinkIdentity, LinkReport};
+use lifecycle_core::policy::link::Side;
+use lifecycle_linux::netlink::{BRIDGE_PORT_FORWARD_ALL, Link};
+use lifecycle_linux::wiring::{Outcome, TestFrames, are_peers, note_own_changes, report};
+
+use crate::stand::{Stand, ends_of, is_tap};
+use crate::worker::Worker;
+
+impl Worker {
+    /// Compares a link with its identity and sends a frame each way. Changes nothing.
+    pub(crate) fn verify(&mut self, identity: &LinkIdentity) -> Outcome<LinkReport> {
+        let ends = ends_of(identity)?;
+        let stand = self.stand(identity)?;
+        let mut problems = Vec::new();
+        let mut joined = is_bridge_there(&stand, &mut problems);
+        for side in [Side::A, Side::B] {
+            let (end, found) = (ends[side.index()], stand.ends[side.index()].as_ref());
+            match found {
+                Some((place, link)) => {
+                    self.news.settle(identity.link, (place.cookie, link.index), link);
+                    note_own_changes(end, link, &mut problems);
+                }
+                None => problems.push(format!("the interface {} (index {}) is gone", end.point.ifname, end.ifindex)),
+            }
+            let plugged = match (&stand.switch, &stand.ports[side.index()], found) {
+                (Some(switch), Some(port), Some((place, link))) => {
+                    self.news.settle(identity.link, (switch.cookie, port.index), port);
+                    is_tap(end) || are_peers(place, link, switch, port)?
+                }
+                _ => false,
+            };
+            if !plugged && found.is_some() {
+                problems.push(format!("the peer of {} on the bridge's side is gone", end.point.ifname));
+            }
+            joined &=
+                plugged && stand.ports[side.index()].as_ref().is_some_and(|port| is_port(port, &stand, &mut problems));
+        }
+        let found = stand.ends.each_ref().map(|found| found.as_ref().map(|(place, link)| (&**place, link)));
+        let probe = if !joined {
+            TestFrames::skipped("the link does not stand")
+        } else if ends.iter().any(|end| is_tap(end)) {
+            TestFrames::skipped("only its node can send through a tap")
+        } else if !stand.ports.iter().flatten().all(|port| port.admin_up) {
+            TestFrames::skipped("an end is without carrier")
+        } else {
+            self.frames.exchange(&self.places, found, &mut problems)?
+        };
+        if joined {
+            self.known.entry(identity.link).or_insert_with(|| identity.clone());
+        }
+        let [a, b] = found.map(|found| report(found.map(|(_, link)| link)));
+        Ok(LinkReport { a, b: Some(b), joined, probe, problems })
+    }
+}
+
+fn is_bridge_there(stand: &Stand, problems: &mut Vec<String>) -> bool {
+    match &stand.bridge {
+        None => problems.push("the bridge of the link is gone".to_owned()),
+        Some(bridge) if !bridge.admin_up => problems.push(format!("the bridge {} is down", bridge.name)),
+        Some(_) => return true,
+    }
+    false
+}
+
+/// Whether a port is on the link's bridge and lets through what it should.
+fn is_port(port: &Link, stand: &Stand, problems: &mut Vec<String>) -> bool {
+    let name = &port.name;
+    if port.master != Some(stand.segment.bridge) {
+        problems.push(format!("{name} is not a port of its bridge any more"));
+        return false;
+    }
+    let state = port.port.unwrap_or_default();
+    if state.group_fwd_mask != BRIDGE_PORT_FORWARD_ALL {
+        problems.push(format!("{name} does not let all link-local frames through"));
+        return false;
+    }
+    if port.carrier && !state.forwarding && stand.bridge.as_ref().is_some_and(|bridge| bridge.admin_up) {
+        // Whether frames pass all the same, the test frame tells: the kernel lets a port forward a moment after it came up.
+        problems.push(format!("{name} does not forward what it receives"));
+    }
+    true
+}

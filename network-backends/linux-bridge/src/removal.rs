@@ -1,0 +1,149 @@
+//! Removing links: what is left of them is marked first, and what is marked is deleted in one go.
+
+use std::rc::Rc;
+
+use lifecycle_core::attach::{AttachKind, NsRef};
+use lifecycle_core::error::ErrorKind;
+use lifecycle_core::id::LinkId;
+use lifecycle_core::name::IfName;
+use lifecycle_core::plugin::network::{LinkIdentity, ObservedLink};
+use lifecycle_crash::crash_point;
+use lifecycle_linux::netlink::{Link, Which};
+use lifecycle_linux::wiring::label::{Owner, link_bridge, nameless, owner, port_link, port_owner};
+use lifecycle_linux::wiring::{Failure, Outcome, Place, Site, doomed};
+
+use crate::stand::ends_of;
+use crate::worker::Worker;
+
+/// What a part of a link was found to be.
+pub(crate) struct Found {
+    pub(crate) link: LinkId,
+    pub(crate) incarnation: Option<u64>,
+}
+
+impl Worker {
+    /// Marks what is left of a link; returns where, if something is.
+    pub(crate) fn doom(&mut self, identity: &LinkIdentity) -> Outcome<Option<Site>> {
+        self.known.remove(&identity.link);
+        let stand = self.stand(identity)?;
+        for (place, link) in stand.ends.iter().flatten() {
+            self.news.forget((place.cookie, link.index));
+        }
+        let Some(switch) = stand.switch else { return Ok(None) };
+        let parts: Vec<&Link> = stand.bridge.iter().chain(stand.ports.iter().flatten()).collect();
+        for part in &parts {
+            self.doom_part(&switch, part)?;
+        }
+        // The port of an end that was moved away by hand may be gone, and the end is no use without it.
+        let ends = ends_of(identity)?;
+        for ((place, link), end) in stand.ends.iter().zip(ends).filter_map(|(found, end)| Some((found.as_ref()?, end)))
+        {
+            let goes_along = stand.ports.iter().flatten().any(|port| link.lower == Some(port.index));
+            if !goes_along && !matches!(end.point.place, AttachKind::Tap { .. }) {
+                self.doom_part(place, link)?;
+                doomed::sweep(place)?;
+            }
+        }
+        crash_point("link-doomed");
+        Ok((!parts.is_empty()).then(|| switch.site().clone()))
+    }
+
+    /// Marks an interface. What becomes of it is no news.
+    pub(crate) fn doom_part(&mut self, place: &Place, link: &Link) -> Outcome<()> {
+        self.news.forget((place.cookie, link.index));
+        doomed::doom(place, link)
+    }
+
+    /// Deletes all that is marked at a site.
+    pub(crate) fn sweep(&mut self, site: Option<Site>) -> Outcome<()> {
+        match site.map(|site| self.places.site(&site)) {
+            Some(Ok(place)) => doomed::sweep(&place),
+            Some(Err(failure)) => Err(failure),
+            None => Ok(()),
+        }
+    }
+
+    /// Deletes all that is marked, wherever it is.
+    pub(crate) fn sweep_all(&mut self) -> Outcome<()> {
+        self.places.sites()?.iter().try_for_each(|place| doomed::sweep(place))
+    }
+
+    /// Opens the namespaces in which bridges and ports can be.
+    pub(crate) fn switches(&mut self, namespaces: &[NsRef]) -> Outcome<Vec<Rc<Place>>> {
+        self.places.learn(namespaces);
+        self.places.sites()
+    }
+
+    /// What an interface in such a namespace is, if it is of a link of this controller.
+    pub(crate) fn part(&self, link: &Link) -> Option<Found> {
+        if let Some((link, incarnation)) = link_bridge(link, self.controller) {
+            return Some(Found { link, incarnation });
+        }
+        if link.kind.as_deref() == Some("tun") {
+            return match owner(link, self.controller) {
+                Owner::End(label) => Some(Found { link: label.link, incarnation: Some(label.incarnation) }),
+                Owner::Unlabelled => Some(Found { link: nameless(link)?, incarnation: None }),
+                Owner::Foreign | Owner::Bridge => None,
+            };
+        }
+        match port_owner(link, self.controller) {
+            Owner::End(label) => Some(Found { link: label.link, incarnation: Some(label.incarnation) }),
+            Owner::Unlabelled => Some(Found { link: port_link(link)?, incarnation: None }),
+            Owner::Foreign | Owner::Bridge => None,
+        }
+    }
+
+    /// Finds everything that is of links of this controller. Their parts in nodes go with those that are not, so that no
+    /// node need be looked into.
+    pub(crate) fn observe(&mut self, namespaces: &[NsRef]) -> Outcome<Vec<ObservedLink>> {
+        let mut found = std::collections::BTreeMap::new();
+        for switch in self.switches(namespaces)? {
+            for link in switch.route(|route| route.links())? {
+                let (Some(part), Ok(name)) = (self.part(&link), IfName::new(&link.name)) else { continue };
+                let Found { link: id, incarnation } = part;
+                let entry =
+                    found.entry(id).or_insert_with(|| ObservedLink { link: id, incarnation, interfaces: vec![] });
+                entry.interfaces.push((switch.cookie, link.index, name));
+                // Of two incarnations the older one is named: it is the one that is in the way.
+                entry.incarnation = entry.incarnation.min(incarnation);
+            }
+        }
+        let mut found: Vec<ObservedLink> = found.into_values().collect();
+        found.iter_mut().for_each(|observed| observed.interfaces.sort());
+        Ok(found)
+    }
+
+    /// Removes what was observed of a link.
+    pub(crate) fn remove(&mut self, observed: &ObservedLink, namespaces: &[NsRef]) -> Outcome<()> {
+        self.known.remove(&observed.link);
+        for switch in self.switches(namespaces)? {
+            for (_, index, _) in observed.interfaces.iter().filter(|(cookie, ..)| *cookie == switch.cookie) {
+                let Some(link) = switch.link(Which::Index(*index))? else { continue };
+                if self.part(&link).is_some_and(|part| part.link == observed.link) {
+                    self.doom_part(&switch, &link)?;
+                }
+            }
+            doomed::sweep(&switch)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what is left of a link whose node's namespace has gone: a cable with one end is none.
+    pub(crate) fn mourn(&mut self, link: LinkId) {
+        let Some(identity) = self.known.get(&link).cloned() else { return };
+        let Ok(ends) = ends_of(&identity) else { return };
+        let gone = ends.into_iter().any(|end| match &end.point.place {
+            AttachKind::Namespace(ns) => self.places.namespace(ns).is_err_and(|failure| failure.is_gone()),
+            _ => false,
+        });
+        if gone && let Err(failure) = self.doom(&identity).and_then(|site| self.sweep(site)) {
+            tracing::warn!(%link, ?failure, "half a link could not be removed at once");
+        }
+    }
+
+    /// Refuses what stands in the way and is not ours to remove.
+    pub(crate) fn in_the_way(name: &str) -> Failure {
+        let message = format!("an interface {name} that is not ours stands in the way; rename or remove it");
+        Failure::new(ErrorKind::Foreign, message)
+    }
+}

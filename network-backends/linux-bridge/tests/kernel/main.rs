@@ -1,0 +1,68 @@
+//! The laws of network backends and this backend's own tests, on the real kernel: as the user who runs them and, when
+//! that is root, once more as an ordinary user.
+#![allow(clippy::unwrap_used)]
+
+mod attributes;
+mod fixture;
+mod frames;
+mod hands;
+mod many;
+mod taps;
+
+use std::process::ExitCode;
+
+use fixture::{Fixture, Reach};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use lifecycle_linux::testing::{as_ordinary_user, hook};
+use lifecycle_testkit::laws::{Skip, Suite, network};
+
+fn suite(name: &'static str, reach: Reach) -> Suite {
+    let mut suite = network::suite(name, move || Fixture::new(reach));
+    macro_rules! tests {
+        ($($module:ident::$test:ident),* $(,)?) => {$(
+            suite = suite.law(format!("{name}::{}::{}", stringify!($module), stringify!($test)), async move || {
+                let fixture = Fixture::new(reach)?;
+                fixture.initialized().await;
+                $module::$test(&fixture).await
+            });
+        )*};
+    }
+    tests!(
+        frames::link_local_frames_pass_but_pause,
+        frames::any_address_passes,
+        hands::a_veth_made_again_under_its_old_name_is_not_the_link,
+        hands::a_port_off_its_bridge_is_noticed_and_put_right,
+        hands::a_deleted_bridge_is_noticed_and_put_right,
+        hands::what_is_not_ours_is_left_alone,
+        hands::what_a_dead_controller_left_half_made_is_found,
+        hands::nothing_is_said_of_what_was_done_here,
+        attributes::a_rate_slows_down,
+        attributes::what_the_kernel_lacks_is_said,
+        taps::a_tap_is_the_end_of_a_link,
+        many::links_at_once,
+    );
+    suite
+}
+
+fn main() -> ExitCode {
+    hook();
+    let arguments = Arguments::from_args();
+    let mut trials = suite("brokered", Reach::Broker).into_trials();
+    trials.extend(suite("direct", Reach::Path).into_trials());
+    trials.push(Trial::ignorable_test("as_an_ordinary_user", once_more));
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Runs the whole program as an ordinary user, who skips this test.
+fn once_more() -> Result<Completion, Failed> {
+    let (mut command, _directory) = match as_ordinary_user() {
+        Ok(command) => command,
+        Err(error) => return Ok(Completion::ignored_with(Skip::new("root", error.to_string()))),
+    };
+    let output = command.output()?;
+    if output.status.success() {
+        return Ok(Completion::Completed);
+    }
+    let text = [output.stdout, output.stderr].concat();
+    Err(Failed::from(String::from_utf8_lossy(&text).into_owned()))
+}

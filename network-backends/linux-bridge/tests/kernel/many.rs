@@ -1,0 +1,34 @@
+//! Many links at once.
+
+use futures_util::future::join_all;
+use lifecycle_linux::testing::name;
+use lifecycle_testkit::laws::Verdict;
+
+use super::fixture::Fixture;
+
+pub(crate) async fn links_at_once(fixture: &Fixture) -> Verdict {
+    const NODES: u64 = 30;
+    // A ring: each node has an interface to the one before and one to the one after.
+    let points: Vec<_> = (0..NODES).map(|_| fixture.nodes.point()).collect();
+    let requests: Vec<_> = (0..NODES)
+        .map(|number| {
+            let mut next = points[((number + 1) % NODES) as usize].clone();
+            next.ifname = name("eth2");
+            next.mac.0[0] ^= 4;
+            fixture.request(number, &points[number as usize], &next)
+        })
+        .collect();
+    let identities = join_all(requests.iter().map(|request| fixture.backend.connect(request))).await;
+    let identities: Vec<_> = identities.into_iter().collect::<Result<_, _>>().unwrap();
+    let reports = join_all(identities.iter().map(|identity| fixture.backend.verify(identity))).await;
+    for report in reports {
+        let report = report.unwrap();
+        assert!(report.is_up() && report.problems.is_empty(), "{report:?}");
+    }
+    assert_eq!(fixture.backend.observe(&fixture.nodes.namespaces()).await.unwrap().len(), identities.len());
+    let gone = join_all(identities.iter().map(|identity| fixture.backend.disconnect(identity))).await;
+    assert!(gone.into_iter().all(|result| result.is_ok()));
+    assert_eq!(fixture.backend.observe(&fixture.nodes.namespaces()).await.unwrap(), []);
+    assert_eq!(fixture.switch_side(), Vec::<String>::new());
+    Ok(())
+}
