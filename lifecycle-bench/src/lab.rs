@@ -9,6 +9,7 @@ use lifecycle_core::name::{IfName, LabName, NodeName};
 use lifecycle_core::topology::{Endpoint, LinkSpec, NodeSpec, Topology};
 use lifecycle_engine::Controller;
 use lifecycle_engine::decide::World;
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use tempfile::TempDir;
 
 use crate::measure::{Result, millis};
@@ -118,8 +119,14 @@ impl Bench {
 /// A directory for sockets and pins: in memory, as a controller's is by default, where the machine has such a place.
 fn in_memory() -> Result<TempDir> {
     let user = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let places = user.into_iter().chain(["/run", "/dev/shm", "/tmp"].map(PathBuf::from));
-    let made = places.into_iter().find_map(|place| tempfile::Builder::new().prefix("lcb").tempdir_in(place).ok());
+    let places: Vec<PathBuf> = user.into_iter().chain(["/run", "/dev/shm", "/tmp"].map(PathBuf::from)).collect();
+    // Some small machines have `/run` on their disk.
+    let is_memory = |place: &&PathBuf| statfs(*place).is_ok_and(|found| found.filesystem_type() == TMPFS_MAGIC);
+    let made = places
+        .iter()
+        .filter(is_memory)
+        .chain(&places)
+        .find_map(|place| tempfile::Builder::new().prefix("lcb").tempdir_in(place).ok());
     made.ok_or_else(|| "there is no directory for sockets".into())
 }
 

@@ -63,6 +63,8 @@ pub(super) fn leave(ledger: &mut Ledger<'_>, node: NodeId, failure: Option<&str>
     if over && job.state == JobState::Running {
         job.state = if job.failed == 0 { JobState::Completed } else { JobState::Failed };
         job.finished_at = Some(now);
+        let lab = job.lab;
+        ledger.world.finished_jobs.entry(lab).or_default().insert((now, id));
     }
 }
 
@@ -93,7 +95,9 @@ pub(super) fn end(ledger: &mut Ledger<'_>, id: JobId, state: JobState, reason: &
     job.state = state;
     job.finished_at = Some(now);
     push_line(job, reason.to_owned());
+    let lab = job.lab;
     let nodes = job.action.nodes().to_vec();
+    ledger.world.finished_jobs.entry(lab).or_default().insert((now, id));
     for node in nodes {
         if ledger.world.nodes.get(&node).is_some_and(|row| row.job == Some(id)) {
             ledger.change_node(node, |row| row.job = None);
@@ -103,16 +107,10 @@ pub(super) fn end(ledger: &mut Ledger<'_>, id: JobId, state: JobState, reason: &
 
 /// Drops the oldest finished jobs of a lab beyond those that are kept.
 fn forget_old(ledger: &mut Ledger<'_>, lab: LabId) {
-    let finished = ledger
-        .world
-        .jobs
-        .values()
-        .filter(|job| job.lab == lab)
-        .filter_map(|job| job.finished_at.map(|at| (at, job.id)));
-    let mut finished: Vec<_> = finished.collect();
-    finished.sort_unstable();
-    let excess = finished.len().saturating_sub(KEPT);
-    for (_, id) in finished.into_iter().take(excess) {
+    let Some(finished) = ledger.world.finished_jobs.get_mut(&lab) else { return };
+    while finished.len() > KEPT
+        && let Some((_, id)) = finished.pop_first()
+    {
         ledger.world.jobs.remove(&id);
     }
 }
@@ -123,4 +121,5 @@ pub(super) fn forget_lab(ledger: &mut Ledger<'_>, lab: LabId) {
     for id in ids {
         ledger.world.jobs.remove(&id);
     }
+    ledger.world.finished_jobs.remove(&lab);
 }

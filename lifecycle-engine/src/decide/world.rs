@@ -12,7 +12,7 @@ use lifecycle_core::plugin::VendorConfig;
 use lifecycle_core::plugin::vendor::KindData;
 use lifecycle_core::policy::enforcement::EnforcementPolicy;
 use lifecycle_core::policy::link::LinkKey;
-use lifecycle_core::time::BootInstant;
+use lifecycle_core::time::{BootInstant, Timestamp};
 use lifecycle_core::topology::NodeSpec;
 use serde::{Deserialize, Serialize};
 
@@ -156,9 +156,12 @@ pub struct World {
     pub(crate) lab_links: BTreeMap<LabId, BTreeSet<LinkId>>,
     pub(crate) node_links: BTreeMap<NodeId, BTreeSet<LinkId>>,
     pub(crate) link_keys: BTreeMap<LinkKey, LinkId>,
+    /// The finished jobs of each lab, the oldest first.
+    pub(crate) finished_jobs: BTreeMap<LabId, BTreeSet<(Timestamp, JobId)>>,
     /// Place of each node in its lab's topology.
     pub(crate) spec_index: BTreeMap<NodeId, usize>,
-    /// Nodes that are not as wanted: all that enforcement looks at.
+    /// Nodes that are not as wanted, but for those that were [left to rest](World::leave_to_rest): all that a pass of
+    /// enforcement looks at.
     pub(crate) unsettled: BTreeSet<NodeId>,
     /// Nodes to look at in this step.
     pub(crate) due_nodes: VecDeque<NodeId>,
@@ -210,6 +213,7 @@ impl World {
             lab_links: BTreeMap::new(),
             node_links: BTreeMap::new(),
             link_keys: BTreeMap::new(),
+            finished_jobs: BTreeMap::new(),
             spec_index: BTreeMap::new(),
             unsettled: BTreeSet::new(),
             due_nodes: VecDeque::new(),
@@ -261,6 +265,11 @@ impl World {
             self.link_keys.insert(link.key.clone(), link.id);
             for node in link.nodes.iter().flatten() {
                 self.node_links.entry(*node).or_default().insert(link.id);
+            }
+        }
+        for job in self.jobs.values() {
+            if let Some(at) = job.finished_at {
+                self.finished_jobs.entry(job.lab).or_default().insert((at, job.id));
             }
         }
         let labs: Vec<_> = self.labs.keys().copied().collect();
@@ -340,7 +349,7 @@ impl World {
     }
 
     /// Entries in each index over the rows; a world without rows has none.
-    pub fn index_sizes(&self) -> [usize; 13] {
+    pub fn index_sizes(&self) -> [usize; 14] {
         [
             self.last_done.len(),
             self.lab_names.len(),
@@ -348,6 +357,7 @@ impl World {
             self.lab_links.len(),
             self.node_links.len(),
             self.link_keys.len(),
+            self.finished_jobs.len(),
             self.spec_index.len(),
             self.unsettled.len(),
             self.queued.len(),
@@ -363,6 +373,12 @@ impl World {
         if self.queued.insert(Subject::Node(id)) {
             self.due_nodes.push_back(id);
         }
+    }
+
+    /// Spares passes of enforcement a node that cannot be helped before its timer, a user or the world says so. Whatever
+    /// changes the node makes it one that is looked at again.
+    pub(crate) fn leave_to_rest(&mut self, id: NodeId) {
+        self.unsettled.remove(&id);
     }
 
     /// Looks at a link in this step.

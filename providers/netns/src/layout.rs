@@ -1,12 +1,13 @@
 //! Where things lie, and the mark that every instance bears in the name of its directories.
 //!
 //! ```text
-//! <state>/netns/nodes/<mark>/      identity.json, exit.json, log*, root/ upper/ work/, hostname, resolv.conf
+//! <state>/netns/nodes/<mark>/      identity.json, exit.json, log*, upper/ work/ tmp/, an ordinary user's root/
 //! <state>/netns/labs/<lab>/hosts   /etc/hosts of all nodes of a lab
 //! <state>/netns/images/<digest>/   unpacked tarballs
 //! <state>/netns/epoch              newest epoch seen
 //! <runtime>/netns/keeper.sock      the keeper's protocol        <runtime>/netns/broker.sock   sockets in namespaces
-//! <runtime>/netns/n/<mark>/        sock (the init's), run.json (which process it is), lock (held while it lives)
+//! <runtime>/netns/n/<mark>/        sock (the init's), run.json (which process it is), lock (held while it lives),
+//!                                  hostname, resolv.conf, root/ where only mounts are in it
 //! <runtime>/netns/pin/<mark>.net   namespace pins, as root
 //! ```
 //!

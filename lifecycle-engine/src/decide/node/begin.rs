@@ -5,7 +5,7 @@ use std::time::Duration;
 use lifecycle_core::id::NodeId;
 use lifecycle_core::machine::{NodeIntent, NodeState};
 use lifecycle_core::model::NodeRecord;
-use lifecycle_core::policy::enforcement::{self, EnforcementAction, EnforcementFacts};
+use lifecycle_core::policy::enforcement::{self, EnforcementAction, EnforcementFacts, SkipReason};
 
 use lifecycle_core::policy::blocked::Blocked;
 
@@ -30,10 +30,18 @@ pub(super) fn begin(cx: &mut Cx<'_>, id: NodeId) {
     let facts = planted::facts(cx.world, facts(node, cx.now.boot));
     match enforcement::decide(&facts, cx.now.boot) {
         EnforcementAction::Resolve if cx.world.has_bug(Bug::ForgetsLostWork) => {}
-        EnforcementAction::None { .. } => settled(cx, id),
+        EnforcementAction::None { reason } => {
+            let waits_for_others =
+                reason == SkipReason::GivenUp || reason == SkipReason::Blocked && !facts.state.is_transitional();
+            if waits_for_others {
+                cx.world.leave_to_rest(id);
+            }
+            settled(cx, id);
+        }
         EnforcementAction::WaitUntil { millis, .. } => {
             let wait = Duration::from_millis(millis.saturating_sub(cx.now.boot.millis));
             cx.wake_after(wait, Subject::Node(id));
+            cx.world.leave_to_rest(id);
         }
         EnforcementAction::Deploy => open(cx, id, Goal::Run, Phase::Place, false),
         EnforcementAction::Start => open(cx, id, Goal::Run, Phase::Image, false),

@@ -22,7 +22,8 @@ const LONGEST: usize = 16 << 10;
 #[derive(Debug)]
 pub(super) struct Log {
     directory: OwnedFd,
-    file: File,
+    /// None until the node prints something: most nodes of a large lab never do.
+    file: Option<File>,
     written: u64,
     bound: u64,
     /// Unfinished lines of the standard output and the standard error.
@@ -36,16 +37,20 @@ pub(super) enum From {
     Error,
 }
 
-fn open(directory: &impl AsFd) -> io::Result<File> {
-    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+fn open(directory: &impl AsFd, create: bool) -> io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let flags = if create { flags | OFlags::CREATE } else { flags };
     Ok(openat(directory, LOG, flags, Mode::from(0o600))?.into())
 }
 
 impl Log {
     /// Opens the log in `directory`, to go on where an earlier run ended.
     pub(super) fn open(directory: OwnedFd, bound: u64) -> io::Result<Self> {
-        let file = open(&directory)?;
-        let written = file.metadata()?.len();
+        let file = match open(&directory, false) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            other => Some(other?),
+        };
+        let written = file.as_ref().map_or(Ok(0), |file| file.metadata().map(|found| found.len()))?;
         Ok(Self { directory, file, written, bound, partial: [Vec::new(), Vec::new()] })
     }
 
@@ -85,16 +90,19 @@ impl Log {
             self.exchange();
         }
         // A full disk must not end the node; what could not be written is lost, as it would be without a log.
-        if self.file.write_all(&line).is_ok() {
+        if self.file.is_none() {
+            self.file = open(&self.directory, true).ok();
+        }
+        if self.file.as_mut().is_some_and(|file| file.write_all(&line).is_ok()) {
             self.written += line.len() as u64;
         }
     }
 
     fn exchange(&mut self) {
         if renameat(&self.directory, LOG, &self.directory, OLDER_LOG).is_ok()
-            && let Ok(file) = open(&self.directory)
+            && let Ok(file) = open(&self.directory, true)
         {
-            self.file = file;
+            self.file = Some(file);
             self.written = 0;
         }
     }

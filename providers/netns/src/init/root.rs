@@ -12,6 +12,7 @@ use nix::unistd::{chdir, pivot_root};
 use super::target::Tree;
 use super::{Start, device, proc, view};
 use crate::failure::{Doing, Failure};
+use crate::layout::write_whole;
 use crate::spec::{HostBind, Root};
 
 pub(super) const NOTHING: Option<&str> = None;
@@ -19,10 +20,12 @@ pub(super) const NOTHING: Option<&str> = None;
 /// Builds the node's root and makes it the process's own.
 pub(super) fn build(start: &Start<'_>) -> Result<(), Failure> {
     let run = &start.file.run;
-    let directory = start.layout.node(&start.file.mark);
+    let (directory, runtime) = (start.layout.node(&start.file.mark), start.layout.run(&start.file.mark));
     unshare(CloneFlags::CLONE_NEWNS).doing("make a mount namespace")?;
     mount(NOTHING, "/", NOTHING, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NOTHING).doing("make all mounts private")?;
-    let root = directory.join("root");
+    // What a node's root is made of in pieces holds files as well; else it is only a place to mount at.
+    let is_made_of_pieces = run.root == Root::Host && !start.direct;
+    let root = if is_made_of_pieces { &directory } else { &runtime }.join("root");
     make_directory(&root, 0o755)?;
     match &run.root {
         Root::Host if start.direct => view::whole_host(&directory, &root)?,
@@ -49,8 +52,15 @@ pub(super) fn build(start: &Start<'_>) -> Result<(), Failure> {
         tree.mount("tmpfs", path, flags, &data)?;
     }
     tree.replace(&run.hosts, Path::new("/etc/hosts"), true)?;
-    tree.replace(&directory.join("hostname"), Path::new("/etc/hostname"), false)?;
-    tree.replace(&directory.join("resolv.conf"), Path::new("/etc/resolv.conf"), false)?;
+    let hostname = format!("{}\n", start.file.hostname);
+    for (name, text) in [("hostname", &hostname), ("resolv.conf", &start.file.resolver)] {
+        let file = runtime.join(name);
+        // What the node wrote into it stays over a restart.
+        if !file.exists() {
+            write_whole(&file, text.as_bytes()).doing(format_args!("write {}", file.display()))?;
+        }
+        tree.replace(&file, &Path::new("/etc").join(name), false)?;
+    }
     run.binds.iter().try_for_each(|bind| bind_of_host(&tree, bind))?;
     enter(&root)
 }

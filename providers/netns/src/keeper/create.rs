@@ -13,7 +13,7 @@ use super::node::{IDENTITY_FILE, Node, Phase, Waiter};
 use super::{Keeper, Outcome};
 use crate::crash::crash_point;
 use crate::failure::{Doing, Failure};
-use crate::layout::{Mark, absent_is_fine, write_json, write_whole};
+use crate::layout::{Mark, absent_is_fine, write_json};
 use crate::process;
 use crate::spec::{Network, NodeFile};
 use crate::wire::Answer;
@@ -83,8 +83,6 @@ impl Keeper {
     fn write_files(&self, file: &NodeFile) -> Result<(), Failure> {
         let directory = self.layout.node(&file.mark);
         let doing = || format!("write what the instance is below {}", directory.display());
-        write_whole(&directory.join("hostname"), format!("{}\n", file.hostname).as_bytes()).doing(doing())?;
-        write_whole(&directory.join("resolv.conf"), file.resolver.as_bytes()).doing(doing())?;
         write_json(&directory.join(IDENTITY_FILE), file).doing(doing())?;
         crash_point("create-identity");
         Ok(())
