@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lifecycle_core::error::Error;
 use lifecycle_core::id::{LinkId, NodeId};
+use lifecycle_core::machine::LinkState;
 use lifecycle_core::name::{HostName, PluginName};
 use lifecycle_core::plugin::provider::InstanceRef;
 use lifecycle_core::time::{BootInstant, Now};
@@ -12,7 +13,7 @@ use super::effect::{Action, Done, Outcome, Subject};
 use super::input::News;
 use super::planted::{self, Bug};
 use super::world::InFlight;
-use super::{Cx, World, collect, link, placement, sync};
+use super::{Cx, Why, World, collect, link, placement, sync};
 
 /// Does what is due by time.
 pub(super) fn due(cx: &mut Cx<'_>) {
@@ -242,12 +243,21 @@ pub(super) fn lose(cx: &mut Cx<'_>, host: &HostName, plugin: &PluginName, error:
     }
 }
 
-/// A backend could not be reached: nothing but an observation is asked of it until one succeeds.
+/// A backend could not be reached: nothing but an observation is asked of it until one succeeds, and none of its links is
+/// known to be up.
 pub(super) fn lose_backend(cx: &mut Cx<'_>, host: &HostName, plugin: &PluginName) {
     let (now, wait) = (cx.now.boot, cx.world.settings.limits.reconnect);
     let Some(backend) = cx.world.hosts.get_mut(host).and_then(|host| host.backends.get_mut(plugin)) else { return };
-    backend.unreachable = true;
     backend.next_observation = Some(now.after(wait));
+    if std::mem::replace(&mut backend.unreachable, true) {
+        return;
+    }
+    for id in links_on(cx.world, host, plugin) {
+        link::doubt(cx.world, id, now);
+        if cx.world.links.get(&id).is_some_and(|link| link.actual == LinkState::Up) {
+            cx.link_becomes(id, LinkState::Down, Why::sync().because("its backend cannot be reached"));
+        }
+    }
 }
 
 fn backend_found(cx: &mut Cx<'_>, host: &HostName, plugin: &PluginName) {

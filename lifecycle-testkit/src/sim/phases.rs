@@ -3,13 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lifecycle_core::id::NodeId;
 use lifecycle_core::machine::{LinkState, NodeIntent, NodeState};
-use lifecycle_core::model::NodeRecord;
+use lifecycle_core::model::{LinkRecord, NodeRecord};
 use lifecycle_core::name::{LabName, NodeName};
 use lifecycle_core::policy::link::LinkKey;
 use lifecycle_engine::decide::invariant::{Violation, check_settled};
-use lifecycle_engine::decide::{Command, NodeAction};
+use lifecycle_engine::decide::{Command, NodeAction, World};
 
 use super::faults::Faults;
 use super::labs::{self, JAIL, POD, WIRE};
@@ -106,8 +105,10 @@ impl Simulation {
         let found = self.world().map(|world| check_settled(world, &census)).unwrap_or_default();
         // What is on a host that cannot be reached nobody can know.
         let severed = self.severed_links();
+        let stale = self.stale_links();
         let unknown = |violation: &Violation| match violation.invariant {
             "I4" | "I10" => !self.outages.is_empty(),
+            "I9" => stale.contains(&violation.subject),
             "L1" => severed.contains(&violation.subject),
             _ => false,
         };
@@ -129,9 +130,15 @@ impl Simulation {
         };
         let severed = self.severed_links();
         let links = world.links.values().filter(|link| link.deleting && link.budget.next_attempt.is_some());
-        let stale = |id: &NodeId| world.nodes.get(id).is_some_and(|node| node.stale_since.is_some());
-        let mut links = links.filter(|link| !link.nodes.iter().flatten().any(stale));
+        let mut links = links.filter(|link| !has_stale_end(world, link));
         world.nodes.values().any(waits) || links.any(|link| !severed.contains(&link.key.to_string()))
+    }
+
+    /// Links of which nobody can tell, like of the nodes at their ends, and which are recorded as they were last.
+    fn stale_links(&self) -> BTreeSet<String> {
+        let Some(world) = self.world() else { return BTreeSet::new() };
+        let stale = world.links.values().filter(|link| has_stale_end(world, link));
+        stale.map(|link| link.key.to_string()).collect()
     }
 
     /// Links whose backend cannot be reached.
@@ -250,4 +257,10 @@ impl Simulation {
         self.active_at = self.clock.millis;
         self.decide();
     }
+}
+
+/// Whether a node at an end of a link is on a host that cannot be reached.
+fn has_stale_end(world: &World, link: &LinkRecord) -> bool {
+    let mut nodes = link.nodes.iter().flatten().filter_map(|id| world.nodes.get(id));
+    nodes.any(|node| node.stale_since.is_some())
 }
