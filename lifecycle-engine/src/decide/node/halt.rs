@@ -50,7 +50,11 @@ pub(super) fn redirect(cx: &mut Cx<'_>, id: NodeId) {
         (Goal::Remove, Phase::Prepare | Phase::Fetch) => None,
         (Goal::Remove, Phase::Stop) if !wanted => Some((Goal::Stop, Phase::Stop)),
         // A stop that was taken back before it began.
-        (Goal::Stop, Phase::Stop) if wanted && !work.then_run && state == NodeState::Running => None,
+        (Goal::Stop, Phase::Stop)
+            if wanted && !work.then_run && matches!(state, NodeState::Running | NodeState::Error) =>
+        {
+            None
+        }
         _ => return,
     };
     match next {
