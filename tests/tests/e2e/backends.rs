@@ -54,7 +54,23 @@ pub(crate) fn trials() -> Vec<Trial> {
         let test = move || the_same_lab(User::Ordinary, backend, "shared");
         trials.push(trial(&name, &[Need::UserNamespaces], test));
     }
+    let name = "ordinary::backend::what_serves_nothing_is_no_silent_choice";
+    trials.push(trial(name, &[Need::UserNamespaces], chosen_in_vain));
     trials
+}
+
+/// An ordinary user cannot have Open vSwitch, and is told so instead of being given something else.
+fn chosen_in_vain() {
+    let sandbox = Sandbox::new(User::Ordinary);
+    let file = sandbox.write("pair.clab.yml", LAB);
+    let mut serve = sandbox.serve();
+    sandbox.run(&["deploy", "--backend", "ovs", "--timeout", "1s", "-t", file.to_str().unwrap()]);
+    eventually("the reason is shown", LONG, || {
+        sandbox.lab()["links"].as_array()?.iter().all(|link| link.to_string().contains("only root may")).then_some(())
+    });
+    sandbox.ok(&["destroy", "--all"]);
+    serve.end(Signal::SIGTERM);
+    sandbox.assert_clean();
 }
 
 fn the_same_lab(user: User, backend: &str, mode: &str) {

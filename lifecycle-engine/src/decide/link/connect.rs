@@ -84,12 +84,14 @@ fn plan(world: &World, link: &LinkRecord) -> Result<(HostName, PluginName, Conne
         .collect();
     let settings = world.labs.get(&link.lab).map(|lab| &lab.topology.settings);
     let wanted = link.spec.backend.as_ref();
-    // A lab's choice is a preference: ends that it cannot serve are left to a backend that can.
+    // A lab's choice is a preference: ends that it cannot serve are left to a backend that can. What serves nothing at all
+    // here was chosen in vain, and its user has to know.
     let preferred = settings.and_then(|settings| settings.backend.as_ref()).unwrap_or(&world.settings.backend);
+    let in_vain = backends.iter().any(|backend| backend.name == preferred && backend.pairs.is_empty());
     let chosen = match wanted {
         Some(wanted) => select_backend(place_a, place_b, &backends, Some(wanted)),
         None => select_backend(place_a, place_b, &backends, Some(preferred))
-            .or_else(|_| select_backend(place_a, place_b, &backends, None)),
+            .or_else(|error| if in_vain { Err(error) } else { select_backend(place_a, place_b, &backends, None) }),
     };
     let backend = chosen.map_err(|error| why_none(&error, state, [place_a, place_b]))?.clone();
     let own_switch = settings.is_some_and(|settings| settings.ovs_mode == Some(OvsMode::Dedicated));
@@ -107,9 +109,9 @@ fn plan(world: &World, link: &LinkRecord) -> Result<(HostName, PluginName, Conne
 fn why_none(error: &NoBackend, state: &HostState, places: [PlaceKind; 2]) -> String {
     let mut text = error.to_string();
     for (name, backend) in &state.backends {
-        for place in places {
-            if let Some(reason) = backend.capabilities.missing.get(&place.to_string()) {
-                text.push_str(&format!("; {name} has no {place} here: {reason}"));
+        for lacking in [places[0].to_string(), places[1].to_string(), "root".to_owned()] {
+            if let Some(reason) = backend.capabilities.missing.get(&lacking) {
+                text.push_str(&format!("; {name} has no {lacking} here: {reason}"));
             }
         }
     }

@@ -105,6 +105,11 @@ pub(super) fn advance(cx: &mut Cx<'_>, id: LinkId) {
     }
     let Some(link) = cx.world.links.get(&id) else { return };
     if !is_attachable(cx.world, link) {
+        if link.identity.is_none() && link.applied.is_some() {
+            // What an attempt without answer may have left is not built upon any more: it is a leftover from now on.
+            cx.change_link(id, |link| (link.incarnation, link.applied) = (link.incarnation + 1, None));
+            outcome::look_for_leftovers(cx, id);
+        }
         refresh_oper(cx, id, None);
         return;
     }

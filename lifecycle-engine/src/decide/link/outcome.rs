@@ -134,7 +134,7 @@ fn look_at_nodes(cx: &mut Cx<'_>, id: LinkId) {
 }
 
 /// Something of ours may be there that is not this link: it is looked for, so that it can be collected.
-fn look_for_leftovers(cx: &mut Cx<'_>, id: LinkId) {
+pub(super) fn look_for_leftovers(cx: &mut Cx<'_>, id: LinkId) {
     let Some(link) = cx.world.links.get(&id) else { return };
     let (Some(host), backend) = (link.host.clone(), link.backend.clone()) else { return };
     if let Some(backend) = cx.world.hosts.get_mut(&host).and_then(|host| host.backends.get_mut(&backend)) {
