@@ -22,6 +22,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 
 use crate::files;
+use crate::place;
 
 /// Whose an instance is, and what it runs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
