@@ -2,6 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::thread;
+use std::time::Duration;
 
 use nix::libc;
 use nix::sys::socket::sockopt::ReceiveTimeout;
@@ -21,6 +23,9 @@ const WINDOW: usize = 32;
 const DATAGRAM: usize = 32 << 10;
 /// How often a list is tried again that changed while it was read.
 const DUMP_TRIES: u32 = 20;
+/// Wait before the second try; each further one waits so much longer, about a second in all. A host on which a thousand
+/// interfaces go away changes for as long.
+const DUMP_WAIT: Duration = Duration::from_millis(5);
 /// The kernel answers at once; an answer that takes this many seconds was lost.
 const ANSWER_SECONDS: i64 = 5;
 
@@ -123,7 +128,8 @@ impl RouteSocket {
     pub(super) fn list(&mut self, request: &Request) -> Result<Answer, NetlinkError> {
         let operation = request.operation;
         let mut buffer = [0; DATAGRAM];
-        for _ in 0..DUMP_TRIES {
+        for tried in 0..DUMP_TRIES {
+            thread::sleep(DUMP_WAIT * tried);
             let failed = |source| NetlinkError::Socket { operation, source };
             let first = self.send(std::slice::from_ref(request)).map_err(failed)?;
             let mut list = Vec::new();
