@@ -1,6 +1,7 @@
 //! Where an interface of a node attaches, as data that a provider hands out and a network backend consumes.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -136,6 +137,28 @@ pub enum AttachKind {
     },
     /// Nothing: the other end leads nowhere.
     Dummy,
+    /// A VXLAN tunnel that carries this link and no other; what is at its far end is not for the backend to know.
+    Tunnel(Tunnel),
+}
+
+/// The host's end of a VXLAN tunnel (RFC 7348) that carries one link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tunnel {
+    /// Network identifier, 1 to 16 777 215; no two tunnels of a host with one UDP port share one.
+    pub vni: u32,
+    /// Address of the far end.
+    pub remote: IpAddr,
+    /// Address of this end; the one by which the host reaches the far end when absent.
+    #[serde(default)]
+    pub local: Option<IpAddr>,
+    /// UDP port at which both ends listen.
+    pub port: u16,
+    /// UDP port that packets come from; the kernel's choice by flow when absent.
+    #[serde(default)]
+    pub source_port: Option<u16>,
+    /// The host's interface that packets go out of; by the route to the far end when absent.
+    #[serde(default)]
+    pub parent: Option<IfName>,
 }
 
 impl AttachKind {
@@ -148,6 +171,7 @@ impl AttachKind {
             Self::Bridge { .. } => PlaceKind::Bridge,
             Self::Macvlan { .. } => PlaceKind::Macvlan,
             Self::Dummy => PlaceKind::Dummy,
+            Self::Tunnel(_) => PlaceKind::Tunnel,
         }
     }
 }
@@ -184,6 +208,8 @@ pub enum PlaceKind {
     Macvlan,
     /// [`AttachKind::Dummy`].
     Dummy,
+    /// [`AttachKind::Tunnel`].
+    Tunnel,
 }
 
 /// One end of a link, before or after something is attached to it.
@@ -193,7 +219,7 @@ pub struct AttachPoint {
     pub node: Option<NodeId>,
     /// The incarnation of the node's instance that the point belongs to; 0 for an end on the host.
     pub incarnation: u64,
-    /// The interface's name in its namespace.
+    /// The interface's name in its namespace. What stands at a tunnel is named by its backend, and this is for people only.
     pub ifname: IfName,
     /// The interface's address.
     pub mac: Mac,

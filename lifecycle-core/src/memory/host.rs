@@ -194,7 +194,8 @@ pub(super) fn place(point: &AttachPoint) -> (u64, IfName) {
         | AttachKind::HostNet
         | AttachKind::Bridge { .. }
         | AttachKind::Macvlan { .. }
-        | AttachKind::Dummy => HOST_NAMESPACE,
+        | AttachKind::Dummy
+        | AttachKind::Tunnel(_) => HOST_NAMESPACE,
     };
     (cookie, point.ifname.clone())
 }

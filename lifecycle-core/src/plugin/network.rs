@@ -12,7 +12,7 @@ use crate::attach::{AttachPoint, Mac, NsRef, PlaceKind};
 use crate::error::Result;
 use crate::id::{LabId, LinkId};
 use crate::name::{IfName, PluginName};
-use crate::plugin::HostContext;
+use crate::plugin::{HostContext, OverlayBackend};
 use crate::policy::link::Side;
 use crate::time::BootId;
 use crate::topology::LinkAttrs;
@@ -254,4 +254,9 @@ pub trait NetworkBackend: Send + Sync + fmt::Debug {
 
     /// Reads a link back and compares it with its identity.
     async fn verify(&self, identity: &LinkIdentity) -> Result<LinkReport>;
+
+    /// What it needs besides to carry links between hosts. Required for pairs with a tunnel.
+    fn overlay(&self) -> Option<&dyn OverlayBackend> {
+        None
+    }
 }

@@ -1,53 +1,47 @@
-//! Overlay backends carry links between hosts.
+//! Overlay backends carry links between hosts, each link in a VXLAN tunnel of its own.
+//!
+//! A link between two hosts is two links, one on each: from its node to a [`Tunnel`]. They are built, verified and removed
+//! like all others, by the same calls and under the same laws. What is here is only what tunnels need besides.
 
-use std::fmt;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use crate::attach::Tunnel;
 use crate::error::Result;
-use crate::machine::TunnelState;
+use crate::plugin::network::LinkIdentity;
 
-/// A tunnel between two hosts for one network identifier.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct TunnelSpec {
-    /// Our address.
-    pub local: IpAddr,
-    /// The other host's address.
-    pub remote: IpAddr,
-    /// VXLAN network identifier, 24 bits.
-    pub vni: u32,
-    /// The backend's segment (a tag or a bridge) that the tunnel extends.
-    pub segment: String,
+/// What the tunnels of a host go through, as it is now.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Underlay {
+    /// Address at which other hosts reach this one; none where nothing tells which of its addresses that is.
+    pub address: Option<IpAddr>,
+    /// Bytes that a packet may have on the interface with this address; 0 without an address.
+    pub mtu: u32,
+    /// Network identifiers that something on this host uses, ours and others'.
+    pub vnis: BTreeSet<u32>,
 }
 
-/// What a tunnel is doing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TunnelStatus {
-    /// Its state.
-    pub state: TunnelState,
-    /// What is wrong, in words; empty when nothing is.
-    pub problems: Vec<String>,
-}
-
-/// Carries links between hosts.
+/// A network backend that joins ends to tunnels: its capabilities have pairs with
+/// [`PlaceKind::Tunnel`](crate::attach::PlaceKind::Tunnel).
 ///
 /// # Laws
 ///
-/// - *Create and delete are idempotent*.
-/// - *A tunnel never shares its identifier* with another one on the host.
-/// - *Delete leaves nothing*, and touches nothing that is not ours.
+/// Those of a [`NetworkBackend`](super::NetworkBackend), for links with an end at a tunnel as for all others, and:
+///
+/// - *A tunnel is part of its link's identity*: verification compares identifier and addresses with what was built, and a
+///   tunnel that was changed by hand is not intact.
+/// - *An identifier that is taken is refused*: where something else on the host has it, also what is not ours, connecting
+///   fails with [`ErrorKind::Conflict`](crate::error::ErrorKind::Conflict), and nothing is left.
 #[async_trait]
-pub trait OverlayBackend: Send + Sync + fmt::Debug {
-    /// Makes a tunnel.
-    async fn create_tunnel(&self, tunnel: &TunnelSpec) -> Result<()>;
-    /// Joins the tunnel to its segment.
-    async fn attach(&self, tunnel: &TunnelSpec) -> Result<()>;
-    /// Takes the tunnel off its segment.
-    async fn detach(&self, tunnel: &TunnelSpec) -> Result<()>;
-    /// Removes the tunnel.
-    async fn delete_tunnel(&self, tunnel: &TunnelSpec) -> Result<()>;
-    /// Reads it back; nothing when it does not exist.
-    async fn tunnel_status(&self, tunnel: &TunnelSpec) -> Result<Option<TunnelStatus>>;
+pub trait OverlayBackend: Send + Sync {
+    /// Reads what tunnels go through. Changes nothing.
+    async fn underlay(&self) -> Result<Underlay>;
+
+    /// Leads what was built to other addresses, without taking it down. The identity that is returned is the same but for
+    /// the tunnel. Where the new far end cannot be reached by any route, nothing is changed and it fails with
+    /// [`ErrorKind::Failed`](crate::error::ErrorKind::Failed). Repeating it changes nothing.
+    async fn redirect(&self, identity: &LinkIdentity, to: &Tunnel) -> Result<LinkIdentity>;
 }

@@ -271,7 +271,7 @@ impl Places {
             )),
             AttachKind::HostNet | AttachKind::Tap { .. } => self.host(),
             AttachKind::Bridge { .. } => self.switch_of(other),
-            AttachKind::Macvlan { .. } | AttachKind::Dummy => {
+            AttachKind::Macvlan { .. } | AttachKind::Dummy | AttachKind::Tunnel(_) => {
                 Err(Failure::unsupported(format!("no interface stands at a {}", point.name())))
             }
         }
