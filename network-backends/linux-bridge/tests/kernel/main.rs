@@ -8,6 +8,7 @@ mod frames;
 mod hands;
 mod many;
 mod taps;
+mod tunnels;
 
 use std::process::ExitCode;
 
@@ -40,6 +41,13 @@ fn suite(name: &'static str, reach: Reach) -> Suite {
         attributes::what_the_kernel_lacks_is_said,
         taps::a_tap_is_the_end_of_a_link,
         many::links_at_once,
+        tunnels::hosts_are_joined_over_ipv4,
+        tunnels::hosts_are_joined_over_ipv6,
+        tunnels::group_frames_pass,
+        tunnels::what_is_done_by_hand_is_noticed,
+        tunnels::half_a_tunnel_is_found,
+        tunnels::a_redirected_tunnel_stays,
+        tunnels::many_come_and_go,
     );
     suite
 }
