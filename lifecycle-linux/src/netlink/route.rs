@@ -13,6 +13,7 @@ use super::{NetlinkError, Request, RouteSocket};
 
 const ROUTE_HEADER: usize = 12;
 const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
 const RTA_PREFSRC: u16 = 7;
 /// Where the header tells what becomes of packets, and what it tells of those that go nowhere: swallowed, unreachable,
 /// prohibited.
@@ -26,6 +27,8 @@ pub struct Route {
     pub interface: u32,
     /// The address that packets come from unless their sender says another.
     pub source: Option<IpAddr>,
+    /// The next host on the way, unless the address itself is.
+    pub gateway: Option<IpAddr>,
 }
 
 fn family(address: IpAddr) -> AddressFamily {
@@ -84,5 +87,7 @@ fn decode(body: &[u8]) -> Option<Route> {
         return None;
     }
     let find = |wanted| attributes(body, ROUTE_HEADER).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
-    Some(Route { interface: u32_of(find(RTA_OIF)?)?, source: find(RTA_PREFSRC).and_then(address) })
+    let address_in = |kind| find(kind).and_then(address);
+    let interface = u32_of(find(RTA_OIF)?)?;
+    Some(Route { interface, source: address_in(RTA_PREFSRC), gateway: address_in(RTA_GATEWAY) })
 }

@@ -26,4 +26,4 @@ pub use place::{Place, Places, Site, are_peers};
 pub use reaper::{Doomed, Reaper};
 pub use test_frame::TestFrames;
 pub use ticket::{Ticket, Wait, ticket};
-pub use underlay::{UnderlayChoice, lower_of, refuse_tunnel, underlay, way_of};
+pub use underlay::{UnderlayChoice, lower_of, refuse_other_tunnel, refuse_tunnel, underlay, way_of};

@@ -73,7 +73,7 @@ fn chosen(host: &Place, links: &[Link], choice: &UnderlayChoice) -> Outcome<(IpA
 fn by_default(host: &Place) -> Outcome<Option<(IpAddr, u32)>> {
     for far_away in FAR_AWAY {
         let route = host.route(|route| route.route_to(far_away, None, None))?;
-        if let Some(Route { interface, source: Some(source) }) = route
+        if let Some(Route { interface, source: Some(source), .. }) = route
             && is_reachable(source)
         {
             return Ok(Some((source, interface)));
@@ -132,6 +132,23 @@ pub fn refuse_tunnel(tunnel: &Tunnel) -> Outcome<()> {
         && (local.is_ipv4() != remote.is_ipv4() || local == remote || local.is_unspecified() || local.is_multicast())
     {
         return wrong(format!("no tunnel leads from {local} to {remote}"));
+    }
+    Ok(())
+}
+
+/// Refuses what a tunnel cannot become while it stands.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`], with what to do.
+pub fn refuse_other_tunnel(from: &Tunnel, to: &Tunnel) -> Outcome<()> {
+    if *from != (Tunnel { remote: from.remote, local: from.local, ..to.clone() }) {
+        let message = "a tunnel keeps its identifier, its ports and its interface; build the link anew to change them";
+        return Err(Failure::unsupported(message));
+    }
+    if to.remote.is_ipv4() != from.remote.is_ipv4() {
+        let remote = to.remote;
+        let message = format!("a tunnel over IPv4 cannot go over IPv6, or back; build the link anew to reach {remote}");
+        return Err(Failure::unsupported(message));
     }
     Ok(())
 }

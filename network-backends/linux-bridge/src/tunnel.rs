@@ -116,7 +116,7 @@ impl Worker {
         let mut tunnels = side.filter_map(|(side, end)| Some((side, tunnel_at(&end.point.place)?)));
         let (side, from) =
             tunnels.next().ok_or_else(|| Failure::new(ErrorKind::InvalidInput, "the link has no tunnel"))?;
-        refuse_other(from, to)?;
+        wiring::refuse_other_tunnel(from, to)?;
         let mut stand = self.stand(identity)?;
         let missing = || Failure::new(ErrorKind::NotFound, "the tunnel does not stand as it was built");
         let (host, link) = stand.ends[side.index()].take().ok_or_else(missing)?;
@@ -137,18 +137,4 @@ impl Worker {
         self.known.insert(identity.link, identity.clone());
         Ok(identity)
     }
-}
-
-/// Refuses what a tunnel cannot become while it stands.
-fn refuse_other(from: &Tunnel, to: &Tunnel) -> Outcome<()> {
-    if *from != (Tunnel { remote: from.remote, local: from.local, ..to.clone() }) {
-        let message = "a tunnel keeps its identifier, its ports and its interface; build the link anew to change them";
-        return Err(Failure::unsupported(message));
-    }
-    if to.remote.is_ipv4() != from.remote.is_ipv4() {
-        let remote = to.remote;
-        let message = format!("a tunnel over IPv4 cannot go over IPv6, or back; build the link anew to reach {remote}");
-        return Err(Failure::unsupported(message));
-    }
-    Ok(())
 }

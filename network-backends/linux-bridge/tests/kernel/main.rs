@@ -43,11 +43,10 @@ fn suite(name: &'static str, reach: Reach) -> Suite {
         many::links_at_once,
         tunnels::hosts_are_joined_over_ipv4,
         tunnels::hosts_are_joined_over_ipv6,
-        tunnels::group_frames_pass,
-        tunnels::what_is_done_by_hand_is_noticed,
+        tunnels::link_local_frames_pass_between_hosts,
+        tunnels::nothing_is_lost_when_a_tunnel_is_redirected,
+        tunnels::a_device_in_place_of_the_tunnel_is_not_the_tunnel,
         tunnels::half_a_tunnel_is_found,
-        tunnels::a_redirected_tunnel_stays,
-        tunnels::many_come_and_go,
     );
     suite
 }
