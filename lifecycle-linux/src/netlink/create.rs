@@ -58,7 +58,7 @@ impl<'a> NewLink<'a> {
         message
     }
 
-    fn request(&self, operation: &'static str, info: Vec<LinkInfo>, lower: Option<u32>) -> Request {
+    pub(super) fn request(&self, operation: &'static str, info: Vec<LinkInfo>, lower: Option<u32>) -> Request {
         let mut message = self.message();
         message.attributes.extend(lower.map(LinkAttribute::Link));
         message.attributes.push(LinkAttribute::LinkInfo(info));

@@ -76,6 +76,11 @@ pub(crate) fn i32_of(value: &[u8]) -> Option<i32> {
     u32_of(value).map(u32::cast_signed)
 }
 
+/// A number in the network's order.
+pub(super) fn u16_be_of(value: &[u8]) -> Option<u16> {
+    Some(u16::from_be_bytes(value.get(..2)?.try_into().ok()?))
+}
+
 pub(crate) fn u16_of(value: &[u8]) -> Option<u16> {
     u16_at(value, 0)
 }

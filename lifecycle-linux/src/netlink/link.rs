@@ -10,7 +10,7 @@ use netlink_packet_route::link::{
 };
 
 use super::decode::{attributes, i32_of, text_of, u16_of, u32_at, u32_of};
-use super::{NetlinkError, Request, RouteSocket};
+use super::{NetlinkError, Request, RouteSocket, Vxlan};
 
 /// Length of the fixed part of a link message.
 const LINK_HEADER: usize = 16;
@@ -24,6 +24,7 @@ const IFLA_IFALIAS: u16 = 20;
 const IFLA_GROUP: u16 = 27;
 const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_BRPORT_STATE: u16 = 1;
 const IFLA_BRPORT_GROUP_FWD_MASK: u16 = 31;
@@ -79,6 +80,8 @@ pub struct Link {
     pub kind: Option<String>,
     /// What it does as a port of its bridge.
     pub port: Option<Port>,
+    /// What it carries frames through, if it is a VXLAN device.
+    pub vxlan: Option<Vxlan>,
 }
 
 /// What an interface does as a port of a bridge.
@@ -122,6 +125,7 @@ impl Link {
             alias: None,
             kind: None,
             port: None,
+            vxlan: None,
         };
         for (kind, value) in attributes(body, LINK_HEADER) {
             match kind {
@@ -130,15 +134,7 @@ impl Link {
                 IFLA_MTU => link.mtu = u32_of(value)?,
                 IFLA_LINK => link.lower = u32_of(value),
                 IFLA_MASTER => link.master = u32_of(value),
-                IFLA_LINKINFO => {
-                    for (kind, value) in attributes(value, 0) {
-                        match kind {
-                            IFLA_INFO_KIND => link.kind = Some(text_of(value)),
-                            IFLA_INFO_SLAVE_DATA => link.port = Some(Port::decode(value)),
-                            _ => {}
-                        }
-                    }
-                }
+                IFLA_LINKINFO => link.decode_info(value),
                 IFLA_IFALIAS => link.alias = Some(text_of(value)),
                 IFLA_GROUP => link.group = u32_of(value)?,
                 IFLA_LINK_NETNSID => link.lower_nsid = i32_of(value).filter(|id| *id >= 0),
@@ -146,6 +142,18 @@ impl Link {
             }
         }
         Some(link)
+    }
+
+    fn decode_info(&mut self, info: &[u8]) {
+        for (kind, value) in attributes(info, 0) {
+            match kind {
+                IFLA_INFO_KIND => self.kind = Some(text_of(value)),
+                // The kernel tells the kind first.
+                IFLA_INFO_DATA if self.kind.as_deref() == Some("vxlan") => self.vxlan = Some(Vxlan::decode(value)),
+                IFLA_INFO_SLAVE_DATA => self.port = Some(Port::decode(value)),
+                _ => {}
+            }
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod request;
 mod route;
 mod shape;
 mod socket;
+mod vxlan;
 
 pub use address::{Address, add_address, delete_address};
 pub use bridge::{BRIDGE_PORT_FORWARD_ALL, PortChange, set_port};
@@ -25,6 +26,7 @@ pub use error::NetlinkError;
 pub use link::{Change, Link, Port, Which, change_link, delete_group, delete_link, get_link};
 pub(crate) use qdisc::try_qdisc;
 pub use request::Request;
-pub use route::add_default_route;
+pub use route::{Route, add_default_route};
 pub use shape::{shape, unshape};
 pub use socket::RouteSocket;
+pub use vxlan::{Vxlan, create_vxlan, redirect_vxlan};

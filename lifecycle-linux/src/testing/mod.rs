@@ -4,8 +4,11 @@
 //! [`Ground`], which they need not know the kind of, and run once more as an ordinary user through
 //! [`as_ordinary_user`]. Those of network backends find places to connect in [`Nodes`].
 
+pub mod halves;
+pub mod hosts;
 mod nodes;
 pub mod open_vswitch;
+pub mod traffic;
 
 use std::collections::HashMap;
 use std::fs::{self, Permissions};

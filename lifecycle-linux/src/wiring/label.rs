@@ -256,6 +256,7 @@ mod tests {
             alias: alias.map(str::to_owned),
             kind: Some("veth".into()),
             port: None,
+            vxlan: None,
         }
     }
 

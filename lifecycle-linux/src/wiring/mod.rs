@@ -16,6 +16,7 @@ mod place;
 mod reaper;
 mod test_frame;
 mod ticket;
+mod underlay;
 
 pub use ends::{note_own_changes, refuse, report};
 pub use failure::{Failure, Outcome};
@@ -25,3 +26,4 @@ pub use place::{Place, Places, Site, are_peers};
 pub use reaper::{Doomed, Reaper};
 pub use test_frame::TestFrames;
 pub use ticket::{Ticket, Wait, ticket};
+pub use underlay::{UnderlayChoice, lower_of, refuse_other_tunnel, refuse_tunnel, underlay, way_of};

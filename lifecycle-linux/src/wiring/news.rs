@@ -18,7 +18,7 @@ use lifecycle_core::attach::Mac;
 use lifecycle_core::id::LinkId;
 use lifecycle_core::plugin::network::NetworkEvent;
 
-use crate::netlink::Link;
+use crate::netlink::{Link, Vxlan};
 use crate::notify::{Notice, NoticeSocket};
 
 /// How long notices are collected before they are compared with what was recorded.
@@ -33,6 +33,7 @@ struct EndState {
     master: Option<u32>,
     admin_up: bool,
     carrier: bool,
+    vxlan: Option<Vxlan>,
 }
 
 impl From<&Link> for EndState {
@@ -44,6 +45,7 @@ impl From<&Link> for EndState {
             master: link.master,
             admin_up: link.admin_up,
             carrier: link.carrier,
+            vxlan: link.vxlan,
         }
     }
 }

@@ -265,13 +265,13 @@ impl Places {
     pub fn of(&mut self, point: &AttachKind, other: Option<&AttachKind>) -> Outcome<Rc<Place>> {
         match point {
             AttachKind::Namespace(ns) => self.namespace(ns),
-            AttachKind::HostNet | AttachKind::Tap { .. } if self.rootless => Err(Failure::new(
+            AttachKind::HostNet | AttachKind::Tap { .. } | AttachKind::Tunnel(_) if self.rootless => Err(Failure::new(
                 ErrorKind::PermissionDenied,
                 "only root may attach something to the host's own network namespace",
             )),
-            AttachKind::HostNet | AttachKind::Tap { .. } => self.host(),
+            AttachKind::HostNet | AttachKind::Tap { .. } | AttachKind::Tunnel(_) => self.host(),
             AttachKind::Bridge { .. } => self.switch_of(other),
-            AttachKind::Macvlan { .. } | AttachKind::Dummy | AttachKind::Tunnel(_) => {
+            AttachKind::Macvlan { .. } | AttachKind::Dummy => {
                 Err(Failure::unsupported(format!("no interface stands at a {}", point.name())))
             }
         }

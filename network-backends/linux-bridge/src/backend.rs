@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
-use lifecycle_core::attach::NsRef;
+use lifecycle_core::attach::{NsRef, PlaceKind, Tunnel};
 use lifecycle_core::error::{Error, ErrorKind, Result};
 use lifecycle_core::plugin::network::{
     LinkIdentity, LinkReport, LinkRequest, NetworkCapabilities, NetworkEvent, ObservedLink,
 };
-use lifecycle_core::plugin::{HostContext, NetworkBackend};
+use lifecycle_core::plugin::overlay::Underlay;
+use lifecycle_core::plugin::{HostContext, NetworkBackend, OverlayBackend};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::LinkAttrs;
 use lifecycle_crash::crash_point;
@@ -140,5 +141,21 @@ impl NetworkBackend for BridgeBackend {
     async fn verify(&self, identity: &LinkIdentity) -> Result<LinkReport> {
         let (link, identity) = (identity.link, identity.clone());
         self.about("verify link", link, move |worker| worker.verify(&identity)).await
+    }
+
+    fn overlay(&self) -> Option<&dyn OverlayBackend> {
+        self.capabilities().can_connect(PlaceKind::Namespace, PlaceKind::Tunnel).then_some(self)
+    }
+}
+
+#[async_trait]
+impl OverlayBackend for BridgeBackend {
+    async fn underlay(&self) -> Result<Underlay> {
+        self.about("read", "the underlay", Worker::underlay).await
+    }
+
+    async fn redirect(&self, identity: &LinkIdentity, to: &Tunnel) -> Result<LinkIdentity> {
+        let (link, identity, to) = (identity.link, identity.clone(), to.clone());
+        self.about("redirect link", link, move |worker| worker.redirect(&identity, &to)).await
     }
 }

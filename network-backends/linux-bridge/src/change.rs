@@ -1,5 +1,6 @@
 //! Changing links that stand.
 
+use lifecycle_core::attach::AttachKind;
 use lifecycle_core::error::ErrorKind;
 use lifecycle_core::id::LinkId;
 use lifecycle_core::plugin::network::LinkIdentity;
@@ -9,7 +10,8 @@ use lifecycle_crash::crash_point;
 use lifecycle_linux::netlink::{Change, Which, change_link, shape, unshape};
 use lifecycle_linux::wiring::{self, Failure, Outcome, Place};
 
-use crate::stand::Standing;
+use crate::stand::{Standing, ends_of};
+use crate::tunnel::{of_what_leaves, tunnel_at};
 use crate::worker::Worker;
 
 impl Worker {
@@ -43,8 +45,8 @@ impl Worker {
             crash_point("link-part-changed");
             done += 1;
         }
-        for (place, port) in &ports {
-            outcome = outcome.and_then(|()| slow_down(place, port.index, attrs));
+        for ((place, port), end) in ports.iter().zip(ends_of(identity)?) {
+            outcome = outcome.and_then(|()| slow_down(place, port.index, &end.point.place, attrs));
         }
         if outcome.is_err() {
             for standing in &all[..done] {
@@ -58,8 +60,12 @@ impl Worker {
         outcome
     }
 
-    /// Gives or takes an end's carrier: the port of the *other* end goes up or down with it.
+    /// Gives or takes an end's carrier: the port of the *other* end goes up or down with it. Nothing is done to a tunnel,
+    /// whose far end hears of it from its own host.
     pub(crate) fn set_carrier(&mut self, identity: &LinkIdentity, side: Side, up: bool) -> Outcome<()> {
+        if tunnel_at(&ends_of(identity)?[side.other().index()].point.place).is_some() {
+            return Ok(());
+        }
         let mut stand = self.stand(identity)?;
         let port = stand.switch.zip(stand.ports[side.other().index()].take()).ok_or_else(missing)?;
         self.change(identity.link, &port, &Change { up: Some(up), ..Change::default() })
@@ -76,7 +82,8 @@ impl Worker {
 }
 
 /// Gives what a port sends, which is what its end receives, rate, delay, jitter and loss.
-pub(crate) fn slow_down(place: &Place, index: u32, attrs: &LinkAttrs) -> Outcome<()> {
+pub(crate) fn slow_down(place: &Place, index: u32, end: &AttachKind, attrs: &LinkAttrs) -> Outcome<()> {
+    let attrs = &tunnel_at(end).map_or(*attrs, |_| of_what_leaves(attrs));
     // What was there goes first: a discipline that hangs on another one would be in the way of it alone.
     let _ = place.route(|route| route.run(unshape(index)));
     let requests = shape(index, attrs);

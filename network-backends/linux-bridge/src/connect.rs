@@ -24,6 +24,8 @@ use lifecycle_linux::wiring::{Failure, Outcome, Place, are_peers, doomed};
 
 use crate::change::slow_down;
 use crate::detail::Segment;
+use crate::stand::is_own_port;
+use crate::tunnel::{self, tunnel_at};
 use crate::worker::Worker;
 
 /// One end of a link, with what stands there already.
@@ -50,6 +52,10 @@ struct Plan<'a> {
 impl End<'_> {
     fn is_tap(&self) -> bool {
         matches!(self.point.place, AttachKind::Tap { .. })
+    }
+
+    fn is_own_port(&self) -> bool {
+        is_own_port(&self.point.place)
     }
 
     fn port_owner(&self, link: &Link) -> Owner {
@@ -83,6 +89,9 @@ impl End<'_> {
         let ours = |owner: Owner| owner == Owner::End(self.label) || owner == Owner::Unlabelled;
         if port.group != LINK_GROUP || !ours(self.port_owner(port)) || port.master != Some(bridge) {
             return Ok(false);
+        }
+        if let Some(tunnel) = tunnel_at(&self.point.place) {
+            return Ok(tunnel::difference(switch, port, tunnel)?.is_none());
         }
         if self.is_tap() {
             return Ok(true);
@@ -139,8 +148,7 @@ impl Worker {
         let switch = self.switch(&request.a.place, &request.b.place)?;
         let mut end = |point: &'a AttachPoint, side: Side| -> Outcome<End<'a>> {
             let place = self.places.of(&point.place, None)?;
-            if place.site() != switch.site() && matches!(point.place, AttachKind::Namespace(_) | AttachKind::Tap { .. })
-            {
+            if place.site() != switch.site() && !matches!(point.place, AttachKind::HostNet) {
                 let message = "the ends belong to different users' networks; no bridge reaches both";
                 return Err(Failure::unsupported(message));
             }
@@ -148,6 +156,7 @@ impl Worker {
             let label = Label { controller, link: request.link, incarnation: request.incarnation, side };
             let (port_name, node) = match &point.place {
                 AttachKind::Tap { name, .. } => (name.clone(), None),
+                AttachKind::Tunnel(_) => (label.port_name(), None),
                 _ => (label.port_name(), place.link(Which::Name(&point.ifname))?),
             };
             let port = switch.link(Which::Name(&port_name))?;
@@ -156,7 +165,7 @@ impl Worker {
             Ok(end)
         };
         let ends = [end(&request.a, Side::A)?, end(&request.b, Side::B)?];
-        let where_it_is = |end: &End<'_>| match end.is_tap() {
+        let where_it_is = |end: &End<'_>| match end.is_own_port() {
             true => (end.place.cookie, end.port_name.clone()),
             false => (end.place.cookie, end.point.ifname.clone()),
         };
@@ -220,8 +229,13 @@ impl Worker {
                 ..NewLink::new(name)
             };
             let port = new(&end.port_name, port_mac(self.controller, end.port_name.as_str()));
+            let port = NewLink { master: Some(bridge.index), ..port };
+            if let Some(tunnel) = tunnel_at(&end.point.place) {
+                tunnel::bear(switch, &port, tunnel)?;
+                continue;
+            }
             let node = NewLink { ns: Some(end.place.ns.as_fd()), ..new(&end.point.ifname, end.point.mac) };
-            pairs.push(create_veth(&Veth { a: NewLink { master: Some(bridge.index), ..port }, b: node }));
+            pairs.push(create_veth(&Veth { a: port, b: node }));
         }
         let made: Result<(), _> = switch.route(|route| route.run_all(&pairs)).into_iter().collect();
         crash_point("link-ports-made");
@@ -271,7 +285,7 @@ impl Worker {
             let requests = [set_port(port, pass), change_link(port, &change)];
             switch.route(|route| route.run_all(&requests)).into_iter().collect::<Result<(), _>>()?;
         }
-        for end in plan.ends.iter().filter(|end| !end.is_tap()) {
+        for end in plan.ends.iter().filter(|end| !end.is_own_port()) {
             let alias = end.label.to_string();
             let change = Change { up, mtu, alias: Some(&alias), ..Change::default() };
             end.place.route(|route| route.run(change_link(Which::Name(&end.point.ifname), &change)))?;
@@ -292,12 +306,12 @@ impl Worker {
             if port.master != Some(bridge.index) {
                 return Err(vanished());
             }
-            slow_down(switch, port.index, &request.attrs)?;
+            slow_down(switch, port.index, &end.point.place, &request.attrs)?;
             ports[end.label.side.index()] = port.index;
             // What the kernel will announce of the end as it was left is no news.
             (port.admin_up, port.carrier) = (up, up && !end.is_tap());
             self.news.settle(request.link, (switch.cookie, port.index), &port);
-            let link = if end.is_tap() {
+            let link = if end.is_own_port() {
                 port
             } else {
                 let mut node = end.place.link(Which::Name(&end.point.ifname))?.ok_or_else(vanished)?;

@@ -10,8 +10,8 @@ use lifecycle_linux::wiring::{Failure, Outcome};
 
 const ROOTLESS: &str = "only root may attach something to the host's own network namespace";
 /// What matters here of what a kernel has or lacks. The veth comes first, since others are tried on it.
-const FEATURES: [Feature; 5] =
-    [Feature::Veth, Feature::Bridge, Feature::BridgeVlanFiltering, Feature::Tbf, Feature::Netem];
+const FEATURES: [Feature; 6] =
+    [Feature::Veth, Feature::Bridge, Feature::BridgeVlanFiltering, Feature::Vxlan, Feature::Tbf, Feature::Netem];
 /// Whether the host's packet filter sees what passes through bridges.
 const FILTERED: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
 
@@ -54,12 +54,13 @@ impl Facts {
 
     /// The same as other crates see it.
     pub(crate) fn capabilities(&self) -> NetworkCapabilities {
-        use PlaceKind::{HostNet, Namespace, Tap};
+        use PlaceKind::{HostNet, Namespace, Tap, Tunnel};
         let mut missing = BTreeMap::new();
         let mut pairs: BTreeSet<(PlaceKind, PlaceKind)> = [(Namespace, Namespace)].into();
         if self.rootless {
             missing.insert("host_net".to_owned(), ROOTLESS.to_owned());
             missing.insert("tap".to_owned(), ROOTLESS.to_owned());
+            missing.insert("tunnel".to_owned(), "only root may send what is in tunnels to other hosts".to_owned());
         } else {
             pairs = [(Namespace, Namespace), (Namespace, HostNet), (HostNet, HostNet)].into();
             if self.taps {
@@ -67,6 +68,13 @@ impl Facts {
             } else {
                 let reason = "there is no /dev/net/tun; load it with `modprobe tun`";
                 missing.insert("tap".to_owned(), reason.to_owned());
+            }
+            match self.missing.reason(Feature::Vxlan) {
+                None => {
+                    pairs.extend([(Namespace, Tunnel), (HostNet, Tunnel)]);
+                    pairs.extend(self.taps.then_some((Tap, Tunnel)));
+                }
+                Some(reason) => drop(missing.insert("tunnel".to_owned(), format!("it takes vxlan: {reason}"))),
             }
         }
         for (feature, reason) in self.missing.iter() {
@@ -106,7 +114,7 @@ mod tests {
     fn an_ordinary_user_keeps_off_the_host() {
         let can = Facts { rootless: true, taps: true, ..Facts::default() }.capabilities();
         assert_eq!(can.pairs, [(PlaceKind::Namespace, PlaceKind::Namespace)].into());
-        assert!(can.missing.contains_key("host_net") && can.missing.contains_key("tap"));
+        assert!(["host_net", "tap", "tunnel"].iter().all(|place| can.missing.contains_key(*place)));
     }
 
     #[test]
@@ -114,6 +122,7 @@ mod tests {
         let can = Facts { taps: true, ..Facts::default() }.capabilities();
         assert!(can.pairs.iter().all(|(a, b)| a <= b), "{:?}", can.pairs);
         assert!(can.can_connect(PlaceKind::HostNet, PlaceKind::Tap));
+        assert!(can.can_connect(PlaceKind::Tunnel, PlaceKind::Tap));
         let can = Facts::default().capabilities();
         assert!(can.missing["tap"].contains("modprobe tun"), "{can:?}");
     }

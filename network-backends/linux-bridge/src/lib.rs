@@ -10,6 +10,7 @@ mod read;
 mod removal;
 mod settings;
 mod stand;
+mod tunnel;
 mod worker;
 
 use std::sync::Arc;

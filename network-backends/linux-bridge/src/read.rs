@@ -5,29 +5,41 @@ use lifecycle_core::policy::link::Side;
 use lifecycle_linux::netlink::{BRIDGE_PORT_FORWARD_ALL, Link};
 use lifecycle_linux::wiring::{Outcome, TestFrames, are_peers, note_own_changes, report};
 
-use crate::stand::{Stand, ends_of, is_tap};
+use crate::stand::{Stand, ends_of, is_own_port};
+use crate::tunnel::{self, tunnel_at};
 use crate::worker::Worker;
 
 impl Worker {
     /// Compares a link with its identity and sends a frame each way. Changes nothing.
     pub(crate) fn verify(&mut self, identity: &LinkIdentity) -> Outcome<LinkReport> {
         let ends = ends_of(identity)?;
-        let stand = self.stand(identity)?;
+        let mut stand = self.stand(identity)?;
         let mut problems = Vec::new();
         let mut joined = is_bridge_there(&stand, &mut problems);
+        let mut ways = [true; 2];
         for side in [Side::A, Side::B] {
-            let (end, found) = (ends[side.index()], stand.ends[side.index()].as_ref());
-            match found {
+            let end = ends[side.index()];
+            match &stand.ends[side.index()] {
                 Some((place, link)) => {
                     self.news.settle(identity.link, (place.cookie, link.index), link);
-                    note_own_changes(end, link, &mut problems);
+                    match tunnel_at(&end.point.place) {
+                        None => note_own_changes(end, link, &mut problems),
+                        Some(tunnel) => {
+                            ways[side.index()] = tunnel::has_way(place, tunnel, &mut problems)?;
+                            if let Some(difference) = tunnel::difference(place, link, tunnel)? {
+                                problems.push(difference);
+                                stand.ends[side.index()] = None;
+                            }
+                        }
+                    }
                 }
                 None => problems.push(format!("the interface {} (index {}) is gone", end.point.ifname, end.ifindex)),
             }
+            let found = stand.ends[side.index()].as_ref();
             let plugged = match (&stand.switch, &stand.ports[side.index()], found) {
                 (Some(switch), Some(port), Some((place, link))) => {
                     self.news.settle(identity.link, (switch.cookie, port.index), port);
-                    is_tap(end) || are_peers(place, link, switch, port)?
+                    is_own_port(&end.point.place) || are_peers(place, link, switch, port)?
                 }
                 _ => false,
             };
@@ -40,7 +52,9 @@ impl Worker {
         let found = stand.ends.each_ref().map(|found| found.as_ref().map(|(place, link)| (&**place, link)));
         let probe = if !joined {
             TestFrames::skipped("the link does not stand")
-        } else if ends.iter().any(|end| is_tap(end)) {
+        } else if ends.iter().any(|end| tunnel_at(&end.point.place).is_some()) {
+            TestFrames::skipped("the far end of a tunnel is on another host")
+        } else if ends.iter().any(|end| is_own_port(&end.point.place)) {
             TestFrames::skipped("only its node can send through a tap")
         } else if !stand.ports.iter().flatten().all(|port| port.admin_up) {
             TestFrames::skipped("an end is without carrier")
@@ -50,7 +64,9 @@ impl Worker {
         if joined {
             self.known.entry(identity.link).or_insert_with(|| identity.clone());
         }
-        let [a, b] = found.map(|found| report(found.map(|(_, link)| link)));
+        let [mut a, mut b] = found.map(|found| report(found.map(|(_, link)| link)));
+        a.carrier &= ways[0];
+        b.carrier &= ways[1];
         Ok(LinkReport { a, b: Some(b), joined, probe, problems })
     }
 }

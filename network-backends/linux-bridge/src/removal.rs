@@ -12,7 +12,7 @@ use lifecycle_linux::netlink::{Link, Which};
 use lifecycle_linux::wiring::label::{Owner, link_bridge, nameless, owner, port_link, port_owner};
 use lifecycle_linux::wiring::{Failure, Outcome, Place, Site, doomed};
 
-use crate::stand::ends_of;
+use crate::stand::{ends_of, is_own_port};
 use crate::worker::Worker;
 
 /// What a part of a link was found to be.
@@ -39,7 +39,7 @@ impl Worker {
         for ((place, link), end) in stand.ends.iter().zip(ends).filter_map(|(found, end)| Some((found.as_ref()?, end)))
         {
             let goes_along = stand.ports.iter().flatten().any(|port| link.lower == Some(port.index));
-            if !goes_along && !matches!(end.point.place, AttachKind::Tap { .. }) {
+            if !goes_along && !is_own_port(&end.point.place) {
                 self.doom_part(place, link)?;
                 doomed::sweep(place)?;
             }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use lifecycle_core::error::{Error, ErrorKind, Result};
+use lifecycle_linux::wiring::UnderlayChoice;
 use serde::Deserialize;
 
 /// What a program can set for the backend, as the plugin's settings.
@@ -12,6 +13,9 @@ pub struct Settings {
     /// File of the network namespace that is the host's for this backend: bridges, ports and taps are made in it. The
     /// program's own when absent. Bridges between an ordinary user's nodes are with these nodes' keeper in any case.
     pub namespace: Option<PathBuf>,
+    /// The address of the host that tunnels to other hosts have, or the interface with this address. The one that the
+    /// default route uses when absent.
+    pub underlay: Option<UnderlayChoice>,
 }
 
 impl Settings {
@@ -38,6 +42,7 @@ mod tests {
     fn settings_are_read_or_refused() {
         assert_eq!(Settings::read(&json!(null)).unwrap(), Settings::default());
         assert_eq!(Settings::read(&json!({ "namespace": "/x" })).unwrap().namespace, Some("/x".into()));
+        assert!(Settings::read(&json!({ "underlay": "10.0.0.1" })).unwrap().underlay.is_some());
         assert_eq!(Settings::read(&json!({ "bridge": "x" })).unwrap_err().kind(), ErrorKind::InvalidInput);
     }
 }

@@ -23,7 +23,7 @@ pub(crate) struct Stand {
     pub(crate) switch: Option<Rc<Place>>,
     pub(crate) bridge: Option<Link>,
     pub(crate) ports: [Option<Link>; 2],
-    /// Interfaces at the link's ends; a tap is its own port.
+    /// Interfaces at the link's ends; taps and tunnels are their own ports.
     pub(crate) ends: [Option<Standing>; 2],
     /// What was recorded.
     pub(crate) segment: Segment,
@@ -35,8 +35,9 @@ pub(crate) fn ends_of(identity: &LinkIdentity) -> Outcome<[&EndIdentity; 2]> {
     Ok([&identity.a, identity.b.as_ref().ok_or_else(foreign)?])
 }
 
-pub(crate) fn is_tap(end: &EndIdentity) -> bool {
-    matches!(end.point.place, AttachKind::Tap { .. })
+/// Whether the interface at a place is a port of the bridge itself, and not the far end of one.
+pub(crate) fn is_own_port(place: &AttachKind) -> bool {
+    matches!(place, AttachKind::Tap { .. } | AttachKind::Tunnel(_))
 }
 
 impl Worker {
@@ -72,13 +73,14 @@ impl Worker {
                 Some(switch) => switch.link(Which::Index(segment.ports[side.index()]))?,
                 None => None,
             };
-            let whose = |link: &Link| match is_tap(end) {
-                true => owner(link, self.controller),
-                false => port_owner(link, self.controller),
+            let place = &end.point.place;
+            let whose = |link: &Link| match place {
+                AttachKind::Tap { .. } => owner(link, self.controller),
+                _ => port_owner(link, self.controller),
             };
             let port = port.filter(|link| link.group == LINK_GROUP && whose(link).may_be_of(id, incarnation));
             stand.ends[side.index()] =
-                if is_tap(end) { stand.switch.clone().zip(port.clone()) } else { self.end(identity, end)? };
+                if is_own_port(place) { stand.switch.clone().zip(port.clone()) } else { self.end(identity, end)? };
             stand.ports[side.index()] = port;
         }
         Ok(stand)

@@ -10,7 +10,7 @@ use lifecycle_core::plugin::network::LinkIdentity;
 use lifecycle_core::time::BootId;
 use lifecycle_linux::identity::boot_id;
 use lifecycle_linux::limits::raise_open_files;
-use lifecycle_linux::wiring::{News, Outcome, Place, Places, TestFrames};
+use lifecycle_linux::wiring::{News, Outcome, Place, Places, TestFrames, UnderlayChoice};
 
 use crate::facts::Facts;
 use crate::settings::Settings;
@@ -24,6 +24,8 @@ pub(crate) struct Worker {
     pub(crate) places: Places,
     pub(crate) news: Arc<News>,
     pub(crate) frames: TestFrames,
+    /// Which address tunnels have.
+    pub(crate) underlay: Option<UnderlayChoice>,
     /// Links as they were built or last verified.
     pub(crate) known: HashMap<LinkId, LinkIdentity>,
 }
@@ -33,9 +35,10 @@ impl Worker {
         if let Err(error) = raise_open_files() {
             tracing::warn!(%error, "the number of open files stays limited");
         }
-        let places = Places::new(Arc::clone(&news), settings.namespace);
+        let Settings { namespace, underlay } = settings;
+        let places = Places::new(Arc::clone(&news), namespace);
         let (boot, frames, known) = (boot_id()?, TestFrames::default(), HashMap::new());
-        let mut worker = Self { controller, boot, facts: Facts::default(), places, news, frames, known };
+        let mut worker = Self { controller, boot, facts: Facts::default(), places, news, frames, underlay, known };
         worker.know(Facts::of_user());
         Ok(worker)
     }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
-use lifecycle_core::attach::{NsRef, PlaceKind};
+use lifecycle_core::attach::{NsRef, PlaceKind, Tunnel};
 use lifecycle_core::error::{Error, ErrorKind, Result};
 use lifecycle_core::name::IfName;
 use lifecycle_core::plugin::network::{
     LinkIdentity, LinkReport, LinkRequest, NetworkCapabilities, NetworkEvent, ObservedLink,
 };
-use lifecycle_core::plugin::{HostContext, NetworkBackend};
+use lifecycle_core::plugin::overlay::Underlay;
+use lifecycle_core::plugin::{HostContext, NetworkBackend, OverlayBackend};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::LinkAttrs;
 use lifecycle_linux::wiring::{News, Outcome, ticket};
@@ -114,6 +115,7 @@ impl NetworkBackend for OvsBackend {
         }
         if nix::unistd::geteuid().is_root() {
             can.pairs.extend([(Namespace, Namespace), (Namespace, HostNet), (HostNet, HostNet)]);
+            can.pairs.extend([Namespace, HostNet].map(|place| (place, PlaceKind::Tunnel)));
         } else {
             can.missing.insert("root".to_owned(), ROOTLESS.to_owned());
         }
@@ -174,5 +176,21 @@ impl NetworkBackend for OvsBackend {
     async fn verify(&self, identity: &LinkIdentity) -> Result<LinkReport> {
         let (link, identity) = (identity.link, identity.clone());
         self.about("verify link", link, move |worker| worker.verify(&identity)).await
+    }
+
+    fn overlay(&self) -> Option<&dyn OverlayBackend> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl OverlayBackend for OvsBackend {
+    async fn underlay(&self) -> Result<Underlay> {
+        self.about("read", "the underlay", Worker::underlay).await
+    }
+
+    async fn redirect(&self, identity: &LinkIdentity, to: &Tunnel) -> Result<LinkIdentity> {
+        let (link, identity, to) = (identity.link, identity.clone(), to.clone());
+        self.about("redirect link", link, move |worker| worker.redirect(&identity, &to)).await
     }
 }

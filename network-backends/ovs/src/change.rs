@@ -12,17 +12,18 @@ use lifecycle_linux::wiring::{Failure, Outcome, Place};
 
 use crate::connect::refuse;
 use crate::detail::PortIdentity;
+use crate::tunnel::tunnel_at;
 use crate::worker::Worker;
 
 /// An interface of a link.
 type Standing = (Rc<Place>, Link);
 
 impl Worker {
-    /// Changes attributes of all four interfaces, or of none.
+    /// Changes attributes of all interfaces in the kernel, or of none.
     pub(crate) fn set_params(&mut self, identity: &LinkIdentity, attrs: &LinkAttrs) -> Outcome<()> {
         refuse(attrs)?;
         let mut all = Vec::new();
-        for side in [Side::A, Side::B] {
+        for side in [Side::A, Side::B].into_iter().filter(|side| !is_tunnel(identity, *side)) {
             all.push(self.node_side(identity, side)?);
             all.push(self.switch_side(identity, side)?);
         }
@@ -43,7 +44,11 @@ impl Worker {
     }
 
     /// Gives or takes an end's carrier: the interface on the switch's side of the *other* end goes up or down with it.
+    /// Nothing is done to a tunnel, whose far end hears of it from its own host.
     pub(crate) fn set_carrier(&mut self, identity: &LinkIdentity, side: Side, up: bool) -> Outcome<()> {
+        if is_tunnel(identity, side.other()) {
+            return Ok(());
+        }
         let standing = self.switch_side(identity, side.other())?;
         self.change(identity, &standing, &Change { up: Some(up), ..Change::default() })
     }
@@ -74,6 +79,11 @@ impl Worker {
         }
         Ok(())
     }
+}
+
+fn is_tunnel(identity: &LinkIdentity, side: Side) -> bool {
+    let end = if side == Side::A { Some(&identity.a) } else { identity.b.as_ref() };
+    end.is_some_and(|end| tunnel_at(&end.point.place).is_some())
 }
 
 fn missing() -> Failure {

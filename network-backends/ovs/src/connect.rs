@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 use std::rc::Rc;
 
-use lifecycle_core::attach::{AttachPoint, PlaceKind};
+use lifecycle_core::attach::{AttachPoint, PlaceKind, Tunnel};
 use lifecycle_core::error::ErrorKind;
 use lifecycle_core::name::IfName;
 use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, LinkRequest};
@@ -25,6 +25,7 @@ use crate::detail::{self, PortIdentity};
 use crate::ovsdb::Replica;
 use crate::removal::{Doomed, commit};
 use crate::switch::{Bridge, Draft, Port};
+use crate::tunnel::{self, tunnel_at};
 use crate::worker::Worker;
 
 /// One end of a link, with what stands there already.
@@ -101,7 +102,9 @@ impl Worker {
     fn plan<'a>(&mut self, request: &'a LinkRequest, bridge: &'a IfName, doomed: &mut Doomed) -> Outcome<Plan<'a>> {
         refuse(&request.attrs)?;
         let places = [request.a.place.name(), request.b.place.name()];
-        if let Some(other) = places.iter().find(|kind| !matches!(kind, PlaceKind::Namespace | PlaceKind::HostNet)) {
+        if let Some(other) =
+            places.iter().find(|kind| !matches!(kind, PlaceKind::Namespace | PlaceKind::HostNet | PlaceKind::Tunnel))
+        {
             return Err(Failure::unsupported(format!("the ovs backend attaches nothing to a {other}")));
         }
         let client = self.client()?;
@@ -110,7 +113,10 @@ impl Worker {
             let place = self.place(&point.place)?;
             let controller = self.controller;
             let label = Label { controller, link: request.link, incarnation: request.incarnation, side };
-            let node = place.link(Which::Name(&point.ifname))?;
+            let node = match tunnel_at(&point.place) {
+                Some(tunnel) => self.refuse_astray(tunnel).map(|()| None)?,
+                None => place.link(Which::Name(&point.ifname))?,
+            };
             let host = switch.link(Which::Name(&label.port_name()))?;
             let port = client.read(|db| Port::named(db, label.port_name().as_str(), controller));
             let end = End { point, place, label, node, host, port };
@@ -118,7 +124,8 @@ impl Worker {
             Ok(end)
         };
         let ends = [end(&request.a, Side::A)?, end(&request.b, Side::B)?];
-        if (ends[0].place.cookie, &ends[0].point.ifname) == (ends[1].place.cookie, &ends[1].point.ifname) {
+        let where_it_is = |end: &End<'_>| (end.place.cookie, end.ifname());
+        if where_it_is(&ends[0]) == where_it_is(&ends[1]) {
             return Err(Failure::new(ErrorKind::InvalidInput, "both ends are one and the same interface"));
         }
         let on_bridge = |port: &Port, db: &Replica| {
@@ -126,6 +133,15 @@ impl Worker {
         };
         let mut stands = true;
         for end in &ends {
+            let as_built = |port: &Port| {
+                port.owner == Owner::End(end.label) && port.is_attached() && client.read(|db| on_bridge(port, db))
+            };
+            if let Some(tunnel) = end.tunnel() {
+                let wanted = tunnel::options(tunnel)?;
+                let is_it = |port: &Port| port.tunnel.as_ref() == Some(&wanted) && as_built(port);
+                stands &= end.host.is_none() && end.port.as_ref().is_some_and(is_it);
+                continue;
+            }
             let (Some(node), Some(host), Some(port)) = (&end.node, &end.host, &end.port) else {
                 stands = false;
                 continue;
@@ -135,10 +151,8 @@ impl Worker {
                 && ours(owner(node, self.controller))
                 && ours(port_owner(host, self.controller))
                 && node.mac == Some(end.point.mac)
-                && port.owner == Owner::End(end.label)
-                && port.is_attached()
+                && as_built(port)
                 && port.ifindex.is_none_or(|ifindex| ifindex == host.index)
-                && client.read(|db| on_bridge(port, db))
                 && are_peers(&end.place, node, &switch, host)?;
         }
         if !stands {
@@ -162,8 +176,7 @@ impl Worker {
         let attrs = &plan.request.attrs;
         let names = [plan.ends[0].label.port_name(), plan.ends[1].label.port_name()];
         if !plan.stands {
-            let pair = |index: usize| {
-                let (end, name) = (&plan.ends[index], &names[index]);
+            let pair = |(end, name): (&End<'_>, &IfName)| {
                 let new = |name, mac| NewLink {
                     mac: Some(mac),
                     mtu: Some(attrs.mtu),
@@ -174,13 +187,15 @@ impl Worker {
                 let node = NewLink { ns: Some(end.place.ns.as_fd()), ..new(&end.point.ifname, end.point.mac) };
                 create_veth(&Veth { a: host, b: node })
             };
-            let made: Result<(), _> = switch.route(|route| route.run_all(&[pair(0), pair(1)])).into_iter().collect();
+            let ends = plan.ends.iter().zip(&names).filter(|(end, _)| end.tunnel().is_none());
+            let pairs: Vec<_> = ends.map(pair).collect();
+            let made: Result<(), _> = switch.route(|route| route.run_all(&pairs)).into_iter().collect();
             made?;
         }
         let up = Some(attrs.admin == Admin::Up);
         // What stands already may have been built with other attributes.
         let mtu = plan.stands.then_some(attrs.mtu);
-        for (end, name) in plan.ends.iter().zip(&names) {
+        for (end, name) in plan.ends.iter().zip(&names).filter(|(end, _)| end.tunnel().is_none()) {
             if self.userspace {
                 end.place.route(|route| set_offloads(&*route, &end.point.ifname, Offloads::NONE))?;
             }
@@ -270,6 +285,13 @@ impl Worker {
         let mut ends = Vec::new();
         for end in &plan.ends {
             let name = end.label.port_name();
+            if end.tunnel().is_some() {
+                let port = client.read(|db| Port::named(db, name.as_str(), self.controller)).ok_or_else(vanished)?;
+                let number = port.number.unwrap_or_default();
+                PortIdentity { ifindex: 0, uuid: port.uuid, number }.write(end.label.side, &mut detail);
+                ends.push(tunnel::identity(&switch, end.point));
+                continue;
+            }
             let mut node = end.place.link(Which::Name(&end.point.ifname))?.ok_or_else(vanished)?;
             let mut host = switch.link(Which::Name(&name))?.ok_or_else(vanished)?;
             let port = client.read(|db| Port::named(db, name.as_str(), self.controller)).ok_or_else(vanished)?;
@@ -321,6 +343,15 @@ impl Worker {
 }
 
 impl End<'_> {
+    fn tunnel(&self) -> Option<&Tunnel> {
+        tunnel_at(&self.point.place)
+    }
+
+    /// The interface at the link's end; the port itself for a tunnel.
+    fn ifname(&self) -> IfName {
+        if self.tunnel().is_some() { self.label.port_name() } else { self.point.ifname.clone() }
+    }
+
     fn refuse_what_is_not_ours(&self) -> Outcome<()> {
         let controller = self.label.controller;
         let node = self.node.as_ref().map(|link| (self.point.ifname.as_str(), owner(link, controller)));
@@ -375,7 +406,7 @@ fn draft(
         let mut fresh = Vec::new();
         pool.observe(tags.keys().copied());
         let mut outcome = Ok(());
-        for plan in plans.iter().filter(|plan| plan.bridge == name) {
+        'plans: for plan in plans.iter().filter(|plan| plan.bridge == name) {
             let ports = plan.ends.each_ref().map(|end| Port::named(db, end.label.port_name().as_str(), controller));
             let whole = |ports: &[&Port]| {
                 let tag = ports[0].tag;
@@ -399,7 +430,13 @@ fn draft(
             for (end, port) in plan.ends.iter().zip(&ports) {
                 match port {
                     Some(port) => draft.retag(&port.uuid, tag),
-                    None => draft.add_port(name, &end.label, tag),
+                    None => match end.tunnel() {
+                        None => draft.add_port(name, &end.label, tag),
+                        Some(tunnel) => outcome = draft.add_tunnel(db, name, &end.label, tag, tunnel),
+                    },
+                }
+                if outcome.is_err() {
+                    break 'plans;
                 }
             }
         }

@@ -14,6 +14,7 @@ mod read;
 mod removal;
 mod settings;
 mod switch;
+mod tunnel;
 mod worker;
 
 use std::sync::Arc;

@@ -21,7 +21,7 @@ fn disturbed(change: &Change) -> Option<LinkId> {
     let old = change.old.as_ref()?;
     let columns: &[&str] = match change.table.as_str() {
         "Port" => &["name", "interfaces", "tag", "vlan_mode"],
-        "Interface" => &["name", "type", "ofport", "ifindex", "error"],
+        "Interface" => &["name", "type", "options", "ofport", "ifindex", "error"],
         _ => return None,
     };
     let Some(OurName::LinkEnd { link, .. }) = OurName::parse(old.text("name")?) else { return None };

@@ -15,6 +15,7 @@ use lifecycle_linux::wiring::{Failure, Outcome, Place, TestFrames, are_peers, no
 
 use crate::detail::{self, PortIdentity};
 use crate::switch::{Bridge, Port, our_ports};
+use crate::tunnel::tunnel_at;
 use crate::worker::Worker;
 
 /// An end as it was found.
@@ -38,10 +39,12 @@ impl Worker {
         }
         let mut joined = bridge.is_some();
         let mut found: [Found; 2] = [None, None];
+        let mut tunnels = [None, None];
         let mut segments = [None, None];
         for (side, end) in [(Side::A, &identity.a), (Side::B, end_b)] {
             let port = PortIdentity::read(identity, side).ok_or_else(foreign_identity)?;
-            let here = self.find(identity, end, &mut problems)?;
+            let tunnel = tunnel_at(&end.point.place);
+            let here = if tunnel.is_some() { None } else { self.find(identity, end, &mut problems)? };
             if let Some((place, node)) = &here {
                 joined &= self.is_plugged(identity, (place, node), &port, &mut problems)?;
                 if bridge.as_ref().is_some_and(|bridge| bridge.userspace) {
@@ -53,7 +56,12 @@ impl Worker {
                 Port::named(db, name.as_str(), controller)
             });
             let in_place = |row: &Port| bridge.as_ref().is_some_and(|bridge| bridge.ports.contains(&row.uuid));
-            match row.filter(|row| row.uuid == port.uuid && in_place(row)) {
+            let row = row.filter(|row| row.uuid == port.uuid && in_place(row));
+            if let Some(tunnel) = tunnel {
+                let end = (identity, side);
+                tunnels[side.index()] = Some(self.verify_tunnel(end, tunnel, row.as_ref(), &mut problems)?);
+            }
+            match row {
                 None => {
                     problems.push(format!("the port of end {side} is not on the bridge {bridge_name} any more"));
                     joined = false;
@@ -78,13 +86,17 @@ impl Worker {
         }
         let ends = found.each_ref().map(|found| found.as_ref().map(|(place, link)| (&**place, link)));
         let probe = match joined {
+            true if tunnels.iter().any(Option::is_some) => {
+                TestFrames::skipped("the far end of a tunnel is on another host")
+            }
             true => self.frames.exchange(&self.places, ends, &mut problems)?,
             false => TestFrames::skipped("the link does not stand"),
         };
         if joined {
             self.known.entry(identity.link).or_insert_with(|| identity.clone());
         }
-        let [a, b] = ends.map(|found| report(found.map(|(_, link)| link)));
+        let [on_a, on_b] = ends.map(|found| report(found.map(|(_, link)| link)));
+        let [a, b] = [(tunnels[0].take(), on_a), (tunnels[1].take(), on_b)].map(|(tunnel, end)| tunnel.unwrap_or(end));
         Ok(LinkReport { a, b: Some(b), joined, probe, problems })
     }
 
@@ -168,7 +180,8 @@ fn is_attached(row: &Port, port: &PortIdentity, side: Side, problems: &mut Vec<S
         problems.push(format!("the port of end {side} has number {now} instead of {}", port.number));
     }
     // A database that was started anew does not know until the switch has something to tell it.
-    if row.ifindex.is_some_and(|ifindex| ifindex != port.ifindex) {
+    // A tunnel has no interface of its own.
+    if row.tunnel.is_none() && row.ifindex.is_some_and(|ifindex| ifindex != port.ifindex) {
         problems.push(format!("the port of end {side} stands for another interface than was attached"));
     }
     problems.len() == before

@@ -14,6 +14,7 @@ use lifecycle_linux::wiring::{Failure, Outcome, Place, doomed};
 
 use crate::ovsdb::{Client, Operation, Replica, Uuid};
 use crate::switch::{Bridge, DATABASE, Draft, Port, carried_out, our_ports};
+use crate::tunnel::tunnel_at;
 use crate::worker::Worker;
 
 /// How long the database may take to answer a transaction.
@@ -89,7 +90,8 @@ impl Worker {
         identity: &LinkIdentity,
         end: &EndIdentity,
     ) -> Outcome<Option<(Rc<Place>, Link)>> {
-        if identity.boot != self.boot {
+        // A tunnel has no interface in the kernel.
+        if identity.boot != self.boot || tunnel_at(&end.point.place).is_some() {
             return Ok(None);
         }
         let place = match self.place(&end.point.place) {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use lifecycle_core::error::{Error, ErrorKind, Result};
+use lifecycle_linux::wiring::UnderlayChoice;
 use serde::Deserialize;
 
 use crate::ovsdb::Endpoint;
@@ -20,6 +21,9 @@ pub struct Settings {
     pub namespace: Option<PathBuf>,
     /// Which datapath bridges use.
     pub datapath: Datapath,
+    /// The address of the host that tunnels to other hosts have, or the interface with this address. The one that the
+    /// default route uses when absent.
+    pub underlay: Option<UnderlayChoice>,
 }
 
 /// Who forwards frames.
@@ -38,7 +42,7 @@ pub enum Datapath {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { database: DATABASE.into(), namespace: None, datapath: Datapath::Auto }
+        Self { database: DATABASE.into(), namespace: None, datapath: Datapath::Auto, underlay: None }
     }
 }
 

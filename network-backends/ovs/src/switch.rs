@@ -8,6 +8,7 @@ use lifecycle_linux::wiring::label::{Label, Owner, text_owner};
 use serde_json::{Value, json};
 
 use crate::ovsdb::{Operation, Replica, Uuid, map, named, set};
+use crate::tunnel::{Options, VXLAN};
 
 pub(crate) const DATABASE: &str = "Open_vSwitch";
 
@@ -16,7 +17,7 @@ pub(crate) const WATCHED: &[(&str, &[&str])] = &[
     (DATABASE, &["bridges", "cur_cfg"]),
     ("Bridge", &["name", "ports", "datapath_type", "external_ids", "other_config"]),
     ("Port", &["name", "interfaces", "tag", "vlan_mode", "external_ids"]),
-    ("Interface", &["name", "type", "ofport", "ifindex", "error"]),
+    ("Interface", &["name", "type", "options", "ofport", "ifindex", "error"]),
 ];
 
 /// Key in `external_ids` under which a port bears its label.
@@ -24,6 +25,8 @@ const LABEL: &str = "lifecycle";
 /// Key in `external_ids` under which a bridge bears its controller, and a port its bridge.
 const CONTROLLER: &str = "lifecycle-controller";
 const BRIDGE: &str = "lifecycle-bridge";
+/// Type of datapaths in user space.
+const USERSPACE: &str = "netdev";
 /// How a port passes frames: all of them, with or without tags of their own, within its segment.
 const VLAN_MODE: &str = "dot1q-tunnel";
 
@@ -42,6 +45,8 @@ pub(crate) struct Port {
     pub(crate) ifindex: Option<u32>,
     /// Why the switch could not attach it.
     pub(crate) error: Option<String>,
+    /// What is said of it as a tunnel, if it is one.
+    pub(crate) tunnel: Option<Options>,
 }
 
 impl Port {
@@ -58,6 +63,9 @@ impl Port {
             number: interface.and_then(|row| row.integer("ofport")),
             ifindex: interface.and_then(|row| row.integer("ifindex")?.try_into().ok()),
             error: interface.and_then(|row| row.text("error")).map(str::to_owned),
+            tunnel: interface.filter(|row| row.text("type") == Some(VXLAN)).map(|row| {
+                row.map("options").into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+            }),
         })
     }
 
@@ -101,7 +109,7 @@ impl Bridge {
             uuid: uuid.clone(),
             name: row.text("name")?.to_owned(),
             ours: row.map("external_ids").get(CONTROLLER).is_some_and(|whose| *whose == controller.to_string()),
-            userspace: row.text("datapath_type") == Some("netdev"),
+            userspace: row.text("datapath_type") == Some(USERSPACE),
             ports: row.uuids("ports"),
         })
     }
@@ -132,6 +140,11 @@ impl Bridge {
     }
 }
 
+/// Whether an interface is the own one of a bridge that is in user space.
+pub(crate) fn is_bridge_in_userspace(db: &Replica, name: &str) -> bool {
+    db.named("Bridge", name).is_some_and(|(_, row)| row.text("datapath_type") == Some(USERSPACE))
+}
+
 /// The configuration that the switch has carried out.
 pub(crate) fn carried_out(db: &Replica) -> Option<i64> {
     db.rows(DATABASE).next()?.1.integer("cur_cfg")
@@ -148,9 +161,15 @@ pub(crate) struct Draft {
 impl Draft {
     /// Adds a port to a bridge, on a segment that must be nobody's.
     pub(crate) fn add_port(&mut self, bridge: &IfName, label: &Label, tag: u32) {
+        self.add_port_as(bridge, label, tag, json!({}));
+    }
+
+    /// The same for a port whose interface has more to it, in these columns.
+    pub(crate) fn add_port_as(&mut self, bridge: &IfName, label: &Label, tag: u32, mut row: Value) {
         let (name, text) = (label.port_name(), label.to_string());
         let interface = format!("i_{name}");
-        let row = json!({ "name": name.as_str(), "external_ids": map([(LABEL, &text)]) });
+        row["name"] = json!(name.as_str());
+        row["external_ids"] = map([(LABEL, &text)]);
         self.operations.push(Operation::insert("Interface", &interface, row));
         let row = json!({
             "name": name.as_str(), "interfaces": named(&interface), "tag": tag, "vlan_mode": VLAN_MODE,
@@ -158,6 +177,17 @@ impl Draft {
         });
         self.operations.push(Operation::insert("Port", name.as_str(), row));
         self.added.entry(bridge.to_string()).or_default().push(named(name.as_str()));
+    }
+
+    /// Changes what is said of a tunnel.
+    pub(crate) fn redirect(&mut self, name: &str, options: &Options) {
+        let which = [("name", "==", json!(name)), ("type", "==", json!(VXLAN))];
+        self.operations.push(Operation::update("Interface", &which, json!({ "options": map(options) })));
+    }
+
+    /// Adds an operation.
+    pub(crate) fn push(&mut self, operation: Operation) {
+        self.operations.push(operation);
     }
 
     /// Demands that no port of ours on the bridge carries a tag yet.
@@ -183,7 +213,7 @@ impl Draft {
         ports.push(named(&port));
         let row = json!({
             "name": name.as_str(), "ports": set(ports), "fail_mode": "standalone",
-            "datapath_type": if userspace { "netdev" } else { "system" },
+            "datapath_type": if userspace { USERSPACE } else { "system" },
             // A cable passes spanning tree, LACP, LLDP and 802.1X.
             "other_config": map([("forward-bpdu", "true")]),
             "external_ids": map([(CONTROLLER, controller.to_string())]),

@@ -21,7 +21,7 @@ use lifecycle_core::policy::segment::SegmentPool;
 use lifecycle_core::time::BootId;
 use lifecycle_linux::identity::boot_id;
 use lifecycle_linux::limits::raise_open_files;
-use lifecycle_linux::wiring::{Failure, News, Outcome, Place, Places, TestFrames, Ticket, doomed};
+use lifecycle_linux::wiring::{Failure, News, Outcome, Place, Places, TestFrames, Ticket, UnderlayChoice, doomed};
 
 use crate::news::listener;
 use crate::ovsdb::{Client, Endpoint};
@@ -65,6 +65,8 @@ pub(crate) struct Worker {
     /// Links as they were built or last verified.
     pub(crate) known: HashMap<LinkId, LinkIdentity>,
     pub(crate) frames: TestFrames,
+    /// Which address tunnels have.
+    pub(crate) underlay: Option<UnderlayChoice>,
     endpoint: Endpoint,
     client: Option<Rc<Client>>,
     /// When the client was last waited for in vain.
@@ -90,6 +92,7 @@ impl Worker {
             client: None,
             waited: Cell::new(None),
             frames: TestFrames::default(),
+            underlay: settings.underlay.clone(),
         })
     }
 

@@ -94,11 +94,11 @@ impl Fixture {
     }
 }
 
-fn host_file(host: &FreshNamespace) -> PathBuf {
+pub(crate) fn host_file(host: &FreshNamespace) -> PathBuf {
     format!("/proc/{}/fd/{}", std::process::id(), host.ns.as_raw_fd()).into()
 }
 
-fn make(controller: ControllerId, host: &FreshNamespace) -> Arc<dyn NetworkBackend> {
+pub(crate) fn make(controller: ControllerId, host: &FreshNamespace) -> Arc<dyn NetworkBackend> {
     let context = HostContext {
         controller,
         epoch: 1,

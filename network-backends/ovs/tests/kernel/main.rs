@@ -7,6 +7,7 @@ mod fixture;
 mod frames;
 mod hands;
 mod many;
+mod tunnels;
 
 use std::process::ExitCode;
 
@@ -44,6 +45,13 @@ fn main() -> ExitCode {
         faults::exhausted_tags_are_an_error_that_names_the_way_out,
         faults::a_machine_without_a_switch_refuses_links_and_nothing_else,
         many::links_at_once,
+        tunnels::hosts_are_joined_over_ipv4,
+        tunnels::hosts_are_joined_over_ipv6,
+        tunnels::link_local_frames_pass_between_hosts,
+        tunnels::little_is_lost_when_a_tunnel_is_redirected,
+        tunnels::an_address_that_the_switch_does_not_send_from_is_refused_by_name,
+        tunnels::a_device_of_linux_is_the_other_half,
+        tunnels::a_way_out_past_the_switch_is_refused_by_name,
     );
     suite.run()
 }

@@ -1,0 +1,158 @@
+//! Links between two hosts: network namespaces with a cable between them, each with a backend of its own.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lifecycle_core::ErrorKind;
+use lifecycle_core::id::LinkId;
+use lifecycle_core::plugin::NetworkBackend;
+use lifecycle_core::plugin::network::LinkRequest;
+use lifecycle_core::policy::link::Side;
+use lifecycle_core::policy::naming::{LINK_GROUP, OurName};
+use lifecycle_core::topology::LinkAttrs;
+use lifecycle_linux::namespace::FreshNamespace;
+use lifecycle_linux::netlink::{NewLink, Vxlan, Which, create_bridge, create_vxlan, delete_link};
+use lifecycle_linux::testing::halves::{Halves, tunnel};
+use lifecycle_linux::testing::hosts::{HostAddresses, UPLINK_MTU, cut_packets, join_hosts};
+use lifecycle_linux::testing::{controller, name};
+use lifecycle_linux::wiring::label::{link_bridge_mac, port_mac};
+use lifecycle_testkit::laws::{Skip, Verdict};
+
+use super::fixture::{Fixture, host_file, make};
+
+const PATIENCE: Duration = Duration::from_secs(3);
+/// What a tunnel adds to a packet: its own header, UDP's, IP's and the inner Ethernet header.
+const OVER_V4: u32 = 50;
+const OVER_V6: u32 = 70;
+const FITS: u32 = UPLINK_MTU - OVER_V4;
+
+/// The other host.
+struct Far {
+    backend: Arc<dyn NetworkBackend>,
+    _host: FreshNamespace,
+}
+
+impl Far {
+    async fn join(fixture: &Fixture) -> Result<Self, Skip> {
+        if fixture.ground.is_brokered() {
+            refused(fixture).await;
+            return Err(Skip::new("root", "what a broker's namespaces are joined to leads to no other host"));
+        }
+        let host = FreshNamespace::new().unwrap();
+        join_hosts([&fixture.host_file(), &host_file(&host)]);
+        let backend = make(controller(), &host);
+        backend.initialize().await.unwrap();
+        Ok(Self { backend, _host: host })
+    }
+
+    fn both<'a>(&'a self, fixture: &'a Fixture) -> [&'a dyn NetworkBackend; 2] {
+        [&*fixture.backend, &*self.backend]
+    }
+}
+
+fn addresses() -> [IpAddr; 2] {
+    [0, 1].map(|host| HostAddresses::of(host).v4[0])
+}
+
+/// A tunnel for what only a broker reaches would lead nowhere.
+async fn refused(fixture: &Fixture) {
+    let [near, there] = addresses();
+    let request = fixture.request(1, &fixture.point(), &tunnel(fixture, 101, near, there));
+    let error = fixture.backend.connect(&request).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error:?}");
+    assert_eq!(fixture.switch_side(), Vec::<String>::new());
+}
+
+async fn joined(fixture: &Fixture, addresses: impl Fn(HostAddresses) -> IpAddr, over: u32) -> Verdict {
+    let far = Far::join(fixture).await?;
+    let addresses = [0, 1].map(|host| addresses(HostAddresses::of(host)));
+    assert_eq!(fixture.backend.overlay().unwrap().underlay().await.unwrap().mtu, UPLINK_MTU);
+    let halves = Halves::build(fixture, far.both(fixture), 1, addresses, UPLINK_MTU - over).await;
+    halves.carry();
+    assert_eq!(cut_packets(fixture.host_file()), 0, "what fits was sent in pieces");
+    halves.remove().await;
+    assert_eq!(fixture.switch_side(), Vec::<String>::new());
+    Ok(())
+}
+
+pub(crate) async fn hosts_are_joined_over_ipv4(fixture: &Fixture) -> Verdict {
+    joined(fixture, |host| host.v4[0], OVER_V4).await
+}
+
+pub(crate) async fn hosts_are_joined_over_ipv6(fixture: &Fixture) -> Verdict {
+    joined(fixture, |host| host.v6[0], OVER_V6).await
+}
+
+pub(crate) async fn link_local_frames_pass_between_hosts(fixture: &Fixture) -> Verdict {
+    let far = Far::join(fixture).await?;
+    Halves::build(fixture, far.both(fixture), 1, addresses(), FITS).await.carry_link_local_frames();
+    Ok(())
+}
+
+pub(crate) async fn nothing_is_lost_when_a_tunnel_is_redirected(fixture: &Fixture) -> Verdict {
+    let far = Far::join(fixture).await?;
+    let mut halves = Halves::build(fixture, far.both(fixture), 1, addresses(), FITS).await;
+    let flow = halves.redirect([0, 1].map(|host| HostAddresses::of(host).v4[1]), || {}).await;
+    assert!(flow.received + 2 >= flow.sent && flow.gap < Duration::from_millis(100), "{flow:?}");
+    Ok(())
+}
+
+pub(crate) async fn a_device_in_place_of_the_tunnel_is_not_the_tunnel(fixture: &Fixture) -> Verdict {
+    let far = Far::join(fixture).await?;
+    let [near, there] = addresses();
+    let halves = Halves::build(fixture, far.both(fixture), 1, [near, there], FITS).await;
+    let [identity, _] = &halves.identities;
+    let device = identity.b.as_ref().unwrap().ifindex;
+    let link = fixture.switch().link(Which::Index(device)).unwrap().unwrap();
+    fixture.switch().run(delete_link(Which::Index(device))).unwrap();
+    let called = name(&link.name);
+    let new = NewLink { mac: link.mac, master: link.master, up: true, ..NewLink::new(&called) };
+    fixture.switch().run(create_vxlan(&new, &link.vxlan.unwrap())).unwrap();
+    assert!(!fixture.backend.verify(identity).await.unwrap().is_intact());
+    // Nor is it ours to remove.
+    let request = LinkRequest {
+        incarnation: 2,
+        attrs: LinkAttrs { mtu: FITS, ..LinkAttrs::default() },
+        ..fixture.request(1, &halves.points[0], &tunnel(fixture, 101, near, there))
+    };
+    let error = fixture.backend.connect(&request).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Foreign, "{error:?}");
+    fixture.backend.disconnect(identity).await.unwrap();
+    assert_eq!(fixture.switch_side(), [link.name], "something is left, or what is not ours is gone");
+    Ok(())
+}
+
+pub(crate) async fn half_a_tunnel_is_found(fixture: &Fixture) -> Verdict {
+    let _far = Far::join(fixture).await?;
+    let [near, there] = addresses();
+    let id = LinkId::from_u64(1);
+    let called = OurName::LinkEnd { link: id, side: Side::B }.ifname();
+    let bridge = OurName::LinkBridge { link: id }.ifname();
+    let end = tunnel(fixture, 101, near, there);
+    let born = || {
+        let mac = Some(link_bridge_mac(fixture.controller, id));
+        fixture.switch().run(create_bridge(&NewLink { mac, group: LINK_GROUP, ..NewLink::new(&bridge) })).unwrap();
+        let mac = Some(port_mac(fixture.controller, called.as_str()));
+        let vxlan = Vxlan { vni: 101, remote: Some(there), local: Some(near), port: 4789, ..Vxlan::default() };
+        let new = NewLink { mac, group: LINK_GROUP, ..NewLink::new(&called) };
+        fixture.switch().run(create_vxlan(&new, &vxlan)).unwrap();
+    };
+    born();
+    let found = fixture.backend.observe(&fixture.namespaces()).await.unwrap();
+    assert_eq!(found.iter().map(|found| (found.link, found.interfaces.len())).collect::<Vec<_>>(), [(id, 2)]);
+    fixture.backend.remove(&found[0], &fixture.namespaces()).await.unwrap();
+    assert_eq!(fixture.switch_side(), Vec::<String>::new());
+    // The same link can be built over what is left of it.
+    born();
+    let identity = fixture.backend.connect(&fixture.request(1, &fixture.point(), &end)).await.unwrap();
+    assert!(fixture.backend.verify(&identity).await.unwrap().is_up());
+    // A link whose node's namespace goes away goes along.
+    fixture.take_place(&identity.a.point);
+    let end = Instant::now() + PATIENCE;
+    while !fixture.switch_side().is_empty() {
+        assert!(Instant::now() < end, "{:?}", fixture.switch_side());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,173 @@
+//! Links between two hosts: network namespaces with a cable between them, each with a switch and a backend of its own.
+//!
+//! A switch in user space sends tunnels out of its own bridges only. So each host has one that the cable is plugged into
+//! and that has the host's addresses.
+
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lifecycle_core::ErrorKind;
+use lifecycle_core::plugin::NetworkBackend;
+use lifecycle_core::plugin::network::LinkRequest;
+use lifecycle_core::topology::LinkAttrs;
+use lifecycle_linux::ethtool::{Offloads, set_offloads};
+use lifecycle_linux::namespace::FreshNamespace;
+use lifecycle_linux::netlink::{NewLink, Vxlan, create_vxlan};
+use lifecycle_linux::testing::halves::{Halves, tunnel};
+use lifecycle_linux::testing::hosts::{
+    HostAddresses, UPLINK, UPLINK_MTU, give_addresses, lay_cable, route_in, take_addresses,
+};
+use lifecycle_linux::testing::open_vswitch::OpenVswitch;
+use lifecycle_linux::testing::traffic::{address, bulk};
+use lifecycle_linux::testing::{Nodes, controller, name};
+use lifecycle_network_ovs::OvsBackend;
+use lifecycle_testkit::laws::Verdict;
+
+use super::fixture::{Fixture, make};
+
+/// What a tunnel adds to a packet: its own header, UDP's, IP's and the inner Ethernet header.
+const OVER_V4: u32 = 50;
+const OVER_V6: u32 = 70;
+const FITS: u32 = UPLINK_MTU - OVER_V4;
+/// The bridge that the cable is plugged into.
+pub(crate) const OUTSIDE: &str = "outside";
+
+/// The other host.
+pub(crate) struct Far {
+    pub(crate) backend: Arc<OvsBackend>,
+    pub(crate) daemon: OpenVswitch,
+}
+
+/// Plugs a host's cable into a bridge of its switch, and gives that the host's addresses.
+pub(crate) fn plug_in(daemon: &OpenVswitch, host: u8) {
+    let datapath = ["set", "bridge", OUTSIDE, "datapath_type=netdev"];
+    daemon.vsctl(&[&["add-br", OUTSIDE, "--"], &datapath[..], &["--", "add-port", OUTSIDE, UPLINK]].concat());
+    give_addresses(&mut route_in(&daemon.namespace()), host, 0, OUTSIDE);
+}
+
+impl Far {
+    pub(crate) async fn join(fixture: &Fixture) -> Self {
+        let daemon = OpenVswitch::start();
+        lay_cable([&fixture.daemon().namespace(), &daemon.namespace()]);
+        plug_in(&fixture.daemon(), 0);
+        plug_in(&daemon, 1);
+        let backend = make(&daemon, controller(), "netdev");
+        backend.initialize().await.unwrap();
+        Self { backend, daemon }
+    }
+
+    fn both<'a>(&'a self, fixture: &'a Fixture) -> [&'a dyn NetworkBackend; 2] {
+        [&*fixture.backend, &*self.backend]
+    }
+}
+
+fn addresses() -> [IpAddr; 2] {
+    [0, 1].map(|host| HostAddresses::of(host).v4[0])
+}
+
+fn assert_only_the_outside_is_left(daemon: &OpenVswitch) {
+    assert_eq!(daemon.vsctl(&["--no-wait", "list-br"]), OUTSIDE);
+    assert_eq!(daemon.vsctl(&["--no-wait", "list-ports", OUTSIDE]), UPLINK);
+}
+
+async fn joined(fixture: &Fixture, addresses: impl Fn(HostAddresses) -> IpAddr, over: u32) -> Verdict {
+    let far = Far::join(fixture).await;
+    let addresses = [0, 1].map(|host| addresses(HostAddresses::of(host)));
+    let underlay = fixture.backend.overlay().unwrap().underlay().await.unwrap();
+    assert_eq!((underlay.address, underlay.mtu), (Some(HostAddresses::of(0).v4[0]), UPLINK_MTU));
+    let halves = Halves::build(fixture, far.both(fixture), 1, addresses, UPLINK_MTU - over).await;
+    halves.carry();
+    halves.remove().await;
+    assert_only_the_outside_is_left(&fixture.daemon());
+    assert_only_the_outside_is_left(&far.daemon);
+    Ok(())
+}
+
+pub(crate) async fn hosts_are_joined_over_ipv4(fixture: &Fixture) -> Verdict {
+    joined(fixture, |host| host.v4[0], OVER_V4).await
+}
+
+pub(crate) async fn hosts_are_joined_over_ipv6(fixture: &Fixture) -> Verdict {
+    joined(fixture, |host| host.v6[0], OVER_V6).await
+}
+
+pub(crate) async fn link_local_frames_pass_between_hosts(fixture: &Fixture) -> Verdict {
+    let far = Far::join(fixture).await;
+    Halves::build(fixture, far.both(fixture), 1, addresses(), FITS).await.carry_link_local_frames();
+    Ok(())
+}
+
+pub(crate) async fn little_is_lost_when_a_tunnel_is_redirected(fixture: &Fixture) -> Verdict {
+    let far = Far::join(fixture).await;
+    let mut halves = Halves::build(fixture, far.both(fixture), 1, addresses(), FITS).await;
+    // The far host has another address now, and one is all that a switch in user space sends from.
+    let readdress = || {
+        let mut route = route_in(&far.daemon.namespace());
+        take_addresses(&mut route, 1, 0, OUTSIDE);
+        give_addresses(&mut route, 1, 1, OUTSIDE);
+    };
+    let (near, there) = (HostAddresses::of(0), HostAddresses::of(1));
+    let flow = halves.redirect([near.v4[0], there.v4[1]], readdress).await;
+    assert!(flow.gap < Duration::from_millis(1500), "{flow:?}");
+    Ok(())
+}
+
+/// A tunnel that would carry nothing is not built.
+pub(crate) async fn a_way_out_past_the_switch_is_refused_by_name(fixture: &Fixture) -> Verdict {
+    let daemon = OpenVswitch::start();
+    lay_cable([&fixture.daemon().namespace(), &daemon.namespace()]);
+    give_addresses(&mut route_in(&fixture.daemon().namespace()), 0, 0, UPLINK);
+    let [near, there] = addresses();
+    let request = fixture.request(1, &fixture.point(), &tunnel(fixture, 101, near, there));
+    let errors = [
+        fixture.backend.overlay().unwrap().underlay().await.unwrap_err(),
+        fixture.backend.connect(&request).await.unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error:?}");
+        assert!(error.chain().contains(UPLINK) && error.chain().contains("datapath_type=netdev"), "{error:?}");
+    }
+    fixture.assert_empty_switch();
+    Ok(())
+}
+
+/// The far end takes nothing that comes from another address than it was told.
+pub(crate) async fn an_address_that_the_switch_does_not_send_from_is_refused_by_name(fixture: &Fixture) -> Verdict {
+    let _far = Far::join(fixture).await;
+    give_addresses(&mut route_in(&fixture.daemon().namespace()), 0, 1, OUTSIDE);
+    let ([first, second], there) = (HostAddresses::of(0).v4, HostAddresses::of(1).v4[0]);
+    let request = fixture.request(1, &fixture.point(), &tunnel(fixture, 101, second, there));
+    let error = fixture.backend.connect(&request).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error:?}");
+    assert!(error.chain().contains(&format!("from {first} and not from {second}")), "{error:?}");
+    Ok(())
+}
+
+/// Whatever speaks VXLAN can be the other half, as a Linux host with a device of its own.
+pub(crate) async fn a_device_of_linux_is_the_other_half(fixture: &Fixture) -> Verdict {
+    let host = FreshNamespace::new().unwrap();
+    let file = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), host.ns.as_raw_fd()));
+    lay_cable([&fixture.daemon().namespace(), &file]);
+    plug_in(&fixture.daemon(), 0);
+    let mut route = route_in(&file);
+    give_addresses(&mut route, 1, 0, UPLINK);
+    // What a virtual cable leaves to the other end, no real one would.
+    set_offloads(&route, &name(UPLINK), Offloads::NONE).unwrap();
+    let [near, there] = addresses();
+    let (a, b) = (fixture.point(), fixture.point());
+    let attrs = LinkAttrs { mtu: FITS, ..LinkAttrs::default() };
+    let request = LinkRequest { attrs, ..fixture.request(1, &a, &tunnel(fixture, 101, near, there)) };
+    let identity = fixture.backend.connect(&request).await.unwrap();
+    let ns = fixture.access.open_ns(Nodes::ns(&b)).unwrap();
+    let vxlan = Vxlan { vni: 101, remote: Some(near), local: Some(there), port: 4789, ..Vxlan::default() };
+    let new = NewLink { mtu: Some(FITS), ns: Some(ns.as_fd()), up: true, ..NewLink::new(&b.ifname) };
+    route.run(create_vxlan(&new, &vxlan)).unwrap();
+    address(fixture, &a, 1);
+    let there = address(fixture, &b, 2);
+    assert!(bulk(fixture, &a, &b, there, 20_000_000).unwrap(), "what arrived is not what was sent");
+    assert!(fixture.is_up(&identity).await);
+    Ok(())
+}
