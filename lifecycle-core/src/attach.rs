@@ -161,6 +161,11 @@ pub struct Tunnel {
     pub parent: Option<IfName>,
 }
 
+impl Tunnel {
+    /// UDP port of tunnels for which nobody chose one: containerlab's, since the standard 4789 clashes with other overlays.
+    pub const PORT: u16 = 14789;
+}
+
 impl AttachKind {
     /// The word for this kind of place in errors and capabilities.
     pub const fn name(&self) -> PlaceKind {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use lifecycle_core::attach::Tunnel;
 use lifecycle_core::topology::{DEFAULT_MTU, Endpoint, LinkAttrs, LinkSpec, MacvlanMode, Manage};
 use serde_json::{Value as Json, json};
 
@@ -26,9 +27,6 @@ const TYPES: [(&str, &[&str]); 9] = [
     ("dummy", &["endpoint"]),
 ];
 const VXLAN: &[&str] = &["endpoint", "remote", "vni", "dst-port", "udp-port", "src-port", "parent-interface"];
-
-/// UDP port of VXLAN links that name none; containerlab's, since the standard one clashes with other overlays.
-const VXLAN_PORT: u16 = 14789;
 
 /// A link, and its ends with their places in the file. Of a link with a bad end the other one still counts, so that what
 /// is wrong with it is told too.
@@ -190,7 +188,7 @@ fn vxlan(link: &At<LinkDef>, kind: &str, problems: &mut Problems) -> Option<Endp
     Some(Endpoint::Vxlan {
         remote: remote?.trim().to_owned(),
         vni: vni?,
-        port: destination.or(old).unwrap_or(VXLAN_PORT),
+        port: destination.or(old).unwrap_or(Tunnel::PORT),
         stitch: kind == "vxlan-stitch",
         source_port,
         parent: parent.unwrap_or_default(),

@@ -10,6 +10,6 @@ pub use audit::{AuditAction, AuditQuery, AuditResult, AuditRow, Trigger};
 pub use batch::{Batch, Change, Head, Snapshot};
 pub use event::{Event, EventBody, SubjectKind};
 pub use records::{
-    HostRecord, JobAction, JobRecord, LabRecord, LinkRecord, NodeInstance, NodeRecord, NodeTimes, ReadyState,
+    HostRecord, JobAction, JobRecord, LabRecord, LinkRecord, NodeInstance, NodeRecord, NodeTimes, ReadyState, Span,
 };
 pub use view::{EndView, JobView, LabView, LinkView, NodeView};

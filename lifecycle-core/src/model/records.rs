@@ -153,10 +153,16 @@ pub struct LinkRecord {
     pub state_since: Timestamp,
     /// Backend that builds it.
     pub backend: PluginName,
-    /// Host on which it is built.
+    /// Host on which it is built; of a link between two hosts, that of side A.
     pub host: Option<HostName>,
-    /// What was built.
+    /// What was built; of a link between two hosts, the half at side A.
     pub identity: Option<LinkIdentity>,
+    /// The other half of a link between two hosts. Nothing is built before both halves are.
+    #[serde(default)]
+    pub span: Option<Span>,
+    /// Bytes that a frame may have which its tunnel carries, for a link that goes through one.
+    #[serde(default)]
+    pub path_mtu: Option<u32>,
     /// The last incarnation that was handed out.
     pub incarnation: u64,
     /// Attempts of repair and their errors.
@@ -181,6 +187,37 @@ pub struct LinkRecord {
     pub updated_at: Timestamp,
     /// Number of the last change.
     pub generation: u64,
+}
+
+impl LinkRecord {
+    /// The attributes that what is built shall have: those that its user wants, as far as its tunnel carries them.
+    pub fn attrs(&self) -> LinkAttrs {
+        let wanted = self.spec.attrs;
+        LinkAttrs { mtu: self.path_mtu.map_or(wanted.mtu, |path| wanted.mtu.min(path)), ..wanted }
+    }
+
+    /// The hosts on which it is built.
+    pub fn hosts(&self) -> impl Iterator<Item = &HostName> {
+        self.host.iter().chain(self.span.iter().map(|span| &span.host))
+    }
+
+    /// What was built, by host.
+    pub fn halves(&self) -> impl Iterator<Item = (&HostName, &LinkIdentity)> {
+        let near = self.host.as_ref().zip(self.identity.as_ref());
+        let far = self.span.as_ref().and_then(|span| Some((&span.host, span.identity.as_ref()?)));
+        near.into_iter().chain(far)
+    }
+}
+
+/// What a link between two hosts has besides one within a host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Span {
+    /// Host on which the half at side B is built.
+    pub host: HostName,
+    /// Network identifier of its tunnel, which nothing else on either host has.
+    pub vni: u32,
+    /// The half at side B, once built.
+    pub identity: Option<LinkIdentity>,
 }
 
 /// What a job does.

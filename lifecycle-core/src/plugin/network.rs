@@ -114,6 +114,13 @@ pub struct LinkIdentity {
     pub detail: BTreeMap<String, String>,
 }
 
+impl LinkIdentity {
+    /// Its ends.
+    pub fn ends(&self) -> impl Iterator<Item = &EndIdentity> {
+        std::iter::once(&self.a).chain(self.b.as_ref())
+    }
+}
+
 /// What was read of one end.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

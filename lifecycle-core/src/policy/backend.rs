@@ -87,6 +87,22 @@ pub fn select_backend<'a>(
     }
 }
 
+/// Chooses the backend for a link that asks for none, where its lab prefers one: ends that this one cannot join are left to
+/// one that can. A preferred backend that can join nothing at all here was chosen in vain, and its user has to know.
+///
+/// # Errors
+/// [`NoBackend`] when the preferred one can do nothing here, or none can join these places.
+pub fn prefer_backend<'a>(
+    a: PlaceKind,
+    b: PlaceKind,
+    backends: &[BackendFacts<'a>],
+    preferred: &PluginName,
+) -> Result<&'a PluginName, NoBackend> {
+    let in_vain = backends.iter().any(|backend| backend.name == preferred && backend.pairs.is_empty());
+    let chosen = select_backend(a, b, backends, Some(preferred));
+    if in_vain { chosen } else { chosen.or_else(|_| select_backend(a, b, backends, None)) }
+}
+
 struct List<'a>(&'a [PluginName]);
 
 impl fmt::Display for List<'_> {
@@ -143,6 +159,23 @@ mod tests {
         );
         assert_eq!(text(HostNet, Tap, None), "no network backend can join a host_net and a tap (known: ovs, veth)");
         assert_eq!(text(Tap, Tap, Some(&plugin("vpp"))), "unknown network backend `vpp` (known: ovs, veth)");
+    }
+
+    #[test]
+    fn a_preference_gives_way_unless_it_is_in_vain() {
+        let (ovs, veth, vpp) = (plugin("ovs"), plugin("veth"), plugin("vpp"));
+        let (direct, switched, nothing) = ([(Namespace, Namespace)].into(), [(Namespace, Tap)].into(), [].into());
+        let backends = [
+            BackendFacts { name: &ovs, pairs: &nothing, switched: true },
+            BackendFacts { name: &veth, pairs: &direct, switched: false },
+            BackendFacts { name: &vpp, pairs: &switched, switched: true },
+        ];
+        assert_eq!(prefer_backend(Namespace, Namespace, &backends, &veth), Ok(&veth));
+        assert_eq!(prefer_backend(Tap, Namespace, &backends, &veth), Ok(&vpp));
+        assert_eq!(prefer_backend(Namespace, Namespace, &backends, &plugin("unknown")), Ok(&veth));
+        let in_vain = prefer_backend(Namespace, Namespace, &backends, &ovs).unwrap_err().to_string();
+        assert_eq!(in_vain, "network backend `ovs` cannot join a namespace and a namespace; veth can");
+        assert!(prefer_backend(HostNet, Tap, &backends, &veth).is_err());
     }
 
     #[test]

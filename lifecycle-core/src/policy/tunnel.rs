@@ -1,6 +1,7 @@
 //! Tunnels between hosts: derived from the links that need them, never counted. And how large a frame fits.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use crate::id::LinkId;
 use crate::machine::LinkState;
@@ -49,6 +50,14 @@ pub fn tunnels<'a>(links: impl IntoIterator<Item = PlacedLink<'a>>) -> BTreeMap<
         }
     }
     tunnels
+}
+
+/// Bytes of a packet that a tunnel to `remote` takes: the frame's Ethernet header, and those of VXLAN, UDP and IP.
+pub const fn overhead(remote: IpAddr) -> u32 {
+    match remote {
+        IpAddr::V4(_) => 14 + 8 + 8 + 20,
+        IpAddr::V6(_) => 14 + 8 + 8 + 40,
+    }
 }
 
 /// The wanted MTU does not fit through the path.

@@ -1,6 +1,7 @@
 //! Makes the rows of a lab what a topology says, and removes labs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use lifecycle_core::id::{LabId, LinkId, NodeId};
@@ -105,8 +106,14 @@ fn problems(world: &World, topology: &Topology) -> Vec<String> {
         if spec.ends().iter().all(|end| end.as_node().is_none()) {
             problems.push(format!("link {text}: neither end is at a node"));
         }
-        if let Endpoint::Vxlan { .. } = spec.b {
-            problems.push(format!("link {text}: VXLAN links are not supported by any network backend"));
+        if let Endpoint::Vxlan { remote, stitch, .. } = &spec.b {
+            if *stitch {
+                problems.push(format!(
+                    "link {text}: no network backend can stitch; write `vxlan` instead of `vxlan-stitch`"
+                ));
+            } else if remote.parse::<IpAddr>().is_err() {
+                problems.push(format!("link {text}: `remote` has to be an address, and `{remote}` is a name"));
+            }
         }
         if let Some(backend) = spec.backend.as_ref().or(topology.settings.backend.as_ref())
             && !world.hosts.values().any(|host| host.backends.contains_key(backend))
@@ -376,6 +383,8 @@ fn insert_link(cx: &mut Cx<'_>, user: &str, lab: LabId, spec: &LinkSpec) {
         backend,
         host: None,
         identity: None,
+        span: None,
+        path_mtu: None,
         incarnation: 1,
         budget: Budget::default(),
         verified_at: None,

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use lifecycle_core::attach::{AttachPoint, NsRef};
+use lifecycle_core::attach::{AttachPoint, NsRef, Tunnel};
 use lifecycle_core::error::Error;
 use lifecycle_core::id::{LinkId, NodeId};
 use lifecycle_core::name::{HostName, PluginName};
 use lifecycle_core::plugin::network::{LinkIdentity, LinkLab, LinkReport, ObservedLink};
+use lifecycle_core::plugin::overlay::Underlay;
 use lifecycle_core::plugin::provider::{Capacity, CreateNode, CreatedNode, InstanceRef, ObservedNode, PortRequest};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::{LinkAttrs, NodeSpec};
@@ -112,6 +113,15 @@ pub enum Action {
     },
     /// Find everything that bears the mark of our links.
     ObserveLinks(Vec<NsRef>),
+    /// Read what the tunnels of the host go through.
+    ReadUnderlay,
+    /// Lead the tunnel of a link to other addresses.
+    Redirect {
+        /// Which link.
+        identity: Box<LinkIdentity>,
+        /// Where to.
+        to: Tunnel,
+    },
     /// Remove something that bears the mark of a link.
     RemoveLink {
         /// What.
@@ -141,6 +151,8 @@ impl Action {
             Self::SetParams { .. } => "set_params",
             Self::SetCarrier { .. } => "set_carrier",
             Self::ObserveLinks(_) => "observe_links",
+            Self::ReadUnderlay => "read_underlay",
+            Self::Redirect { .. } => "redirect",
             Self::RemoveLink { .. } => "remove_link",
         }
     }
@@ -158,12 +170,14 @@ impl Action {
             | Self::Disconnect(_)
             | Self::SetParams { .. }
             | Self::SetCarrier { .. }
+            | Self::Redirect { .. }
             | Self::RemoveLink { .. } => true,
             Self::ObserveNode(_)
             | Self::ProbeReady { .. }
             | Self::ListNodes
             | Self::ReadCapacity
             | Self::Verify(_)
+            | Self::ReadUnderlay
             | Self::ObserveLinks(_) => false,
         }
     }
@@ -228,7 +242,9 @@ pub enum Done {
     Ready(std::result::Result<(), String>),
     /// What the host can carry.
     Capacity(Capacity),
-    /// The link that was built.
+    /// What the tunnels of the host go through.
+    Underlay(Underlay),
+    /// The link that was built, or led elsewhere.
     Connected(Box<LinkIdentity>),
     /// What was read of a link.
     Report(Box<LinkReport>),

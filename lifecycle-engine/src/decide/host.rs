@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lifecycle_core::id::{LinkId, NodeId};
 use lifecycle_core::name::{HostName, PluginName};
 use lifecycle_core::plugin::network::{NetworkCapabilities, ObservedLink};
+use lifecycle_core::plugin::overlay::Underlay;
 use lifecycle_core::plugin::provider::{Capacity, InstanceRef, ProviderCapabilities};
 use lifecycle_core::time::BootInstant;
 
@@ -114,11 +115,23 @@ pub struct BackendState {
     pub next_observation: Option<BootInstant>,
     /// Links of ours without a row or of an older incarnation, and since when.
     pub orphans: BTreeMap<LinkId, (ObservedLink, Orphan)>,
+    /// What its tunnels go through, or why that could not be read, once some link needed to know.
+    pub underlay: Option<Result<Underlay, String>>,
+    /// Links that need to know.
+    pub tunnelled: BTreeSet<LinkId>,
 }
 
 impl BackendState {
     fn new(capabilities: NetworkCapabilities) -> Self {
-        Self { capabilities, unreachable: false, observing: None, next_observation: None, orphans: BTreeMap::new() }
+        Self {
+            capabilities,
+            unreachable: false,
+            observing: None,
+            next_observation: None,
+            orphans: BTreeMap::new(),
+            underlay: None,
+            tunnelled: BTreeSet::new(),
+        }
     }
 }
 

@@ -89,6 +89,10 @@ fn read_backends(cx: &mut Cx<'_>) {
         }
     }
     for (host, name) in wanted {
+        let tunnels = cx.world.backend(&host, &name).is_some_and(|it| !it.tunnelled.is_empty());
+        if tunnels {
+            cx.ask(host.clone(), name.clone(), Subject::Host, Action::ReadUnderlay, limits.reading);
+        }
         links_on(cx.world, &host, &name).into_iter().for_each(|id| link::doubt(cx.world, id, now));
         let namespaces = collect::namespaces(cx.world, &host);
         let action = Action::ObserveLinks(namespaces);
@@ -156,6 +160,15 @@ pub(super) fn read(cx: &mut Cx<'_>, asked: &InFlight, outcome: Outcome) {
                 }
                 _ => {}
             }
+        }
+        Action::ReadUnderlay => {
+            let read = match outcome {
+                Ok(Done::Underlay(underlay)) => Ok(underlay),
+                Ok(_) => return,
+                Err(error) if error.kind().is_unreachable() => return lose_backend(cx, &host, &plugin),
+                Err(error) => Err(error.chain()),
+            };
+            link::underlay_read(cx.world, &host, &plugin, read);
         }
         Action::ObserveLinks(_) => {
             if let Some(backend) = cx.world.hosts.get_mut(&host).and_then(|host| host.backends.get_mut(&plugin)) {
@@ -268,7 +281,7 @@ fn backend_found(cx: &mut Cx<'_>, host: &HostName, plugin: &PluginName) {
 }
 
 fn links_on(world: &World, host: &HostName, plugin: &PluginName) -> Vec<LinkId> {
-    let here = world.links.values().filter(|link| link.host.as_ref() == Some(host) && link.backend == *plugin);
+    let here = world.links.values().filter(|link| link.backend == *plugin && link.hosts().any(|it| it == host));
     here.map(|link| link.id).collect()
 }
 

@@ -109,6 +109,14 @@ pub enum Bug {
     DoesNotMarkStale,
     /// A controller acts on what is stored before it has read what is true.
     ActsBeforeReading,
+    /// One half of a link between two hosts cannot be built, and the other is forgotten: it never came to be, after all.
+    LeavesHalfALink,
+    /// A link between two hosts is up once the half on the first host was found to be right.
+    TrustsOneHalf,
+    /// Each link between two hosts takes the first identifier for its tunnel, since links have bridges of their own.
+    SharesATunnel,
+    /// A host that has another address is still sought at the old one.
+    KeepsAnOldAddress,
     /// Effects are started before their batch is committed. It stands in the simulator's stand-in for the driver.
     ActsBeforeCommit,
 }
@@ -127,7 +135,12 @@ impl Bug {
             Self::BelievesALostDestroy | Self::TrustsAReportedDestroy | Self::CreatesBlindlyAgain => &["I6"],
             Self::TrustsOldLists | Self::TakesAbsenceForAHiccup => &["I7"],
             Self::DoesNotMarkStale => &["I7", "L1"],
-            Self::TrustsOldReadings | Self::KeepsProofsOverARestart | Self::UpWithOneNode => &["I9"],
+            Self::LeavesHalfALink => &["I4"],
+            Self::SharesATunnel => &["I12"],
+            Self::KeepsAnOldAddress => &["L1"],
+            Self::TrustsOneHalf | Self::TrustsOldReadings | Self::KeepsProofsOverARestart | Self::UpWithOneNode => {
+                &["I9"]
+            }
             Self::NeverGivesUp | Self::OverwritesTheFirstCause => &["I14"],
             Self::RetriesWithoutBackoff => &["I15"],
             Self::JobEndsWithItsFirstNode | Self::LeavesAJobOpen => &["I16"],

@@ -12,13 +12,14 @@ use lifecycle_core::plugin::VendorConfig;
 use lifecycle_core::plugin::vendor::KindData;
 use lifecycle_core::policy::enforcement::EnforcementPolicy;
 use lifecycle_core::policy::link::LinkKey;
+use lifecycle_core::policy::segment::{SegmentKind, SegmentPool};
 use lifecycle_core::time::{BootInstant, Timestamp};
 use lifecycle_core::topology::NodeSpec;
 use serde::{Deserialize, Serialize};
 
 use super::effect::{Effect, EffectId, Subject};
 use super::events::lab_view;
-use super::host::{HostState, ProviderState};
+use super::host::{BackendState, HostState, ProviderState};
 use super::input::Limits;
 use super::ledger::{is_settled, lab_node};
 use super::link::LinkWork;
@@ -180,6 +181,8 @@ pub struct World {
     pub(crate) freed: bool,
     /// Network namespaces of instances as far as they are known, by node: where links may be found.
     pub(crate) places: BTreeMap<NodeId, NsRef>,
+    /// Network identifiers of tunnels, by host.
+    pub(crate) vnis: BTreeMap<HostName, SegmentPool>,
     pub(crate) next_effect: u64,
     pub(crate) next_enforcement_pass: Option<BootInstant>,
     /// Tokens of the bucket that bounds how fast enforcement begins work by itself, with the time of the last refill.
@@ -225,6 +228,7 @@ impl World {
             blocked: BTreeSet::new(),
             freed: false,
             places: BTreeMap::new(),
+            vnis: BTreeMap::new(),
             next_effect: 1,
             next_enforcement_pass: None,
             tokens: (0.0, None),
@@ -265,6 +269,15 @@ impl World {
             self.link_keys.insert(link.key.clone(), link.id);
             for node in link.nodes.iter().flatten() {
                 self.node_links.entry(*node).or_default().insert(link.id);
+            }
+            for (host, span) in link.hosts().zip(std::iter::repeat(&link.span)) {
+                let pool = self.vnis.entry(host.clone()).or_insert_with(|| SegmentPool::new(SegmentKind::Vni));
+                // A number that two rows name stays with both until one of them is built anew.
+                span.as_ref().map(|span| pool.adopt(span.vni).is_ok());
+                let backend = self.hosts.get_mut(host).and_then(|host| host.backends.get_mut(&link.backend));
+                if let Some(backend) = backend.filter(|_| link.path_mtu.is_some()) {
+                    backend.tunnelled.insert(link.id);
+                }
             }
         }
         for job in self.jobs.values() {
@@ -342,10 +355,19 @@ impl World {
         }
     }
 
+    /// A provider on a host.
+    pub(super) fn provider(&self, host: &HostName, provider: &PluginName) -> Option<&ProviderState> {
+        self.hosts.get(host)?.providers.get(provider)
+    }
+
+    /// A network backend on a host.
+    pub(super) fn backend(&self, host: &HostName, backend: &PluginName) -> Option<&BackendState> {
+        self.hosts.get(host)?.backends.get(backend)
+    }
+
     /// Whether a provider on a host answers.
     pub(super) fn answers(&self, host: &HostName, provider: &PluginName) -> bool {
-        let provider = self.hosts.get(host).and_then(|host| host.providers.get(provider));
-        provider.is_some_and(ProviderState::answers)
+        self.provider(host, provider).is_some_and(ProviderState::answers)
     }
 
     /// Entries in each index over the rows; a world without rows has none.

@@ -11,6 +11,7 @@ use futures_util::stream;
 use lifecycle_core::attach::AttachPoint;
 use lifecycle_core::error::{Error, ErrorKind, Result};
 use lifecycle_core::name::{HostName, PluginName};
+use lifecycle_core::plugin::OverlayBackend;
 use lifecycle_core::plugin::network::{LinkRequest, NetworkBackend, NetworkEvent};
 use lifecycle_core::plugin::provider::{ExecOutput, ExecRequest, InstanceRef, Provider, ProviderEvent};
 
@@ -100,6 +101,10 @@ impl LocalHost {
                 backend.set_carrier(identity, *side, *up).await.map(|()| Done::Nothing)
             }
             Action::ObserveLinks(namespaces) => backend.observe(namespaces).await.map(Done::Links),
+            Action::ReadUnderlay => overlay(backend)?.underlay().await.map(Done::Underlay),
+            Action::Redirect { identity, to } => {
+                overlay(backend)?.redirect(identity, to).await.map(|identity| Done::Connected(Box::new(identity)))
+            }
             Action::RemoveLink { observed, namespaces } => {
                 backend.remove(observed, namespaces).await.map(|()| Done::Nothing)
             }
@@ -134,6 +139,10 @@ impl LocalHost {
 fn unknown(host: &HostName, plugin: &PluginName) -> Error {
     let message = format!("host {host} has no such plugin");
     Error::new(ErrorKind::InvalidInput, "find plugin", message).about(plugin)
+}
+
+fn overlay(backend: &dyn NetworkBackend) -> Result<&dyn OverlayBackend> {
+    backend.overlay().ok_or_else(|| Error::new(ErrorKind::Unsupported, "make tunnels", "the network backend has none"))
 }
 
 /// Runs commands one after the other. One that fails does not keep the next from running, as with a shell script.
@@ -266,6 +275,8 @@ fn is_for_backend(action: &Action) -> bool {
         | Action::SetParams { .. }
         | Action::SetCarrier { .. }
         | Action::ObserveLinks(_)
+        | Action::ReadUnderlay
+        | Action::Redirect { .. }
         | Action::RemoveLink { .. } => true,
         Action::EnsureImage(_)
         | Action::CreateNode(_)

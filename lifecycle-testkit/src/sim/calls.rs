@@ -12,6 +12,7 @@ use lifecycle_engine::decide::{Action, ConnectPlan, Done, Effect, EndPlan, Input
 
 use super::faults::{Fate, Mishap};
 use super::labs::{WIRE, plugin};
+use super::machine::redirected;
 use super::simulation::{Event, Seat, Simulation, shown};
 
 /// Number of a call.
@@ -241,6 +242,7 @@ fn lie(action: &Action) -> Done {
         }),
         Action::RunCommands { .. } => Done::Commands { log: Vec::new(), ok: true },
         Action::Connect(plan) => Done::Connected(Box::new(invented(plan))),
+        Action::Redirect { identity, to } => Done::Connected(Box::new(redirected(identity, to))),
         _ => Done::Nothing,
     }
 }
@@ -305,7 +307,10 @@ pub(super) fn tell(action: &Action) -> String {
         Action::SetCarrier { identity, side, up } => {
             format!("{name} {}#{} {side} {up}", identity.link, identity.incarnation)
         }
+        Action::Redirect { identity, to } => {
+            format!("{name} {}#{} to {}", identity.link, identity.incarnation, to.remote)
+        }
         Action::RemoveLink { observed, .. } => format!("{name} {}#{:?}", observed.link, observed.incarnation),
-        Action::ListNodes | Action::ReadCapacity | Action::ObserveLinks(_) => name.to_owned(),
+        Action::ListNodes | Action::ReadCapacity | Action::ObserveLinks(_) | Action::ReadUnderlay => name.to_owned(),
     }
 }

@@ -1,6 +1,6 @@
 //! What has to be true of the machine once everything has settled.
 
-use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use lifecycle_core::machine::{LinkIntent, LinkState, NodeIntent, NodeState};
 use lifecycle_core::model::{LinkRecord, NodeRecord};
@@ -36,12 +36,13 @@ impl Simulation {
         let set = |link: &&LinkRecord| link.actual == LinkState::Up && link.budget.given_up_at.is_none();
         for link in world.links.values().filter(set) {
             for (_, interface) in self.ends_of(link) {
-                if interface.attrs != link.spec.attrs {
-                    let text = format!("it has {:?} where {:?} is wanted", interface.attrs, link.spec.attrs);
+                if interface.attrs != link.attrs() {
+                    let text = format!("it has {:?} where {:?} is wanted", interface.attrs, link.attrs());
                     found.push(Violation::new("L1", &link.key, text));
                 }
             }
         }
+        found.extend(links_astray(world, self));
         found
     }
 
@@ -52,9 +53,9 @@ impl Simulation {
     }
 
     fn ends_of(&self, link: &LinkRecord) -> impl Iterator<Item = (u64, &super::machine::Interface)> {
-        let host = link.host.as_ref().and_then(|host| self.machine.hosts.get(host));
+        let hosts = link.hosts().filter_map(|host| self.machine.hosts.get(host)).collect::<Vec<_>>();
         let (id, incarnation) = (link.id, link.incarnation);
-        let all = host.into_iter().flat_map(|host| &host.interfaces);
+        let all = hosts.into_iter().flat_map(|host| &host.interfaces);
         all.filter(move |(_, it)| it.mark == Some((id, incarnation))).map(|((cookie, _), it)| (*cookie, it))
     }
 
@@ -87,9 +88,8 @@ impl Simulation {
 
     fn could_be_up(&self, world: &World, link: &LinkRecord) -> bool {
         let nodes: Vec<&NodeRecord> = link.nodes.iter().flatten().filter_map(|id| world.nodes.get(id)).collect();
-        let hosts: BTreeSet<_> = nodes.iter().map(|node| &node.host).collect();
         let run = nodes.iter().all(|node| node.actual == NodeState::Running);
-        let possible = hosts.len() == 1 && link.spec.attrs.rate.is_none() && link.spec.attrs.admin == Admin::Up;
+        let possible = link.spec.attrs.rate.is_none() && link.spec.attrs.admin == Admin::Up;
         // What was set down inside a node is the node's own affair.
         let mut given = link.nodes.iter().zip(link.carrier);
         let given = given.all(|(node, carrier)| node.is_none() || carrier == Some(true));
@@ -155,5 +155,23 @@ fn leftovers(world: &World) -> Vec<Violation> {
         left("orphaned links", host.backends.values().map(|backend| backend.orphans.len()).sum());
     }
     left("indexes", world.index_sizes().iter().sum());
+    found
+}
+
+/// Tunnels of links that are up and lead from or to an address that a host no longer has.
+fn links_astray(world: &World, simulation: &Simulation) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for link in world.links.values().filter(|link| link.actual == LinkState::Up) {
+        let hosts: Vec<IpAddr> =
+            link.hosts().filter_map(|host| Some(simulation.machine.hosts.get(host)?.address)).collect();
+        let tunnels = simulation.ends_of(link).filter_map(|(_, it)| it.tunnel.as_ref());
+        for tunnel in
+            tunnels.filter(|it| !hosts.contains(&it.remote) || !it.local.is_some_and(|it| hosts.contains(&it)))
+        {
+            let text =
+                format!("its tunnel leads from {:?} to {}, and its hosts are {hosts:?}", tunnel.local, tunnel.remote);
+            found.push(Violation::new("L1", &link.key, text));
+        }
+    }
     found
 }

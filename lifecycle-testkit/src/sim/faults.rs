@@ -171,10 +171,12 @@ fn usual(action: &Action) -> (u64, u64) {
         Action::Connect(_) | Action::Disconnect(_) | Action::RemoveLink { .. } => (1, 12),
         Action::ListNodes | Action::ObserveLinks(_) => (1, 15),
         Action::SetParams { .. }
+        | Action::Redirect { .. }
         | Action::SetCarrier { .. }
         | Action::Verify(_)
         | Action::ObserveNode(_)
         | Action::ProbeReady { .. }
-        | Action::ReadCapacity => (1, 5),
+        | Action::ReadCapacity
+        | Action::ReadUnderlay => (1, 5),
     }
 }

@@ -144,9 +144,8 @@ impl Simulation {
     /// Links whose backend cannot be reached.
     fn severed_links(&self) -> BTreeSet<String> {
         let links = self.world().into_iter().flat_map(|world| world.links.values());
-        let severed = links.filter(|link| {
-            link.host.as_ref().is_some_and(|host| self.outages.contains_key(&(host.clone(), link.backend.clone())))
-        });
+        let severed = links
+            .filter(|link| link.hosts().any(|host| self.outages.contains_key(&(host.clone(), link.backend.clone()))));
         severed.map(|link| link.key.to_string()).collect()
     }
 

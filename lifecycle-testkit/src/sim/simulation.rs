@@ -138,11 +138,12 @@ impl Simulation {
     pub(super) fn new(seed: u64) -> Self {
         let clock = Clock::new();
         let mut nature = Chance::new(seed, "nature");
-        let hosts = HOSTS.iter().map(|name| {
+        let hosts = HOSTS.iter().zip(1..).map(|(name, number)| {
             let name = labs::host(name);
             let volatile = BTreeSet::from([labs::plugin(JAIL)]);
             let mut host = Host::new(name.clone(), clock.boot(), labs::plugin(WIRE), volatile);
             host.interfaces.insert((super::machine::HOST_NAMESPACE, 1), uplink());
+            host.address = [10, 0, 0, number].into();
             (name, host)
         });
         let machine = Machine { hosts: hosts.collect() };
@@ -186,7 +187,8 @@ impl Simulation {
     /// The hosts as a controller is told of them when it starts.
     pub(super) fn host_states(&self) -> Vec<HostState> {
         let pair = (PlaceKind::Namespace, PlaceKind::Namespace);
-        let pairs = BTreeSet::from([pair, (PlaceKind::Namespace, PlaceKind::HostNet)]);
+        let others = [PlaceKind::HostNet, PlaceKind::Tunnel].map(|other| (PlaceKind::Namespace, other));
+        let pairs = others.into_iter().chain([pair]).collect();
         let pod = ProviderCapabilities {
             exec: true,
             images: true,
@@ -364,6 +366,7 @@ fn uplink() -> Interface {
         name: labs::interface(UPLINK),
         mac: lifecycle_core::attach::Mac([2, 0, 0, 0, 0, 2]),
         up: true,
+        tunnel: None,
         peer: None,
         mark: None,
         attrs: Default::default(),

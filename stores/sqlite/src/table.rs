@@ -10,7 +10,7 @@ use lifecycle_core::id::{JobId, LabId, LinkId, NodeId};
 use lifecycle_core::machine::{HostState, JobState, LinkIntent, LinkState, NodeIntent, NodeState};
 use lifecycle_core::model::{
     AuditAction, AuditResult, AuditRow, HostRecord, JobAction, JobRecord, LabRecord, LinkRecord, NodeInstance,
-    NodeRecord, NodeTimes, ReadyState, SubjectKind, Trigger,
+    NodeRecord, NodeTimes, ReadyState, Span, SubjectKind, Trigger,
 };
 use lifecycle_core::name::{HostName, NodeName, PluginName};
 use lifecycle_core::plugin::network::LinkIdentity;
@@ -174,6 +174,8 @@ table! {
     }
     optional {
         identity: LinkIdentity,
+        span: Span,
+        path_mtu: u32,
         verified_at: Timestamp,
         applied: LinkAttrs,
         deadline: Deadline,

@@ -332,6 +332,8 @@ fn link(id: u64, [a, b]: [LinkEnd; 2]) -> LinkRecord {
         backend: PluginName::new("veth").unwrap(),
         host: Some(HostName::new("h1").unwrap()),
         identity: None,
+        span: None,
+        path_mtu: None,
         incarnation: 0,
         budget: Budget::default(),
         verified_at: None,

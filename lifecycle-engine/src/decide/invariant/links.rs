@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use lifecycle_core::attach::{AttachKind, Tunnel};
 use lifecycle_core::id::LinkId;
 use lifecycle_core::machine::{LinkIntent, LinkState, NodeState};
 use lifecycle_core::model::LinkRecord;
+use lifecycle_core::name::HostName;
+use lifecycle_core::plugin::network::LinkIdentity;
 use lifecycle_core::policy::link::{EndOwner, LinkEnd, LinkKey};
 
+use super::nodes::is_cut_off;
 use super::{Census, Violation};
 use crate::decide::{LinkPhase, World};
 
@@ -16,7 +20,10 @@ pub fn i4_every_interface_has_an_owner(world: &World, census: &Census) -> Vec<Vi
     let mut found = Vec::new();
     for it in &census.links {
         let row = world.links.get(&it.seen.link);
-        let owned = row.is_some_and(|row| it.seen.incarnation.is_none_or(|n| n == row.incarnation));
+        let owned = row.is_some_and(|row| {
+            let known = row.applied.is_some() || row.halves().any(|(host, _)| *host == it.host);
+            known && it.seen.incarnation.is_none_or(|n| n == row.incarnation)
+        });
         let backend = world.hosts.get(&it.host).and_then(|host| host.backends.get(&it.backend));
         let listed = backend.is_some_and(|backend| backend.orphans.contains_key(&it.seen.link));
         if !owned && !listed {
@@ -47,13 +54,67 @@ pub fn i9_up_links_join_running_nodes(world: &World) -> Vec<Violation> {
 }
 
 pub(super) fn stands(link: &LinkRecord, census: &Census) -> bool {
-    let Some(identity) = &link.identity else { return false };
-    let found =
-        census.links.iter().find(|it| it.seen.link == link.id && it.seen.incarnation == Some(identity.incarnation));
-    let Some(found) = found else { return false };
-    [Some(&identity.a), identity.b.as_ref()].into_iter().flatten().all(|end| {
+    let built = link.halves().count() == link.hosts().count();
+    built && link.halves().all(|(host, half)| half_stands(host, half, census)) && meet(link)
+}
+
+fn half_stands(host: &HostName, half: &LinkIdentity, census: &Census) -> bool {
+    let mut here = census.links.iter().filter(|it| it.host == *host && it.seen.link == half.link);
+    let Some(found) = here.find(|it| it.seen.incarnation == Some(half.incarnation)) else { return false };
+    half.ends().all(|end| {
         found.seen.interfaces.iter().any(|(namespace, index, _)| (*namespace, *index) == (end.namespace, end.ifindex))
     })
+}
+
+/// Whether the tunnels of the halves of a link lead to each other.
+fn meet(link: &LinkRecord) -> bool {
+    let tunnels: Vec<&Tunnel> = link.halves().filter_map(|(_, half)| tunnel(half)).collect();
+    match (&link.span, &tunnels[..]) {
+        (None, _) => true,
+        (Some(span), [near, far]) => {
+            let faces = |a: &Tunnel, b: &Tunnel| a.local == Some(b.remote) && (a.vni, a.port) == (span.vni, b.port);
+            faces(near, far) && faces(far, near)
+        }
+        (Some(_), _) => false,
+    }
+}
+
+fn tunnel(half: &LinkIdentity) -> Option<&Tunnel> {
+    half.ends().find_map(|end| match &end.point.place {
+        AttachKind::Tunnel(tunnel) => Some(tunnel),
+        _ => None,
+    })
+}
+
+/// I12: two links never share the identifier of a tunnel on a host.
+pub fn i12_tunnels_are_told_apart(world: &World) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let mut owners: BTreeMap<(&HostName, u32), LinkId> = BTreeMap::new();
+    for link in world.links.values() {
+        for (host, span) in link.hosts().filter_map(|host| Some((host, link.span.as_ref()?))) {
+            if let Some(other) = owners.insert((host, span.vni), link.id) {
+                let text = format!("links {other} and {} both have it on {host}", link.id);
+                found.push(Violation::new("I12", format!("VNI {}", span.vni), text));
+            }
+        }
+    }
+    found
+}
+
+/// I13, once settled: what carries a link is on a host only where a half of it stands, so that a tunnel is there if and
+/// only if a link between two hosts needs it.
+pub fn i13_tunnels_are_needed(world: &World, census: &Census) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for it in &census.links {
+        let Some(row) = world.links.get(&it.seen.link) else { continue };
+        let given_up = row.actual == LinkState::Error && row.budget.given_up_at.is_some();
+        if row.identity.is_some() && !given_up && !row.halves().any(|(host, _)| *host == it.host) {
+            let text =
+                format!("it is built on {:?} and there is something on {}", row.hosts().collect::<Vec<_>>(), it.host);
+            found.push(Violation::new("I13", &row.key, text));
+        }
+    }
+    found
 }
 
 /// I10: once settled, no link has one end attached, unless what a hand left of it could not be removed and the link says
@@ -63,8 +124,8 @@ pub fn i10_no_half_links(world: &World, census: &Census) -> Vec<Violation> {
     for it in &census.links {
         let row = world.links.get(&it.seen.link);
         let given_up = row.is_some_and(|row| row.actual == LinkState::Error && row.budget.given_up_at.is_some());
-        let identity = row.and_then(|row| row.identity.as_ref());
-        let ends = identity.map_or(2, |identity| 1 + usize::from(identity.b.is_some()));
+        let half = row.and_then(|row| row.halves().find(|(host, _)| **host == it.host));
+        let ends = half.map_or(2, |(_, half)| half.ends().count());
         if it.seen.interfaces.len() != ends && !given_up {
             found.push(Violation::new("I10", it.seen.link, format!("half of it is there: {:?}", it.seen)));
         }
@@ -102,7 +163,7 @@ pub fn l1_links_are_settled(world: &World) -> Vec<Violation> {
         let nodes = || link.nodes.iter().flatten().filter_map(|id| world.nodes.get(id));
         let run = nodes().all(|node| node.actual == NodeState::Running && node.stale_since.is_none());
         let explained = link.oper.iter().any(|end| end.reason.is_some());
-        if link.deleting && nodes().all(|node| node.stale_since.is_none()) {
+        if link.deleting && !is_cut_off(world, link) {
             fail("still to be removed");
         } else if link.deleting {
             // What is on a host that cannot be reached is removed when it can.

@@ -17,8 +17,8 @@
 //! | I9 | `up` was verified after the last change, and both nodes run | here, history, and by the world outside |
 //! | I10 | no half links once settled | here |
 //! | I11 | ends are exclusive, keys have no direction | here; stores refuse a second link of one key |
-//! | I12 | tags and network identifiers are allocated once | the allocator's own tests; no backend with tags is built yet |
-//! | I13 | a tunnel exists iff a link needs it | not built yet: tunnels |
+//! | I12 | tags and network identifiers are allocated once | here, for identifiers; the allocator's own tests; the kernel and OVS tests of backends |
+//! | I13 | a tunnel exists iff a link needs it | here |
 //! | I14 | `error` is left by a user or within the budget; the first cause is kept | history |
 //! | I15 | attempts within the budget and not before their time | history |
 //! | I16 | one active job per node | here |
@@ -57,7 +57,7 @@ pub use census::{Census, SeenInstance, SeenLink};
 pub use history::{History, Seen};
 pub use links::{
     i4_every_interface_has_an_owner, i9_up_links_join_running_nodes, i9_up_links_stand, i10_no_half_links,
-    i11_ends_are_exclusive, l1_links_are_settled,
+    i11_ends_are_exclusive, i12_tunnels_are_told_apart, i13_tunnels_are_needed, l1_links_are_settled,
 };
 pub use nodes::{
     i1_one_live_instance, i2_explicit_host_is_inviolable, i4_every_instance_has_an_owner, i16_one_active_job_per_node,
@@ -94,6 +94,7 @@ pub fn check(world: &World, census: &Census, now: Now) -> Vec<Violation> {
     found.extend(i2_explicit_host_is_inviolable(world, census));
     found.extend(i9_up_links_join_running_nodes(world));
     found.extend(i11_ends_are_exclusive(world));
+    found.extend(i12_tunnels_are_told_apart(world));
     found.extend(i16_one_active_job_per_node(world));
     found.extend(i20_no_state_outlives_its_deadline(world, now));
     found.extend(i28_reservations_fit(world));
@@ -108,5 +109,6 @@ pub fn check_settled(world: &World, census: &Census) -> Vec<Violation> {
     found.extend(i4_every_interface_has_an_owner(world, census));
     found.extend(i9_up_links_stand(world, census));
     found.extend(i10_no_half_links(world, census));
+    found.extend(i13_tunnels_are_needed(world, census));
     found
 }

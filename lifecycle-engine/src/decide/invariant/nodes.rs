@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lifecycle_core::id::NodeId;
 use lifecycle_core::machine::NodeIntent;
-use lifecycle_core::model::NodeRecord;
+use lifecycle_core::model::{LinkRecord, NodeRecord};
 use lifecycle_core::name::HostName;
 use lifecycle_core::policy::enforcement;
 use lifecycle_core::policy::placement::Amount;
@@ -150,6 +150,8 @@ pub fn l1_nodes_are_settled(world: &World) -> Vec<Violation> {
         let wanted = node.actual.matches(node.desired) && (!node.recreate || node.desired == NodeIntent::Stopped);
         if node.stale_since.is_some() {
             // Nobody can tell, and nothing can be done, until its host is back.
+        } else if node.deleting && world.links_at(node.id).any(|link| is_cut_off(world, link)) {
+            // Its row goes with those of its links, of which half is on a host that cannot be reached.
         } else if node.deleting {
             found.push(Violation::new("L1", &node.name, format!("`{}` and still to be removed", node.actual)));
         } else if !wanted && !spent {
@@ -163,4 +165,11 @@ pub fn l1_nodes_are_settled(world: &World) -> Vec<Violation> {
         }
     }
     found
+}
+
+/// Whether an end of a link is at a node that cannot be reached, or its backend there cannot.
+pub(super) fn is_cut_off(world: &World, link: &LinkRecord) -> bool {
+    let mut nodes = link.nodes.iter().flatten().filter_map(|id| world.nodes.get(id));
+    let lost = |host| world.backend(host, &link.backend).is_some_and(|backend| backend.unreachable);
+    nodes.any(|node| node.stale_since.is_some()) || link.hosts().any(lost)
 }

@@ -1,13 +1,13 @@
-//! Plans how a link is built: by which backend, and where its ends attach.
+//! Plans how a link is built: by which backend, on which hosts, and where its ends attach.
 
-use lifecycle_core::attach::{AttachKind, AttachPoint, PlaceKind};
+use lifecycle_core::attach::{AttachKind, AttachPoint, PlaceKind, Tunnel};
 use lifecycle_core::id::LinkId;
 use lifecycle_core::machine::LinkState;
 use lifecycle_core::model::LinkRecord;
 use lifecycle_core::name::{HostName, IfName, PluginName};
 use lifecycle_core::plugin::network::LinkLab;
 use lifecycle_core::plugin::provider::PortRequest;
-use lifecycle_core::policy::backend::{BackendFacts, NoBackend, select_backend};
+use lifecycle_core::policy::backend::{BackendFacts, NoBackend, prefer_backend, select_backend};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::policy::naming::{self, OurName};
 use lifecycle_core::topology::{Admin, Endpoint, OvsMode};
@@ -15,38 +15,59 @@ use lifecycle_core::topology::{Admin, Endpoint, OvsMode};
 use super::super::effect::{Action, ConnectPlan, EndPlan};
 use super::super::host::HostState;
 use super::super::{Cx, Why, World};
-use super::{LinkPhase, begin, is_lost, refresh_oper, remove, to_pending};
+use super::{LinkPhase, begin, is_lost, refresh_oper, remove, span, to_pending};
+
+/// Why a link is not built.
+pub(super) enum Obstacle {
+    /// Something has to be read first; the link is looked at again when it is known.
+    Now,
+    /// It cannot be built between its ends as they are, for this reason.
+    For(String),
+}
+
+impl Obstacle {
+    /// Something that it needs is no longer known.
+    pub(super) fn gone() -> Self {
+        Self::For("what it needs is gone".to_owned())
+    }
+}
+
+impl<T: Into<String>> From<T> for Obstacle {
+    fn from(reason: T) -> Self {
+        Self::For(reason.into())
+    }
+}
+
+/// What is asked for to build a link: one half of it on each of two hosts, or the whole on one.
+struct Build {
+    backend: PluginName,
+    halves: Vec<(HostName, ConnectPlan)>,
+}
 
 /// Asks for a link to be built.
 pub(super) fn connect(cx: &mut Cx<'_>, id: LinkId) {
-    let other = |link: &LinkRecord| link.applied.is_some_and(|applied| applied != link.spec.attrs);
-    if cx.world.links.get(&id).is_some_and(other) {
-        // It may have been built with other attributes, and a link that is there is taken as it is.
-        cx.change_link(id, |link| link.incarnation += 1);
-    }
-    let Some(link) = cx.world.links.get(&id) else { return };
-    let planned = plan(cx.world, link);
-    let (host, backend, plan) = match planned {
-        Ok(planned) => planned,
+    let build = match plan(cx, id) {
+        Ok(build) => build,
+        Err(Obstacle::Now) => return refresh_oper(cx, id, None),
         // Where it might have been there is no place for it any more.
-        Err(_) if link.deleting => return remove::forget(cx, id),
-        Err(reason) => return cannot_be(cx, id, &reason),
+        Err(Obstacle::For(_)) if cx.world.links.get(&id).is_some_and(|link| link.deleting) => {
+            return remove::forget(cx, id);
+        }
+        Err(Obstacle::For(reason)) => return cannot_be(cx, id, &reason),
     };
-    if is_lost(cx.world, &host, &backend) {
-        // Its backend is recorded, so that the link is looked at when it can be reached.
-        cx.change_link(id, |link| (link.host, link.backend) = (Some(host), backend));
+    if build.halves.iter().any(|(host, _)| is_lost(cx.world, host, &build.backend)) {
         return refresh_oper(cx, id, None);
     }
     to_pending(cx, id, "its ends can be attached to");
     cx.change_link(id, |link| {
-        link.backend = backend.clone();
-        link.host = Some(host.clone());
+        let attrs = link.attrs();
         // From now on it may be there, with these attributes.
-        link.applied = Some(plan.attrs);
-        link.carrier = [Some(plan.attrs.admin == Admin::Up); 2];
+        link.applied = Some(attrs);
+        link.carrier = [Some(attrs.admin == Admin::Up); 2];
     });
     cx.link_becomes(id, LinkState::Creating, Why::enforcement());
-    begin(cx, id, LinkPhase::Connect, host, backend, Action::Connect(Box::new(plan)));
+    let halves = build.halves.into_iter().map(|(host, plan)| (host, Action::Connect(Box::new(plan)))).collect();
+    begin(cx, id, LinkPhase::Connect, halves);
 }
 
 /// A link that cannot be built between its ends as they are. Whenever one of them changes it is planned anew, which costs
@@ -68,41 +89,84 @@ fn cannot_be(cx: &mut Cx<'_>, id: LinkId, reason: &str) {
     refresh_oper(cx, id, None);
 }
 
-fn plan(world: &World, link: &LinkRecord) -> Result<(HostName, PluginName, ConnectPlan), String> {
-    let host = host(world, link)?;
-    let state = world.hosts.get(&host).ok_or_else(|| format!("host {host} is not known"))?;
-    let (plan_a, place_a) = end(world, link, Side::A)?;
-    let (plan_b, place_b) = end(world, link, Side::B)?;
-    let backends: Vec<BackendFacts<'_>> = state
-        .backends
-        .iter()
-        .map(|(name, backend)| BackendFacts {
-            name,
-            pairs: &backend.capabilities.pairs,
-            switched: backend.capabilities.switched,
-        })
-        .collect();
+/// Plans how a link is built, and records where, so that it is looked at again when its backend there can be reached.
+fn plan(cx: &mut Cx<'_>, id: LinkId) -> Result<Build, Obstacle> {
+    let link = cx.world.links.get(&id).ok_or_else(Obstacle::gone)?;
+    let [near, far] = hosts(cx.world, link)?;
+    let places = [place(cx.world, link, Side::A)?, place(cx.world, link, Side::B)?];
+    let (backend, span, path_mtu) = if near == far {
+        let backend = choose(cx.world, link, &near, places)?;
+        let path_mtu = match foreign_tunnel(link)? {
+            Some(tunnel) => Some(span::foreign_mtu(cx.world, id, &near, &backend, &tunnel)?),
+            None => None,
+        };
+        span::release(cx, id);
+        (backend, None, path_mtu)
+    } else {
+        let backend = choose(cx.world, link, &near, [places[0], PlaceKind::Tunnel])?;
+        can_take(cx.world, &far, &backend, [PlaceKind::Tunnel, places[1]])?;
+        let (span, path_mtu) = span::prepare(cx, id, [&near, &far], &backend)?;
+        (backend, Some(span), Some(path_mtu))
+    };
+    cx.change_link(id, |link| {
+        (link.host, link.backend, link.span, link.path_mtu) = (Some(near.clone()), backend.clone(), span, path_mtu);
+        if link.applied.is_some_and(|applied| applied != link.attrs()) {
+            // It may have been built with other attributes, and a link that is there is taken as it is.
+            link.incarnation += 1;
+        }
+    });
+
+    let link = cx.world.links.get(&id).ok_or_else(Obstacle::gone)?;
+    let [a, b] = [end(cx.world, link, Side::A)?, end(cx.world, link, Side::B)?];
+    let half = |ends| connect_plan(cx.world, link, ends);
+    let halves = match &link.span {
+        None => vec![(near, half([a, b]))],
+        Some(_) => {
+            let [to_far, to_near] = [span::end(cx.world, link, Side::A), span::end(cx.world, link, Side::B)];
+            let (to_far, to_near) = to_far.zip(to_near).ok_or_else(Obstacle::gone)?;
+            vec![(near, half([a, to_far])), (far, half([to_near, b]))]
+        }
+    };
+    Ok(Build { backend, halves })
+}
+
+fn connect_plan(world: &World, link: &LinkRecord, ends: [EndPlan; 2]) -> ConnectPlan {
     let settings = world.labs.get(&link.lab).map(|lab| &lab.topology.settings);
-    let wanted = link.spec.backend.as_ref();
-    // A lab's choice is a preference: ends that it cannot serve are left to a backend that can. What serves nothing at all
-    // here was chosen in vain, and its user has to know.
-    let preferred = settings.and_then(|settings| settings.backend.as_ref()).unwrap_or(&world.settings.backend);
-    let in_vain = backends.iter().any(|backend| backend.name == preferred && backend.pairs.is_empty());
-    let chosen = match wanted {
-        Some(wanted) => select_backend(place_a, place_b, &backends, Some(wanted)),
-        None => select_backend(place_a, place_b, &backends, Some(preferred))
-            .or_else(|error| if in_vain { Err(error) } else { select_backend(place_a, place_b, &backends, None) }),
-    };
-    let backend = chosen.map_err(|error| why_none(&error, state, [place_a, place_b]))?.clone();
     let own_switch = settings.is_some_and(|settings| settings.ovs_mode == Some(OvsMode::Dedicated));
-    let plan = ConnectPlan {
-        lab: LinkLab { id: link.lab, own_switch },
-        link: link.id,
-        incarnation: link.incarnation,
-        ends: [plan_a, plan_b],
-        attrs: link.spec.attrs,
+    let lab = LinkLab { id: link.lab, own_switch };
+    ConnectPlan { lab, link: link.id, incarnation: link.incarnation, ends, attrs: link.attrs() }
+}
+
+/// The backend that builds a link, or its half on a host, between two kinds of places.
+fn choose(world: &World, link: &LinkRecord, host: &HostName, places: [PlaceKind; 2]) -> Result<PluginName, Obstacle> {
+    let state = world.hosts.get(host).ok_or_else(|| format!("host {host} is not known"))?;
+    let backends = facts(state);
+    let settings = world.labs.get(&link.lab).map(|lab| &lab.topology.settings);
+    let preferred = settings.and_then(|settings| settings.backend.as_ref()).unwrap_or(&world.settings.backend);
+    let [a, b] = places;
+    let chosen = match &link.spec.backend {
+        Some(wanted) => select_backend(a, b, &backends, Some(wanted)),
+        None => prefer_backend(a, b, &backends, preferred),
     };
-    Ok((host, backend, plan))
+    Ok(chosen.map_err(|error| why_none(&error, state, places))?.clone())
+}
+
+/// Whether a backend can build the other half of a link on another host.
+fn can_take(world: &World, host: &HostName, backend: &PluginName, places: [PlaceKind; 2]) -> Result<(), Obstacle> {
+    let state = world.hosts.get(host).ok_or_else(|| format!("host {host} is not known"))?;
+    let [a, b] = places;
+    let able = select_backend(a, b, &facts(state), Some(backend));
+    able.map(drop).map_err(|error| format!("on host {host}, {}", why_none(&error, state, places)).into())
+}
+
+fn facts(state: &HostState) -> Vec<BackendFacts<'_>> {
+    let backends = state.backends.iter();
+    let facts = backends.map(|(name, backend)| BackendFacts {
+        name,
+        pairs: &backend.capabilities.pairs,
+        switched: backend.capabilities.switched,
+    });
+    facts.collect()
 }
 
 /// Why no backend can join two places, with what the backends say of what they lack on this machine.
@@ -118,40 +182,48 @@ fn why_none(error: &NoBackend, state: &HostState, places: [PlaceKind; 2]) -> Str
     text
 }
 
-/// The host on which a link is built: that of its nodes.
-fn host(world: &World, link: &LinkRecord) -> Result<HostName, String> {
-    let mut hosts = link.nodes.iter().flatten().filter_map(|node| world.nodes.get(node)?.host.clone());
-    let first = hosts.next().ok_or("neither end of the link is at a node that is placed")?;
-    match hosts.next() {
-        Some(second) if second != first => {
-            Err(format!("the nodes are on {first} and {second}, and no overlay joins these hosts"))
-        }
-        _ => Ok(first),
-    }
+/// The hosts of the ends of a link. An end that is not at a node is on the host of the other.
+fn hosts(world: &World, link: &LinkRecord) -> Result<[HostName; 2], Obstacle> {
+    let at = |node: Option<_>| node.and_then(|node| world.nodes.get(&node)?.host.clone());
+    let [a, b] = link.nodes.map(at);
+    let a = a.or_else(|| b.clone()).ok_or("neither end of the link is at a node that is placed")?;
+    Ok([a.clone(), b.unwrap_or(a)])
 }
 
-fn end(world: &World, link: &LinkRecord, side: Side) -> Result<(EndPlan, PlaceKind), String> {
+/// The kind of place at which a side of a link attaches.
+fn place(world: &World, link: &LinkRecord, side: Side) -> Result<PlaceKind, Obstacle> {
+    Ok(match link.spec.ends()[side.index()] {
+        Endpoint::Node(_) => {
+            let node = link.nodes[side.index()].and_then(|id| world.nodes.get(&id)).ok_or("its node is gone")?;
+            let host = node.host.as_ref().ok_or("its node has no host")?;
+            let provider = world.provider(host, &node.provider).ok_or("its node's provider is not known")?;
+            provider.capabilities.place
+        }
+        Endpoint::Host { .. } => PlaceKind::HostNet,
+        Endpoint::Management { .. } => PlaceKind::Bridge,
+        Endpoint::Macvlan { .. } => PlaceKind::Macvlan,
+        Endpoint::Dummy => PlaceKind::Dummy,
+        Endpoint::Vxlan { .. } => PlaceKind::Tunnel,
+    })
+}
+
+fn end(world: &World, link: &LinkRecord, side: Side) -> Result<EndPlan, Obstacle> {
     let (endpoint, other) = match side {
         Side::A => (&link.spec.a, &link.spec.b),
         Side::B => (&link.spec.b, &link.spec.a),
     };
     let mac = naming::mac(link.id, link.incarnation, side);
-    let mtu = link.spec.attrs.mtu;
+    let mtu = link.attrs().mtu;
     let place = |ifname: &IfName, place: AttachKind| {
-        let kind = place.name();
         let point = AttachPoint { node: None, incarnation: 0, ifname: ifname.clone(), mac, mtu, place };
-        Ok((EndPlan::Place(point), kind))
+        Ok(EndPlan::Place(point))
     };
     match endpoint {
         Endpoint::Node(end) => {
             let node = link.nodes[side.index()].and_then(|id| world.nodes.get(&id)).ok_or("its node is gone")?;
-            let instance = node.instance.as_ref().ok_or("its node is not deployed")?;
-            let host = node.host.as_ref().and_then(|host| world.hosts.get(host)).ok_or("its node has no host")?;
-            let provider = host.providers.get(&node.provider).ok_or("its node's provider is not known")?;
+            let instance = node.instance.as_ref().ok_or("its node is not deployed")?.reference.clone();
             let port = PortRequest { ifname: end.ifname.clone(), mac: end.mac.unwrap_or(mac), mtu };
-            let (provider_name, instance) = (node.provider.clone(), instance.reference.clone());
-            let plan = EndPlan::Port { provider: provider_name, instance, port };
-            Ok((plan, provider.capabilities.place))
+            Ok(EndPlan::Port { provider: node.provider.clone(), instance, port })
         }
         Endpoint::Host { interface } => place(interface, AttachKind::HostNet),
         Endpoint::Management { interface } => {
@@ -165,8 +237,23 @@ fn end(world: &World, link: &LinkRecord, side: Side) -> Result<(EndPlan, PlaceKi
         }
         Endpoint::Dummy => match other.as_node() {
             Some(end) => place(&end.ifname, AttachKind::Dummy),
-            None => Err("a dummy needs a node at its other end".to_owned()),
+            None => Err("a dummy needs a node at its other end".into()),
         },
-        Endpoint::Vxlan { .. } => Err("links to VXLAN tunnels are not supported by any network backend".to_owned()),
+        Endpoint::Vxlan { .. } => {
+            let tunnel = foreign_tunnel(link)?.ok_or_else(Obstacle::gone)?;
+            Ok(span::tunnel_end(link, side, tunnel))
+        }
     }
+}
+
+/// The tunnel of a link that leads to a place that is not ours.
+fn foreign_tunnel(link: &LinkRecord) -> Result<Option<Tunnel>, Obstacle> {
+    let Some(Endpoint::Vxlan { remote, vni, port, source_port, parent, .. }) =
+        link.spec.ends().into_iter().find(|end| matches!(end, Endpoint::Vxlan { .. }))
+    else {
+        return Ok(None);
+    };
+    let remote = remote.parse().map_err(|_| format!("the far end of its tunnel, {remote}, is no address"))?;
+    let (vni, port, source_port) = (*vni, *port, *source_port);
+    Ok(Some(Tunnel { vni, remote, local: None, port, source_port, parent: parent.clone() }))
 }

@@ -8,7 +8,7 @@ use lifecycle_core::topology::Admin;
 
 use super::super::effect::{Action, Subject};
 use super::super::{Cx, node};
-use super::{LinkPhase, ask, is_early, nodes_run, refresh_oper};
+use super::{LinkPhase, ask, ask_at, is_early, nodes_run, refresh_oper, span};
 
 /// Time that news about a link of a node that does not run is left to settle.
 const SETTLING: Duration = Duration::from_millis(250);
@@ -42,14 +42,19 @@ pub(super) fn keep(cx: &mut Cx<'_>, id: LinkId) {
 /// Asks for a change that the link needs. True when something was asked for.
 fn change(cx: &mut Cx<'_>, id: LinkId) -> bool {
     let Some(link) = cx.world.links.get(&id).filter(|link| link.budget.given_up_at.is_none()) else { return false };
-    let attrs = link.spec.attrs;
+    let attrs = link.attrs();
     let carrier = [Side::A, Side::B].into_iter().find_map(|side| {
         let up = attrs.admin == Admin::Up && node::wants_carrier(cx.world, link.nodes[side.index()]?);
         (link.carrier[side.index()] != Some(up)).then_some((side, up))
     });
     let params = link.applied != Some(attrs);
-    if !params && carrier.is_none() || is_early(cx, id) {
+    let astray = span::astray(cx.world, link);
+    if !params && carrier.is_none() && astray.is_none() || is_early(cx, id) {
         return false;
+    }
+    if let Some((side, to)) = astray {
+        ask_at(cx, id, side, LinkPhase::Redirect(side), |identity| Action::Redirect { identity, to: to.clone() });
+        return true;
     }
     match carrier.filter(|_| !params) {
         // Until the answer is there, nobody knows what is; a controller that finds it so asks again.
@@ -59,7 +64,9 @@ fn change(cx: &mut Cx<'_>, id: LinkId) -> bool {
         }
         Some((side, up)) => {
             cx.change_link(id, |link| link.carrier[side.index()] = None);
-            ask(cx, id, LinkPhase::SetCarrier(side, up), |identity| Action::SetCarrier { identity, side, up });
+            // Without its carrier it is the other end that sees nobody there.
+            let at = side.other();
+            ask_at(cx, id, at, LinkPhase::SetCarrier(side, up), |identity| Action::SetCarrier { identity, side, up });
         }
     }
     true

@@ -9,6 +9,7 @@ mod keep;
 mod outcome;
 mod remove;
 mod report;
+mod span;
 mod strict;
 
 use lifecycle_core::id::{LinkId, NodeId};
@@ -21,7 +22,7 @@ use lifecycle_core::policy::link::Side;
 use lifecycle_core::time::BootInstant;
 use lifecycle_core::topology::Admin;
 
-use super::effect::{Action, EffectId, Subject};
+use super::effect::{Action, Done, EffectId, Subject};
 use super::node;
 use super::planted::Bug;
 use super::{Cx, Ledger, Why, World};
@@ -29,6 +30,7 @@ use super::{Cx, Ledger, Why, World};
 pub(super) use outcome::take as take_outcome;
 pub(super) use remove::lose_end;
 pub(super) use report::refresh_oper;
+pub(super) use span::underlay_read;
 
 /// What is being done about a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,15 +49,21 @@ pub enum LinkPhase {
     SetParams,
     /// An end is being given or taken its carrier.
     SetCarrier(Side, bool),
+    /// The tunnel of the half at a side is being led elsewhere.
+    Redirect(Side),
 }
 
 /// What is under way or due for a link.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LinkWork {
     /// What is being done.
     pub phase: LinkPhase,
     /// The effect that does it.
     pub effect: Option<EffectId>,
+    /// Of a link between two hosts: what is asked of the second once the first has answered.
+    pub second: Option<(HostName, Action)>,
+    /// What the first answered.
+    pub first: Option<Done>,
     /// It has to be read back: something about it may have changed.
     pub unverified: bool,
     /// Something changed while it was being read back.
@@ -73,6 +81,8 @@ impl Default for LinkWork {
         Self {
             phase: LinkPhase::Idle,
             effect: None,
+            second: None,
+            first: None,
             unverified: true,
             again: false,
             proved: false,
@@ -99,6 +109,10 @@ pub(super) fn advance(cx: &mut Cx<'_>, id: LinkId) {
         return refresh_oper(cx, id, None);
     }
     if lost_its_place(cx.world, link) {
+        if link.span.is_some() {
+            // The other half stands, on its own host.
+            return remove::remove_halves(cx, id);
+        }
         void(cx, id, "the place that it was attached to is gone");
     } else if link.identity.is_some() && link.rebuild {
         return remove::rebuild(cx, id);
@@ -108,7 +122,7 @@ pub(super) fn advance(cx: &mut Cx<'_>, id: LinkId) {
         if link.identity.is_none() && link.applied.is_some() {
             // What an attempt without answer may have left is not built upon any more: it is a leftover from now on.
             cx.change_link(id, |link| (link.incarnation, link.applied) = (link.incarnation + 1, None));
-            outcome::look_for_leftovers(cx, id);
+            outcome::look_for_leftovers(cx.world, id);
         }
         refresh_oper(cx, id, None);
         return;
@@ -132,8 +146,7 @@ fn is_attachable(world: &World, link: &LinkRecord) -> bool {
 
 /// Whether an end was attached to an instance that is there no longer: then nothing of the link is left.
 fn lost_its_place(world: &World, link: &LinkRecord) -> bool {
-    let Some(identity) = &link.identity else { return false };
-    [Some(&identity.a), identity.b.as_ref()].into_iter().flatten().any(|end| {
+    link.halves().flat_map(|(_, identity)| identity.ends()).any(|end| {
         let Some(node) = end.point.node else { return false };
         let current = world.nodes.get(&node).and_then(|node| node.instance.as_ref());
         current.is_none_or(|instance| instance.reference.incarnation != end.point.incarnation)
@@ -145,6 +158,9 @@ pub(super) fn void(ledger: &mut Ledger<'_>, id: LinkId, reason: &str) {
     let step = u64::from(!ledger.world.has_bug(Bug::ReusesALinkIncarnation));
     ledger.change_link(id, |link| {
         link.identity = None;
+        if let Some(span) = &mut link.span {
+            span.identity = None;
+        }
         link.applied = None;
         link.rebuild = false;
         link.incarnation += step;
@@ -209,33 +225,54 @@ fn nodes_run(world: &World, link: &LinkRecord) -> bool {
     if world.has_bug(Bug::UpWithOneNode) { run.any(|runs| runs) } else { run.all(|runs| runs) }
 }
 
-/// Asks for an effect on what was built.
-fn ask(cx: &mut Cx<'_>, id: LinkId, phase: LinkPhase, action: impl FnOnce(Box<LinkIdentity>) -> Action) {
+/// Asks for an effect on what was built, on both halves of a link between two hosts.
+fn ask(cx: &mut Cx<'_>, id: LinkId, phase: LinkPhase, action: impl Fn(Box<LinkIdentity>) -> Action) {
     let Some(link) = cx.world.links.get(&id) else { return };
-    let (Some(identity), Some(host)) = (link.identity.clone(), link.host.clone()) else { return };
-    let (backend, action) = (link.backend.clone(), action(Box::new(identity)));
-    if is_lost(cx.world, &host, &backend) {
-        return refresh_oper(cx, id, None);
-    }
-    begin(cx, id, phase, host, backend, action);
+    let halves = link.halves().map(|(host, identity)| (host.clone(), action(Box::new(identity.clone()))));
+    begin(cx, id, phase, halves.collect());
+}
+
+/// Asks for an effect on what was built at a side.
+fn ask_at(cx: &mut Cx<'_>, id: LinkId, side: Side, phase: LinkPhase, action: impl Fn(Box<LinkIdentity>) -> Action) {
+    let Some(link) = cx.world.links.get(&id) else { return };
+    let half = span::half(link, if link.span.is_some() { side } else { Side::A });
+    let Some((host, identity)) = half else { return };
+    let asked = (host.clone(), action(Box::new(identity.clone())));
+    begin(cx, id, phase, vec![asked]);
 }
 
 /// Whether a backend could not be reached the last time; its links are looked at again when it can.
 fn is_lost(world: &World, host: &HostName, backend: &PluginName) -> bool {
-    world.hosts.get(host).and_then(|host| host.backends.get(backend)).is_some_and(|backend| backend.unreachable)
+    world.backend(host, backend).is_some_and(|backend| backend.unreachable)
 }
 
-fn begin(cx: &mut Cx<'_>, id: LinkId, phase: LinkPhase, host: HostName, backend: PluginName, action: Action) {
-    let limits = &cx.world.settings.limits;
-    let timeout = if action.is_mutating() { limits.connecting } else { limits.reading };
-    if action.is_mutating() && cx.world.links.get(&id).is_some_and(|link| link.budget.next_attempt.is_some()) {
+/// Asks for an effect on each host: of the second once the first has answered.
+fn begin(cx: &mut Cx<'_>, id: LinkId, phase: LinkPhase, asked: Vec<(HostName, Action)>) {
+    let Some(link) = cx.world.links.get(&id) else { return };
+    if asked.iter().any(|(host, _)| is_lost(cx.world, host, &link.backend)) {
+        return refresh_oper(cx, id, None);
+    }
+    let mut asked = asked.into_iter();
+    let Some((host, action)) = asked.next() else { return };
+    if phase == LinkPhase::Verify && cx.world.has_bug(Bug::TrustsOneHalf) {
+        asked.by_ref().for_each(drop);
+    }
+    if action.is_mutating() && link.budget.next_attempt.is_some() {
         // This is the attempt that was waited for: a reboot in the middle of it starts no wait again.
         cx.change_link(id, |link| link.budget.next_attempt = None);
     }
-    let effect = cx.ask(host, backend, Subject::Link(id), action, timeout);
     let work = cx.world.link_work.entry(id).or_default();
-    work.phase = phase;
-    work.effect = Some(effect);
+    (work.phase, work.second, work.first) = (phase, asked.next(), None);
+    ask_of(cx, id, host, action);
+}
+
+/// Asks for an effect on one host.
+fn ask_of(cx: &mut Cx<'_>, id: LinkId, host: HostName, action: Action) {
+    let Some(backend) = cx.world.links.get(&id).map(|link| link.backend.clone()) else { return };
+    let limits = &cx.world.settings.limits;
+    let timeout = if action.is_mutating() { limits.connecting } else { limits.reading };
+    let effect = cx.ask(host, backend, Subject::Link(id), action, timeout);
+    cx.world.link_work.entry(id).or_default().effect = Some(effect);
 }
 
 /// Whether every link at a node that can be there is there, so that its process finds its interfaces.

@@ -3,36 +3,41 @@
 use lifecycle_core::error::{Error, ErrorKind};
 use lifecycle_core::id::LinkId;
 use lifecycle_core::machine::LinkState;
+use lifecycle_core::name::HostName;
 use lifecycle_core::plugin::network::{LinkIdentity, LinkReport};
 use lifecycle_core::policy::enforcement::Spent;
+use lifecycle_core::policy::link::Side;
 use lifecycle_core::time::Deadline;
 use lifecycle_core::topology::Admin;
 
-use super::super::effect::{Action, Done, Effect, Outcome, Subject};
+use super::super::effect::{Action, Done, Effect, EndPlan, Outcome, Subject};
 use super::super::planted::Bug;
-use super::super::{Cx, Why, passes};
-use super::{LinkPhase, nodes_run, refresh_oper, strict, to_pending, void};
+use super::super::{Cx, Why, World, passes};
+use super::{LinkPhase, nodes_run, refresh_oper, span, strict, to_pending, void};
 
 /// Takes in how an effect on a link ended.
 pub(in super::super) fn take(cx: &mut Cx<'_>, id: LinkId, asked: &Effect, outcome: Outcome) {
     let Some(work) = cx.world.link_work.get_mut(&id).filter(|work| work.effect == Some(asked.id)) else {
         return cx.world.touch_link(id);
     };
-    let phase = work.phase;
     work.effect = None;
+    if let Some((host, action)) = work.second.take().filter(|_| outcome.is_ok()) {
+        return half_answered(cx, id, outcome.ok(), host, action);
+    }
+    let (phase, first) = (work.phase, work.first.take());
     work.phase = LinkPhase::Idle;
     if outcome.as_ref().is_err_and(|error| error.kind().is_unreachable()) {
         passes::lose_backend(cx, &asked.host, &asked.plugin);
     }
     match (phase, outcome) {
-        (LinkPhase::Connect, Ok(Done::Connected(identity))) => connected(cx, id, *identity),
-        (LinkPhase::Connect, Ok(_)) => not_connected(cx, id, &unanswered("connect")),
-        (LinkPhase::Connect, Err(error)) => not_connected(cx, id, &error),
+        (LinkPhase::Connect, Ok(Done::Connected(identity))) => connected(cx, id, *identity, first),
+        (LinkPhase::Connect, Ok(_)) => not_connected(cx, id, &unanswered("connect"), first.is_some()),
+        (LinkPhase::Connect, Err(error)) => not_connected(cx, id, &error, first.is_some()),
         (LinkPhase::Disconnect, Ok(_)) => {
             // That it is gone is read back, since what is left of it would be in the way of what comes next.
             super::ask(cx, id, LinkPhase::Confirm, Action::Verify);
         }
-        (LinkPhase::Confirm, Ok(Done::Report(report))) => confirmed(cx, id, &report),
+        (LinkPhase::Confirm, Ok(Done::Report(report))) => confirmed(cx, id, &report, first),
         (LinkPhase::Disconnect | LinkPhase::Confirm, Err(error)) => removal_failed(cx, id, &error),
         (LinkPhase::SetParams, Ok(_)) => {
             let Action::SetParams { attrs, .. } = asked.action else { return };
@@ -51,12 +56,56 @@ pub(in super::super) fn take(cx: &mut Cx<'_>, id: LinkId, asked: &Effect, outcom
             super::doubt_proof(cx.world, id);
             wake_nodes(cx, id);
         }
-        (LinkPhase::SetParams | LinkPhase::SetCarrier(..), Err(error)) => not_changed(cx, id, &error),
-        (LinkPhase::Verify, Ok(Done::Report(report))) => verified(cx, id, &report),
+        (LinkPhase::Redirect(side), Ok(Done::Connected(identity))) => {
+            cx.change_link(id, |link| match (side, &mut link.span) {
+                (Side::B, Some(span)) => span.identity = Some(*identity),
+                _ => link.identity = Some(*identity),
+            });
+            super::doubt_proof(cx.world, id);
+        }
+        (LinkPhase::Redirect(_), Ok(_)) => not_changed(cx, id, &unanswered("redirect")),
+        (LinkPhase::SetParams | LinkPhase::SetCarrier(..) | LinkPhase::Redirect(_), Err(error)) => {
+            not_changed(cx, id, &error);
+        }
+        (LinkPhase::Verify, Ok(Done::Report(report))) => match first {
+            Some(Done::Report(near)) => verified(cx, id, &span::join(*near, *report)),
+            _ => verified(cx, id, &report),
+        },
         (LinkPhase::Verify, Ok(_)) => return unproved(cx, id, &unanswered("verify")),
         (LinkPhase::Verify, Err(error)) => return unproved(cx, id, &error),
         (LinkPhase::Confirm, Ok(_)) => removal_failed(cx, id, &unanswered("verify")),
         (LinkPhase::Idle, _) => {}
+    }
+    cx.world.touch_link(id);
+}
+
+/// The first half of a link between two hosts answered: the second is asked the same, unless that is no longer wanted.
+fn half_answered(cx: &mut Cx<'_>, id: LinkId, answer: Option<Done>, host: HostName, action: Action) {
+    let Some(link) = cx.world.links.get(&id) else { return };
+    let stands = |end: &EndPlan| match end {
+        EndPlan::Place(_) => true,
+        EndPlan::Port { instance, .. } => {
+            let node = cx.world.nodes.get(&instance.node).and_then(|node| node.instance.as_ref());
+            node.is_some_and(|node| node.reference == *instance)
+        }
+    };
+    let wanted = match &action {
+        Action::Connect(plan) => plan.incarnation == link.incarnation && plan.ends.iter().all(stands),
+        Action::SetParams { attrs, .. } => *attrs == link.attrs(),
+        _ => true,
+    };
+    let work = cx.world.link_work.entry(id).or_default();
+    if wanted {
+        work.first = answer;
+        return super::ask_of(cx, id, host, action);
+    }
+    work.phase = LinkPhase::Idle;
+    if let Action::Connect(plan) = action {
+        cx.change_link(id, |link| {
+            (link.applied, link.incarnation) = (None, link.incarnation.max(plan.incarnation + 1));
+        });
+        to_pending(cx, id, "something else is wanted by now");
+        look_for_leftovers(cx.world, id);
     }
     cx.world.touch_link(id);
 }
@@ -66,12 +115,17 @@ fn unanswered(operation: &'static str) -> Error {
     Error::new(ErrorKind::Failed, operation, "the plugin answered something else")
 }
 
-/// It is built.
-fn connected(cx: &mut Cx<'_>, id: LinkId, identity: LinkIdentity) {
+/// It is built: what was built last, after the half that was built first.
+fn connected(cx: &mut Cx<'_>, id: LinkId, last: LinkIdentity, first: Option<Done>) {
     cx.change_link(id, |link| {
         // Something else was wanted while it was being built.
-        link.rebuild = identity.incarnation != link.incarnation;
-        link.identity = Some(identity);
+        link.rebuild = last.incarnation != link.incarnation;
+        match (first, &mut link.span) {
+            (Some(Done::Connected(near)), Some(span)) => {
+                (link.identity, span.identity) = (Some(*near), Some(last));
+            }
+            _ => link.identity = Some(last),
+        }
     });
     let work = cx.world.link_work.entry(id).or_default();
     (work.unverified, work.again, work.proved) = (true, false, false);
@@ -79,13 +133,22 @@ fn connected(cx: &mut Cx<'_>, id: LinkId, identity: LinkIdentity) {
     wake_nodes(cx, id);
 }
 
-/// It is not built, or nobody knows.
-fn not_connected(cx: &mut Cx<'_>, id: LinkId, error: &Error) {
+/// It is not built, or nobody knows; of a link between two hosts, one half may stand.
+fn not_connected(cx: &mut Cx<'_>, id: LinkId, error: &Error, half_stands: bool) {
     let kind = error.kind();
     if !kind.is_unknown() {
         // A link is built or nothing of it remains. Where nobody knows, it is safe to build it again: it is the same link
         // under the same mark.
         cx.change_link(id, |link| link.applied = None);
+        if half_stands && !cx.world.has_bug(Bug::LeavesHalfALink) {
+            // As one of an older incarnation it is replaced by the next attempt, or collected.
+            cx.change_link(id, |link| link.incarnation += 1);
+            look_for_leftovers(cx.world, id);
+        }
+    }
+    if kind == ErrorKind::Conflict {
+        // It may be its tunnel's identifier that something else has.
+        span::release(cx, id);
     }
     match kind {
         ErrorKind::Unreachable => to_pending(cx, id, "its backend cannot be reached"),
@@ -94,7 +157,7 @@ fn not_connected(cx: &mut Cx<'_>, id: LinkId, error: &Error) {
             wait(cx, id, "an end was not there");
         }
         ErrorKind::Conflict => {
-            look_for_leftovers(cx, id);
+            look_for_leftovers(cx.world, id);
             count_failure(cx, id, error);
             to_error(cx, id, &error.chain());
         }
@@ -109,7 +172,7 @@ fn not_connected(cx: &mut Cx<'_>, id: LinkId, error: &Error) {
     }
     // What an attempt without answer may have left is in nobody's way any more, and would stay.
     if cx.world.links.get(&id).is_some_and(|link| link.budget.given_up_at.is_some()) {
-        look_for_leftovers(cx, id);
+        look_for_leftovers(cx.world, id);
     }
 }
 
@@ -134,17 +197,19 @@ fn look_at_nodes(cx: &mut Cx<'_>, id: LinkId) {
 }
 
 /// Something of ours may be there that is not this link: it is looked for, so that it can be collected.
-pub(super) fn look_for_leftovers(cx: &mut Cx<'_>, id: LinkId) {
-    let Some(link) = cx.world.links.get(&id) else { return };
-    let (Some(host), backend) = (link.host.clone(), link.backend.clone()) else { return };
-    if let Some(backend) = cx.world.hosts.get_mut(&host).and_then(|host| host.backends.get_mut(&backend)) {
-        backend.next_observation = None;
+pub(super) fn look_for_leftovers(world: &mut World, id: LinkId) {
+    let Some(link) = world.links.get(&id) else { return };
+    for host in link.hosts() {
+        if let Some(backend) = world.hosts.get_mut(host).and_then(|host| host.backends.get_mut(&link.backend)) {
+            backend.next_observation = None;
+        }
     }
 }
 
-fn confirmed(cx: &mut Cx<'_>, id: LinkId, report: &LinkReport) {
-    let left = report.a.intact || report.b.as_ref().is_some_and(|b| b.intact);
-    if left {
+fn confirmed(cx: &mut Cx<'_>, id: LinkId, report: &LinkReport, first: Option<Done>) {
+    let left = |report: &LinkReport| report.a.intact || report.b.as_ref().is_some_and(|b| b.intact);
+    let first_left = matches!(first, Some(Done::Report(first)) if left(&first));
+    if first_left || left(report) {
         let error = Error::new(ErrorKind::Failed, "disconnect", "it was reported as removed and is still there");
         return removal_failed(cx, id, &error);
     }
@@ -210,7 +275,7 @@ fn verified(cx: &mut Cx<'_>, id: LinkId, report: &LinkReport) {
     if report.is_up() && run {
         let wall = cx.now.wall;
         // A budget that was used up by what could not be changed is not given back by what could.
-        let whole = link.applied == Some(link.spec.attrs);
+        let whole = link.applied == Some(link.attrs());
         let clean = link.budget == Default::default();
         if state != LinkState::Up || whole && !clean {
             cx.change_link(id, |link| {

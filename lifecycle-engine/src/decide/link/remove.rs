@@ -4,18 +4,27 @@ use lifecycle_core::attach::AttachKind;
 use lifecycle_core::id::{LinkId, NodeId};
 use lifecycle_core::machine::LinkState;
 use lifecycle_core::model::{AuditAction, LinkRecord, SubjectKind};
+use lifecycle_core::plugin::network::LinkIdentity;
 
 use super::super::effect::Action;
 use super::super::ledger::Entry;
 use super::super::planted::Bug;
 use super::super::{Cx, Ledger, Why, World, apply, node};
-use super::{LinkPhase, ask, connect, is_attachable, is_early, lost_its_place};
+use super::{LinkPhase, ask, connect, is_attachable, is_early, lost_its_place, outcome, span};
 
 /// Removes what was built, so that it can be built anew.
 pub(super) fn rebuild(cx: &mut Cx<'_>, id: LinkId) {
     let given_up = cx.world.links.get(&id).is_some_and(|link| link.budget.given_up_at.is_some());
     if given_up {
         return super::refresh_oper(cx, id, None);
+    }
+    disconnect(cx, id);
+}
+
+/// Removes what is left of a link between two hosts that lost the place of one of its ends.
+pub(super) fn remove_halves(cx: &mut Cx<'_>, id: LinkId) {
+    if cx.world.links.get(&id).is_some_and(|link| !link.rebuild) {
+        cx.change_link(id, |link| link.rebuild = true);
     }
     disconnect(cx, id);
 }
@@ -38,7 +47,7 @@ pub(super) fn remove(cx: &mut Cx<'_>, id: LinkId) {
     }
     if lost_its_place(cx.world, link) {
         // A switch outlives the namespaces of its ports; the backend sees to it when it is told that a port is gone.
-        let switched = has_bridge(link) || is_switched(cx.world, link);
+        let switched = link.span.is_some() || has_bridge(link) || is_switched(cx.world, link);
         return if switched { disconnect(cx, id) } else { forget(cx, id) };
     }
     if link.identity.is_none() {
@@ -60,18 +69,18 @@ pub(super) fn remove(cx: &mut Cx<'_>, id: LinkId) {
 }
 
 fn has_bridge(link: &LinkRecord) -> bool {
-    let ends = link.identity.iter().flat_map(|identity| [Some(&identity.a), identity.b.as_ref()]);
-    ends.flatten().any(|end| matches!(end.point.place, AttachKind::Bridge { .. }))
+    let mut ends = link.identity.iter().flat_map(LinkIdentity::ends);
+    ends.any(|end| matches!(end.point.place, AttachKind::Bridge { .. }))
 }
 
 fn is_switched(world: &World, link: &LinkRecord) -> bool {
-    let host = link.host.as_ref().and_then(|host| world.hosts.get(host));
-    link.identity.is_some()
-        && host.and_then(|host| host.backends.get(&link.backend)).is_some_and(|backend| backend.capabilities.switched)
+    let backend = link.host.as_ref().and_then(|host| world.backend(host, &link.backend));
+    backend.is_some_and(|backend| backend.capabilities.switched)
 }
 
 /// Removes the row of a link of which nothing is left.
 pub(super) fn forget(cx: &mut Cx<'_>, id: LinkId) {
+    span::release(cx, id);
     let Some(link) = cx.world.links.remove(&id) else { return };
     cx.world.link_work.remove(&id);
     cx.world.link_keys.remove(&link.key);
@@ -104,6 +113,10 @@ pub(in super::super) fn lose_end(ledger: &mut Ledger<'_>, node: NodeId) {
                 link.applied = None;
                 link.incarnation += 1;
             });
+            // What stands on another host is not gone with it.
+            if ledger.world.links.get(&id).is_some_and(|link| link.span.is_some()) {
+                outcome::look_for_leftovers(ledger.world, id);
+            }
         }
     }
     ledger.world.touch_links_at(node);

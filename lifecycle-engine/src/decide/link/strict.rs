@@ -5,7 +5,7 @@ use lifecycle_core::error::{Error, ErrorKind};
 use lifecycle_core::id::LinkId;
 use lifecycle_core::machine::LinkState;
 use lifecycle_core::model::LinkRecord;
-use lifecycle_core::plugin::network::LinkReport;
+use lifecycle_core::plugin::network::{LinkIdentity, LinkReport};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::{Admin, Manage};
 
@@ -33,7 +33,7 @@ pub(super) fn put_back(cx: &mut Cx<'_>, id: LinkId, report: &LinkReport) -> bool
 
 /// What is otherwise than the topology says, in words; nothing for a link that leaves its ends to the nodes.
 fn differences(link: &LinkRecord, report: &LinkReport) -> Vec<String> {
-    let attrs = link.spec.attrs;
+    let attrs = link.attrs();
     // What was given up is left until its user wants it again.
     if link.spec.manage != Manage::Strict
         || link.budget.given_up_at.is_some()
@@ -41,9 +41,12 @@ fn differences(link: &LinkRecord, report: &LinkReport) -> Vec<String> {
     {
         return Vec::new();
     }
-    let ends = link.identity.iter().flat_map(|identity| [Some(&identity.a), identity.b.as_ref()]).flatten();
     // The parent has a say in what a macvlan carries.
-    let has_mtu = !ends.into_iter().any(|end| matches!(end.point.place, AttachKind::Macvlan { .. }));
+    let has_mtu = !link
+        .identity
+        .iter()
+        .flat_map(LinkIdentity::ends)
+        .any(|end| matches!(end.point.place, AttachKind::Macvlan { .. }));
     let mut found = Vec::new();
     for side in [Side::A, Side::B] {
         let Some(end) = end_report(report, side).filter(|end| end.intact) else { continue };

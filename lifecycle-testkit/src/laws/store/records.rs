@@ -9,7 +9,8 @@ use lifecycle_core::id::{JobId, LabId, LinkId, NodeId};
 use lifecycle_core::machine::{HostState, JobState, LabState, LinkIntent, LinkState, NodeIntent, NodeState};
 use lifecycle_core::model::{
     AuditAction, AuditResult, AuditRow, Event, EventBody, HostRecord, JobAction, JobRecord, JobView, LabRecord,
-    LabView, LinkRecord, LinkView, NodeInstance, NodeRecord, NodeTimes, NodeView, ReadyState, SubjectKind, Trigger,
+    LabView, LinkRecord, LinkView, NodeInstance, NodeRecord, NodeTimes, NodeView, ReadyState, Span, SubjectKind,
+    Trigger,
 };
 use lifecycle_core::name::{HostName, IfName, LabName, NodeName, PluginName};
 use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity};
@@ -322,6 +323,8 @@ impl Records {
             backend: self.plugin(),
             host: None,
             identity: None,
+            span: None,
+            path_mtu: None,
             incarnation: 0,
             budget: Budget::default(),
             verified_at: None,
@@ -351,6 +354,8 @@ impl Records {
             backend: self.plugin(),
             host: self.maybe(Self::host_name),
             identity: self.maybe(|r| r.identity(link)),
+            span: self.maybe(|r| r.span(link)),
+            path_mtu: self.maybe(Self::small),
             incarnation: self.number(),
             budget: self.budget(),
             verified_at: self.maybe(Self::time),
@@ -364,6 +369,10 @@ impl Records {
             updated_at: self.time(),
             generation: link.generation + 1,
         }
+    }
+
+    fn span(&mut self, link: &LinkRecord) -> Span {
+        Span { host: self.host_name(), vni: self.small(), identity: self.maybe(|r| r.identity(link)) }
     }
 
     fn reason(&mut self) -> Option<OperReason> {

@@ -1,5 +1,7 @@
 //! What people, programs and accidents do to the machine behind a controller's back.
 
+use std::net::IpAddr;
+
 use lifecycle_core::attach::Mac;
 use lifecycle_core::id::{LabId, NodeId};
 use lifecycle_core::name::{HostName, IfName, PluginName};
@@ -14,8 +16,8 @@ use super::{HOST_NAMESPACE, Host, Instance, Interface, Machine};
 type Deed = fn(&mut Machine, &mut Chance) -> Option<String>;
 
 /// Everything that a hand does to what is there.
-const DEEDS: [Deed; 13] =
-    [kill, kill, pause, resume, remove, start, copy, spoil, cut, cut, replace, set_inside, forget_image];
+const DEEDS: [Deed; 14] =
+    [kill, kill, pause, resume, remove, start, copy, spoil, cut, cut, replace, set_inside, forget_image, renumber];
 
 impl Machine {
     /// Does something at random; nothing when what was to be done cannot be.
@@ -191,7 +193,8 @@ fn replace(machine: &mut Machine, chance: &mut Chance) -> Option<String> {
 fn set_inside(machine: &mut Machine, chance: &mut Chance) -> Option<String> {
     let host = machine.host(chance)?;
     let key = pick_interface(host, chance)?;
-    let interface = host.interfaces.get_mut(&key)?;
+    // What stands at a tunnel is in no node.
+    let interface = host.interfaces.get_mut(&key).filter(|it| !it.name.as_str().starts_with("vni"))?;
     interface.up = !interface.up;
     let (name, up, mark): (IfName, bool, _) = (interface.name.clone(), interface.up, interface.mark);
     if let Some((link, _)) = mark {
@@ -205,4 +208,15 @@ fn forget_image(machine: &mut Machine, chance: &mut Chance) -> Option<String> {
     let host = machine.host(chance)?;
     let image = host.images.pop_first()?;
     Some(format!("image {image} on {} is removed", host.name))
+}
+
+/// A host gets another address.
+fn renumber(machine: &mut Machine, chance: &mut Chance) -> Option<String> {
+    let last = u8::try_from(chance.between(1, 200)).ok()?;
+    let host = machine.host(chance)?;
+    host.address = match host.address {
+        IpAddr::V4(old) => [10, 0, old.octets()[2] ^ 1, last].into(),
+        other => other,
+    };
+    Some(format!("{} has the address {}", host.name, host.address))
 }

@@ -8,6 +8,7 @@ mod instances;
 mod network;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use lifecycle_core::attach::{AttachKind, AttachPoint};
 use lifecycle_core::error::{Error, ErrorKind, Result};
@@ -21,7 +22,7 @@ use lifecycle_engine::decide::{Action, ConnectPlan, Done, Effect, EndPlan, News,
 
 pub(super) use census::Foreign;
 pub(super) use instances::{BAD_BINARY, CRASHES, Exit, Instance};
-pub(super) use network::{HOST_NAMESPACE, Interface, UPLINK};
+pub(super) use network::{HOST_NAMESPACE, Interface, UPLINK, redirected};
 
 /// An image that no registry has.
 pub(super) const LOST_IMAGE: &str = "lost:1";
@@ -49,6 +50,8 @@ pub(super) struct Host {
     pub(super) news: Vec<(PluginName, News)>,
     /// The plugin that tells of links.
     pub(super) backend: PluginName,
+    /// Address at which other hosts reach it.
+    pub(super) address: IpAddr,
     /// Processes that are going to end by themselves.
     pub(super) exits: Vec<Exit>,
     next_cookie: u64,
@@ -69,6 +72,7 @@ impl Host {
             volatile,
             news: Vec::new(),
             backend,
+            address: IpAddr::from([10, 0, 0, 1]),
             exits: Vec::new(),
             next_cookie: HOST_NAMESPACE,
             next_ifindex: 1,
@@ -103,6 +107,10 @@ impl Host {
             Action::SetParams { identity, attrs } => self.set_params(identity, attrs).map(|()| Done::Nothing),
             Action::SetCarrier { identity, side, up } => self.set_carrier(identity, *side, *up).map(|()| Done::Nothing),
             Action::ObserveLinks(namespaces) => Ok(Done::Links(self.observe_links(namespaces))),
+            Action::ReadUnderlay => Ok(Done::Underlay(self.underlay())),
+            Action::Redirect { identity, to } => {
+                self.redirect(identity, to).map(|identity| Done::Connected(Box::new(identity)))
+            }
             Action::RemoveLink { observed, .. } => {
                 self.remove_link(observed);
                 Ok(Done::Nothing)

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use lifecycle_core::attach::{AttachKind, AttachPoint, Mac, NsAccess, NsRef};
+use lifecycle_core::attach::{AttachKind, AttachPoint, Mac, NsAccess, NsRef, Tunnel};
 use lifecycle_core::error::{Error, ErrorKind, Result};
 use lifecycle_core::id::LinkId;
 use lifecycle_core::name::IfName;
 use lifecycle_core::plugin::network::{
     EndIdentity, EndReport, LinkIdentity, LinkReport, LinkRequest, ObservedLink, ProbeResult,
 };
+use lifecycle_core::plugin::overlay::Underlay;
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::{Admin, LinkAttrs};
 use lifecycle_engine::decide::News;
@@ -27,6 +28,8 @@ pub(crate) struct Interface {
     pub(crate) name: IfName,
     pub(crate) mac: Mac,
     pub(crate) up: bool,
+    /// Where it leads, for one that stands at a tunnel.
+    pub(crate) tunnel: Option<Tunnel>,
     /// Its other end.
     pub(crate) peer: Option<(u64, u32)>,
     /// The link and incarnation that it bears the mark of; none for what is not ours.
@@ -41,6 +44,24 @@ impl Interface {
     pub(super) fn is_made(&self) -> bool {
         self.name.as_str() != UPLINK
     }
+}
+
+fn tunnel_at(point: &AttachPoint) -> Option<&Tunnel> {
+    match &point.place {
+        AttachKind::Tunnel(tunnel) => Some(tunnel),
+        _ => None,
+    }
+}
+
+/// The identity of a link whose tunnel leads elsewhere now.
+pub(crate) fn redirected(identity: &LinkIdentity, to: &Tunnel) -> LinkIdentity {
+    let mut identity = identity.clone();
+    for end in [Some(&mut identity.a), identity.b.as_mut()].into_iter().flatten() {
+        if let AttachKind::Tunnel(tunnel) = &mut end.point.place {
+            *tunnel = to.clone();
+        }
+    }
+    identity
 }
 
 fn conflict(operation: &'static str, message: &str) -> Error {
@@ -116,6 +137,7 @@ impl Host {
                 name: points[side].ifname.clone(),
                 mac: points[side].mac,
                 up: request.attrs.admin == Admin::Up,
+                tunnel: tunnel_at(points[side]).cloned(),
                 peer: Some((cookies[1 - side], indexes[1 - side])),
                 mark,
                 attrs: request.attrs,
@@ -240,6 +262,10 @@ impl Host {
                 problems.push(format!("{} is not what was built", end.point.ifname));
                 EndReport::default()
             }
+            Some((_, found)) if found.tunnel.as_ref() != tunnel_at(&end.point) => {
+                problems.push(format!("{} leads elsewhere", end.point.ifname));
+                EndReport::default()
+            }
             Some((_, found)) => {
                 let peer = found.peer.and_then(|peer| self.interfaces.get(&peer));
                 let carrier = found.up && peer.is_some_and(|peer| peer.up);
@@ -256,6 +282,23 @@ impl Host {
             problems.push("the ends are not each other's peers".to_owned());
         }
         LinkReport { a, b, joined, probe: ProbeResult::NotNeeded, problems }
+    }
+
+    /// What tunnels of the host go through. Each is an interface of the host that is named after its identifier.
+    pub(super) fn underlay(&self) -> Underlay {
+        let host = self.interfaces.range((HOST_NAMESPACE, 0)..=(HOST_NAMESPACE, u32::MAX));
+        let vnis = host.filter_map(|(_, it)| it.name.as_str().strip_prefix("vni")?.parse().ok()).collect();
+        Underlay { address: Some(self.address), mtu: 1500, vnis }
+    }
+
+    pub(super) fn redirect(&mut self, identity: &LinkIdentity, to: &Tunnel) -> Result<LinkIdentity> {
+        let ends: Option<Vec<_>> = identity.ends().map(|end| Some(self.end(end, identity.boot)?.0)).collect();
+        for key in ends.ok_or_else(|| missing("redirect", identity.link))? {
+            if let Some(tunnel) = self.interfaces.get_mut(&key).and_then(|it| it.tunnel.as_mut()) {
+                *tunnel = to.clone();
+            }
+        }
+        Ok(redirected(identity, to))
     }
 
     pub(super) fn tell_link(&mut self, link: LinkId) {

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lifecycle_core::attach::PlaceKind;
 use lifecycle_core::id::NodeId;
 use lifecycle_core::machine::{LinkState, NodeIntent, NodeState};
 use lifecycle_core::model::{AuditAction, NodeRecord};
 use lifecycle_core::name::HostName;
+use lifecycle_core::plugin::network::LinkIdentity;
 use lifecycle_core::plugin::provider::InstanceRef;
 use lifecycle_core::policy::enforcement::Budget;
 
@@ -200,15 +202,15 @@ fn is_target(seen: Seen<'_>, node: &NodeRecord, effect: &Effect) -> bool {
 fn link_is_recorded(seen: Seen<'_>, effect: &Effect) -> bool {
     let Subject::Link(id) = effect.subject else { return false };
     let Some(link) = seen.world.links.get(&id) else { return false };
-    let here = link.host.as_ref() == Some(&effect.host) && link.backend == effect.plugin;
-    let built = |identity| link.identity.as_ref() == Some(identity);
+    let here = link.hosts().any(|host| *host == effect.host) && link.backend == effect.plugin;
+    let built = |identity: &LinkIdentity| link.halves().any(|half| half == (&effect.host, identity));
     here && match &effect.action {
         Action::Connect(plan) => {
             link.actual == LinkState::Creating && link.identity.is_none() && link.incarnation == plan.incarnation
         }
         Action::Disconnect(identity) => built(identity) && (link.rebuild || link.deleting),
-        Action::SetParams { identity, attrs } => built(identity) && link.spec.attrs == *attrs,
-        Action::SetCarrier { identity, .. } => built(identity),
+        Action::SetParams { identity, attrs } => built(identity) && link.attrs() == *attrs,
+        Action::SetCarrier { identity, .. } | Action::Redirect { identity, .. } => built(identity),
         _ => false,
     }
 }
@@ -252,7 +254,10 @@ fn i25_an_operation_is_about_its_subject(seen: Seen<'_>, effect: &Effect, found:
         (Subject::Link(id), Action::Connect(plan)) => plan.link == id && joins_its_nodes(seen, plan),
         (
             Subject::Link(id),
-            Action::Disconnect(it) | Action::SetParams { identity: it, .. } | Action::SetCarrier { identity: it, .. },
+            Action::Disconnect(it)
+            | Action::SetParams { identity: it, .. }
+            | Action::Redirect { identity: it, .. }
+            | Action::SetCarrier { identity: it, .. },
         ) => it.link == id,
         (Subject::Host, Action::DestroyNode(_) | Action::RemoveLink { .. }) => true,
         _ => false,
@@ -275,6 +280,7 @@ fn joins_its_nodes(seen: Seen<'_>, plan: &ConnectPlan) -> bool {
             let row = node.and_then(|id| seen.world.nodes.get(&id));
             row.and_then(|row| row.instance.as_ref()).is_some_and(|it| it.reference == *instance)
         }
-        EndPlan::Place(_) => node.is_none(),
+        // Half of a link between two hosts leads to a tunnel in place of the node that the other half is for.
+        EndPlan::Place(point) => node.is_none() || link.span.is_some() && point.place.name() == PlaceKind::Tunnel,
     })
 }

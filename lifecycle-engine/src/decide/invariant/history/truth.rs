@@ -74,8 +74,7 @@ impl History {
             else {
                 continue;
             };
-            let mut ends = [Some(&identity.a), identity.b.as_ref()].into_iter().flatten();
-            let attached = ends.all(|end| {
+            let attached = identity.ends().all(|end| {
                 let node = end.point.node.map(|id| seen.world.nodes.get(&id).and_then(|node| node.instance.as_ref()));
                 node.is_none_or(|it| it.is_some_and(|it| it.reference.incarnation == end.point.incarnation))
             });

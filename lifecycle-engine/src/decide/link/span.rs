@@ -1,0 +1,218 @@
+//! Links between two hosts: a half on each, from its node to a tunnel that carries this link and no other.
+//!
+//! Both halves are built, read back and removed together: what is asked of one is asked of the other once it has answered,
+//! and only the answer of both is an answer about the link.
+
+use std::net::IpAddr;
+
+use lifecycle_core::attach::{AttachKind, AttachPoint, Tunnel};
+use lifecycle_core::id::LinkId;
+use lifecycle_core::model::{LinkRecord, Span};
+use lifecycle_core::name::{HostName, IfName, PluginName};
+use lifecycle_core::plugin::network::{LinkIdentity, LinkReport, ProbeResult};
+use lifecycle_core::plugin::overlay::Underlay;
+use lifecycle_core::policy::link::Side;
+use lifecycle_core::policy::naming;
+use lifecycle_core::policy::segment::{SegmentKind, SegmentPool, allocate_shared};
+use lifecycle_core::policy::tunnel;
+
+use super::super::effect::EndPlan;
+use super::super::planted::Bug;
+use super::super::{Cx, Ledger, World};
+use super::connect::Obstacle;
+
+/// Finds an identifier for the tunnel of a link between two hosts, and the MTU that the path between them carries.
+pub(super) fn prepare(
+    cx: &mut Cx<'_>,
+    id: LinkId,
+    hosts: [&HostName; 2],
+    backend: &PluginName,
+) -> Result<(Span, u32), Obstacle> {
+    let (near, far) = (address(cx.world, hosts[0], backend, id)?, address(cx.world, hosts[1], backend, id)?);
+    let Some(link) = cx.world.links.get(&id) else { return Err(Obstacle::gone()) };
+    let mtu = path_mtu(link, near.1.min(far.1), far.0)?;
+    let held = link.span.as_ref().filter(|span| link.host.as_ref() == Some(hosts[0]) && span.host == *hosts[1]);
+    if let Some(span) = held {
+        return Ok((span.clone(), mtu));
+    }
+    release(&mut cx.ledger, id);
+    let vni = allocate(cx.world, hosts)?;
+    Ok((Span { host: hosts[1].clone(), vni, identity: None }, mtu))
+}
+
+/// The MTU of a link to a tunnel that is not ours at its far end.
+pub(super) fn foreign_mtu(
+    world: &mut World,
+    id: LinkId,
+    host: &HostName,
+    backend: &PluginName,
+    to: &Tunnel,
+) -> Result<u32, Obstacle> {
+    let packet = underlay(world, host, backend, id)?.mtu;
+    let Some(link) = world.links.get(&id) else { return Err(Obstacle::gone()) };
+    // A host that does not know its own address may reach the far end all the same.
+    if packet == 0 { Ok(link.spec.attrs.mtu) } else { path_mtu(link, packet, to.remote) }
+}
+
+/// The MTU of a link through a tunnel to `remote`, over packets of `packet` bytes.
+fn path_mtu(link: &LinkRecord, packet: u32, remote: IpAddr) -> Result<u32, Obstacle> {
+    let path = packet.saturating_sub(tunnel::overhead(remote));
+    let wanted = link.spec.explicit_mtu.then_some(link.spec.attrs.mtu);
+    tunnel::mtu(wanted, path).map_err(|error| Obstacle::For(error.to_string()))
+}
+
+/// What the tunnels of a host go through, for a link that needs to know.
+fn underlay<'a>(
+    world: &'a mut World,
+    host: &HostName,
+    backend: &PluginName,
+    link: LinkId,
+) -> Result<&'a Underlay, Obstacle> {
+    let state = world.hosts.get_mut(host).and_then(|host| host.backends.get_mut(backend)).ok_or_else(Obstacle::gone)?;
+    state.tunnelled.insert(link);
+    match &state.underlay {
+        None => {
+            // It is asked for at once, and the link is looked at again when it is known.
+            if !state.unreachable {
+                state.next_observation = None;
+            }
+            Err(Obstacle::Now)
+        }
+        Some(Err(reason)) => Err(Obstacle::For(format!("{backend} cannot make tunnels on {host}: {reason}"))),
+        Some(Ok(underlay)) => Ok(underlay),
+    }
+}
+
+/// The address at which tunnels reach a host, and the size of packets there.
+fn address(world: &mut World, host: &HostName, backend: &PluginName, link: LinkId) -> Result<(IpAddr, u32), Obstacle> {
+    let underlay = underlay(world, host, backend, link)?;
+    let address = underlay.address.ok_or_else(|| {
+        Obstacle::For(format!(
+            "{backend} does not know at which address other hosts reach {host}; set `underlay` in its settings there"
+        ))
+    })?;
+    Ok((address, underlay.mtu))
+}
+
+fn allocate(world: &mut World, [a, b]: [&HostName; 2]) -> Result<u32, Obstacle> {
+    let new = || SegmentPool::new(SegmentKind::Vni);
+    let shares = world.has_bug(Bug::SharesATunnel);
+    let mut first = world.vnis.remove(a).unwrap_or_else(new);
+    let second = world.vnis.entry(b.clone()).or_insert_with(new);
+    let number = if shares { Ok(1) } else { allocate_shared(&mut first, second) };
+    world.vnis.insert(a.clone(), first);
+    number.map_err(|error| Obstacle::For(error.to_string()))
+}
+
+/// Gives the identifier of a link's tunnel back, since it is no longer one between these hosts.
+pub(super) fn release(ledger: &mut Ledger<'_>, id: LinkId) {
+    let Some(link) = ledger.world.links.get(&id).filter(|link| link.span.is_some()) else { return };
+    let (hosts, vni) = (link.hosts().cloned().collect::<Vec<_>>(), link.span.as_ref().map_or(0, |span| span.vni));
+    for host in hosts {
+        if let Some(pool) = ledger.world.vnis.get_mut(&host) {
+            pool.free(vni);
+        }
+    }
+    ledger.change_link(id, |link| link.span = None);
+}
+
+/// The end at the tunnel of the half at a side.
+pub(super) fn end(world: &World, link: &LinkRecord, half: Side) -> Option<EndPlan> {
+    Some(tunnel_end(link, half.other(), tunnel(world, link, half)?))
+}
+
+/// An end of a link at a tunnel.
+pub(super) fn tunnel_end(link: &LinkRecord, side: Side, tunnel: Tunnel) -> EndPlan {
+    let mac = naming::mac(link.id, link.incarnation, side);
+    let ifname = IfName::new(format!("vni{}", tunnel.vni)).unwrap_or_else(|_| unreachable!("at most 11 characters"));
+    let place = AttachKind::Tunnel(tunnel);
+    EndPlan::Place(AttachPoint { node: None, incarnation: 0, ifname, mac, mtu: link.attrs().mtu, place })
+}
+
+/// The tunnel of one half of a link, by what is known of its hosts now.
+fn tunnel(world: &World, link: &LinkRecord, side: Side) -> Option<Tunnel> {
+    let span = link.span.as_ref()?;
+    let address = |host: &HostName| {
+        let backend = world.backend(host, &link.backend)?;
+        backend.underlay.as_ref()?.as_ref().ok()?.address
+    };
+    let (near, far) = (address(link.host.as_ref()?)?, address(&span.host)?);
+    let (local, remote) = match side {
+        Side::A => (near, far),
+        Side::B => (far, near),
+    };
+    Some(Tunnel { vni: span.vni, remote, local: Some(local), port: Tunnel::PORT, source_port: None, parent: None })
+}
+
+/// The half whose tunnel leads elsewhere than it should since a host's address changed, with where it should lead.
+pub(super) fn astray(world: &World, link: &LinkRecord) -> Option<(Side, Tunnel)> {
+    if world.has_bug(Bug::KeepsAnOldAddress) {
+        return None;
+    }
+    [Side::A, Side::B].into_iter().find_map(|side| {
+        let wanted = tunnel(world, link, side)?;
+        let built = tunnel_of(half(link, side)?.1)?;
+        (*built != wanted).then_some((side, wanted))
+    })
+}
+
+/// The half of a link that holds the end at a side.
+pub(super) fn half(link: &LinkRecord, side: Side) -> Option<(&HostName, &LinkIdentity)> {
+    match side {
+        Side::A => link.host.as_ref().zip(link.identity.as_ref()),
+        Side::B => link.span.as_ref().and_then(|span| Some((&span.host, span.identity.as_ref()?))),
+    }
+}
+
+/// The tunnel that a half was built with.
+fn tunnel_of(half: &LinkIdentity) -> Option<&Tunnel> {
+    half.ends().find_map(|end| match &end.point.place {
+        AttachKind::Tunnel(tunnel) => Some(tunnel),
+        _ => None,
+    })
+}
+
+/// What was read of both halves, as a reading of the link: the ends at its nodes, and all that is between.
+pub(super) fn join(near: LinkReport, far: LinkReport) -> LinkReport {
+    // The ends at the tunnel count as what is between.
+    let whole = |report: &LinkReport, tunnel_intact: bool| report.joined && tunnel_intact;
+    let near_whole = whole(&near, near.b.as_ref().is_some_and(|end| end.intact));
+    let far_whole = whole(&far, far.a.intact);
+    let probe = match (near.probe, far.probe) {
+        (failed @ ProbeResult::Failed { .. }, _) | (_, failed @ ProbeResult::Failed { .. }) => failed,
+        (skipped @ ProbeResult::Skipped { .. }, _) | (_, skipped @ ProbeResult::Skipped { .. }) => skipped,
+        (ProbeResult::Passed, ProbeResult::Passed) => ProbeResult::Passed,
+        (ProbeResult::NotNeeded, _) | (_, ProbeResult::NotNeeded) => ProbeResult::NotNeeded,
+    };
+    let problems = near.problems.into_iter().chain(far.problems).collect();
+    LinkReport { a: near.a, b: far.b, joined: near_whole && far_whole, probe, problems }
+}
+
+/// Takes in what the tunnels of a host go through now.
+pub(in super::super) fn underlay_read(
+    world: &mut World,
+    host: &HostName,
+    backend: &PluginName,
+    read: Result<Underlay, String>,
+) {
+    let Some(state) = world.hosts.get_mut(host).and_then(|host| host.backends.get_mut(backend)) else { return };
+    if let Ok(underlay) = &read {
+        let pool = world.vnis.entry(host.clone()).or_insert_with(|| SegmentPool::new(SegmentKind::Vni));
+        pool.observe(underlay.vnis.iter().copied());
+    }
+    let changed = state.underlay.as_ref().is_none_or(|known| match (known, &read) {
+        (Ok(known), Ok(read)) => (known.address, known.mtu) != (read.address, read.mtu),
+        (known, read) => known != read,
+    });
+    state.underlay = Some(read);
+    let waiting = state.tunnelled.clone();
+    for id in waiting {
+        if world.links.get(&id).is_none() {
+            if let Some(state) = world.hosts.get_mut(host).and_then(|host| host.backends.get_mut(backend)) {
+                state.tunnelled.remove(&id);
+            }
+        } else if changed {
+            world.touch_link(id);
+        }
+    }
+}
