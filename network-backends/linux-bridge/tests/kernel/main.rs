@@ -52,6 +52,9 @@ fn suite(name: &'static str, reach: Reach) -> Suite {
             tunnels::nothing_is_lost_when_a_tunnel_is_redirected,
             tunnels::a_device_in_place_of_the_tunnel_is_not_the_tunnel,
             tunnels::half_a_tunnel_is_found,
+            tunnels::a_tunnel_goes_out_of_the_interface_and_port_that_it_is_told,
+            tunnels::a_port_that_something_else_uses_is_refused,
+            tunnels::a_rate_holds_for_what_goes_into_a_tunnel,
         );
     }
     suite

@@ -1,12 +1,13 @@
 //! Links between two hosts: network namespaces with a cable between them, each with a backend of its own.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use lifecycle_core::ErrorKind;
+use lifecycle_core::attach::AttachKind;
 use lifecycle_core::id::LinkId;
 use lifecycle_core::plugin::NetworkBackend;
 use lifecycle_core::plugin::network::LinkRequest;
@@ -16,7 +17,7 @@ use lifecycle_core::topology::LinkAttrs;
 use lifecycle_linux::namespace::FreshNamespace;
 use lifecycle_linux::netlink::{Link, NewLink, Vxlan, Which, create_bridge, create_vxlan, delete_link, redirect_vxlan};
 use lifecycle_linux::testing::halves::{Halves, tunnel};
-use lifecycle_linux::testing::hosts::{HostAddresses, UPLINK_MTU, cut_packets, join_hosts};
+use lifecycle_linux::testing::hosts::{HostAddresses, UPLINK, UPLINK_MTU, cut_packets, inside, join_hosts};
 use lifecycle_linux::testing::{controller, name};
 use lifecycle_linux::wiring::label::{link_bridge_mac, port_mac};
 use lifecycle_testkit::laws::network::tunnels::TunnelFixture;
@@ -207,5 +208,64 @@ pub(crate) async fn half_a_tunnel_is_found(fixture: &Fixture) -> Verdict {
         assert!(Instant::now() < end, "{:?}", fixture.switch_side());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    Ok(())
+}
+
+pub(crate) async fn a_tunnel_goes_out_of_the_interface_and_port_that_it_is_told(fixture: &Fixture) -> Verdict {
+    fixture.join().await;
+    let [near, there] = addresses();
+    let mut end = tunnel(fixture, 101, near, there);
+    let AttachKind::Tunnel(tunnel) = &mut end.place else { panic!("{end:?}") };
+    (tunnel.parent, tunnel.source_port) = (Some(name(UPLINK)), Some(5555));
+    let mut request = fixture.request(1, &fixture.point(), &end);
+    // The kernel would pass shorter packets without a word.
+    let error = fixture.backend.connect(&request).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
+    assert!(error.chain().contains("1450") && error.chain().contains("1500"), "{error:?}");
+    assert_eq!(fixture.switch_side(), Vec::<String>::new());
+    request.attrs.mtu = FITS;
+    let identity = fixture.backend.connect(&request).await.unwrap();
+    assert!(fixture.backend.verify(&identity).await.unwrap().is_up());
+    let vxlan = fixture.tunnel_device(101).vxlan.unwrap();
+    assert_eq!(vxlan.source_ports, (5555, 5556));
+    assert_eq!(vxlan.lower, fixture.switch().link(Which::Name(&name(UPLINK))).unwrap().map(|link| link.index));
+    Ok(())
+}
+
+pub(crate) async fn a_port_that_something_else_uses_is_refused(fixture: &Fixture) -> Verdict {
+    fixture.join().await;
+    let socket = inside(fixture.host_file(), || UdpSocket::bind("0.0.0.0:4789").unwrap()).join().unwrap();
+    let [near, there] = addresses();
+    let request = fixture.request(1, &fixture.point(), &tunnel(fixture, 101, near, there));
+    let error = fixture.backend.connect(&request).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
+    assert!(error.chain().contains("4789"), "{error:?}");
+    assert_eq!(fixture.switch_side(), Vec::<String>::new());
+    drop(socket);
+    fixture.backend.connect(&request).await.unwrap();
+    Ok(())
+}
+
+pub(crate) async fn a_rate_holds_for_what_goes_into_a_tunnel(fixture: &Fixture) -> Verdict {
+    fixture.join().await;
+    let can = fixture.backend.capabilities();
+    if !can.rate {
+        return Err(Skip::new("tbf", can.missing["rate"].clone()));
+    }
+    let halves = Halves::build(fixture, fixture.both(), 1, addresses(), FITS).await;
+    let [a, b] = &halves.points;
+    let passes = |frames: u32| {
+        let begun = Instant::now();
+        assert!((0..frames).all(|_| fixture.passes(a, b)));
+        begun.elapsed()
+    };
+    // Test frames of 60 bytes: 32 kbit/s pass some 67 of them in a second, besides what may go at once.
+    let slow = LinkAttrs { mtu: FITS, rate: Some(32_000), ..LinkAttrs::default() };
+    fixture.backend.set_params(&halves.identities[0], &slow).await.unwrap();
+    let (with, report) = (passes(100), fixture.backend.verify(&halves.identities[0]).await.unwrap());
+    assert!(report.is_up() && report.problems.is_empty(), "{report:?}");
+    fixture.backend.set_params(&halves.identities[0], &LinkAttrs { rate: None, ..slow }).await.unwrap();
+    let without = passes(100);
+    assert!(with > Duration::from_millis(500), "{with:?} with a rate, {without:?} without");
     Ok(())
 }
