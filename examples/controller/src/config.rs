@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lifecycle_core::name::PluginName;
+use lifecycle_core::name::{HostName, PluginName};
 use lifecycle_core::policy::enforcement::EnforcementPolicy;
 use lifecycle_engine::Settings;
 use lifecycle_engine::decide::Limits;
@@ -53,9 +53,20 @@ pub struct Config {
     pub limits: GivenLimits,
     /// Settings of plugins, by their names.
     pub plugins: BTreeMap<String, Value>,
+    /// Hosts besides the local one, by their names.
+    pub hosts: BTreeMap<HostName, FurtherHost>,
     /// Where it was read from.
     #[serde(skip)]
     pub file: PathBuf,
+}
+
+/// A host besides the local one: a part of this machine that stands for a machine of its own, such as a network namespace
+/// that the settings of its plugins name.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct FurtherHost {
+    /// Settings of its plugins, by their names; where nothing is said, those of the local host hold.
+    pub plugins: BTreeMap<String, Value>,
 }
 
 /// How often and how soon something is tried again.
@@ -165,9 +176,20 @@ impl Config {
         }
     }
 
-    /// The settings of each plugin. `binds` are files of this program that its nodes are shown.
+    /// The settings of each plugin of the local host. `binds` are files of this program that its nodes are shown.
     pub fn plugin_settings(&self, binds: &[PathBuf]) -> BTreeMap<String, Value> {
-        let mut plugins = self.plugins.clone();
+        self.completed(self.plugins.clone(), binds)
+    }
+
+    /// The settings of each plugin of the other hosts.
+    pub fn further_hosts(&self, binds: &[PathBuf]) -> impl Iterator<Item = (HostName, BTreeMap<String, Value>)> {
+        self.hosts.iter().map(|(name, host)| {
+            let own = self.plugins.clone().into_iter().chain(host.plugins.clone()).collect();
+            (name.clone(), self.completed(own, binds))
+        })
+    }
+
+    fn completed(&self, mut plugins: BTreeMap<String, Value>, binds: &[PathBuf]) -> BTreeMap<String, Value> {
         let netns = plugins.entry("netns".to_owned()).or_insert_with(|| json!({}));
         if let Some(netns) = netns.as_object_mut() {
             let given = [
@@ -196,7 +218,8 @@ images:
 permissions: { paths: [/srv], host-namespaces: true }
 enforcement: { base: 1s, max-attempts: 5 }
 limits: { link-pass: 30s, enforcement-rate: 10 }
-plugins: { sqlite: { keep_events: 5 } }
+plugins: { sqlite: { keep_events: 5 }, linux-bridge: { underlay: eth0 } }
+hosts: { h2: { plugins: { linux-bridge: { namespace: /run/netns/h2 } } } }
 ";
         let config = Config::parse(text).unwrap();
         let settings = config.settings();
@@ -210,6 +233,10 @@ plugins: { sqlite: { keep_events: 5 } }
         assert_eq!(plugins["sqlite"]["keep_events"], 5);
         assert_eq!(plugins["netns"]["images"][0]["image"], "alpine:*");
         assert_eq!(plugins["netns"]["allow_binds"], json!(["/srv", "/usr/bin/lifecycle"]));
+        let (name, further) = config.further_hosts(&[]).next().unwrap();
+        assert_eq!((name.as_str(), &further["sqlite"]), ("h2", &plugins["sqlite"]));
+        assert_eq!(further["linux-bridge"], json!({ "namespace": "/run/netns/h2" }));
+        assert_eq!(further["netns"]["images"], plugins["netns"]["images"]);
     }
 
     #[test]

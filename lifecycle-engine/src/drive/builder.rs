@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lifecycle_core::error::{Error, ErrorKind, Result};
+use lifecycle_core::model::Head;
 use lifecycle_core::name::{HostName, PluginName};
 use lifecycle_core::plugin::{HostContext, NetworkBackend, Provider, StateStore, VendorConfig};
 use lifecycle_core::registry::{Registry, RegistryError};
@@ -41,10 +42,17 @@ pub struct Builder {
     providers: BTreeMap<PluginName, Arc<dyn Provider>>,
     backends: BTreeMap<PluginName, Arc<dyn NetworkBackend>>,
     vendors: Vec<Arc<dyn VendorConfig>>,
-    plugin_settings: BTreeMap<String, serde_json::Value>,
+    plugin_settings: PluginSettings,
     hosts: Vec<Arc<dyn Host>>,
+    further: BTreeMap<HostName, PluginSettings>,
     clock: Option<Arc<dyn Clock>>,
 }
+
+/// Settings of plugins, by their names.
+type PluginSettings = BTreeMap<String, serde_json::Value>;
+
+/// The providers and network backends of a host.
+type Plugins = (BTreeMap<PluginName, Arc<dyn Provider>>, BTreeMap<PluginName, Arc<dyn NetworkBackend>>);
 
 enum StoreChoice {
     Named(String),
@@ -73,6 +81,7 @@ impl Builder {
             vendors: Vec::new(),
             plugin_settings: BTreeMap::new(),
             hosts: Vec::new(),
+            further: BTreeMap::new(),
             clock: None,
         }
     }
@@ -155,6 +164,15 @@ impl Builder {
         self
     }
 
+    /// Adds a host besides the local one that this process serves as well, with all plugins of the registry once more. They
+    /// have these settings and directories of their own. So parts of a machine, such as network namespaces, stand for
+    /// hosts.
+    #[must_use]
+    pub fn further_host(mut self, name: HostName, plugin_settings: BTreeMap<String, serde_json::Value>) -> Self {
+        self.further.insert(name, plugin_settings);
+        self
+    }
+
     /// Adds a host besides the local one.
     #[must_use]
     pub fn host(mut self, host: Arc<dyn Host>) -> Self {
@@ -197,29 +215,40 @@ impl Builder {
         }
     }
 
-    async fn assemble(&mut self, store: Arc<dyn StateStore>, head: lifecycle_core::model::Head) -> Result<Controller> {
+    /// Makes all plugins of a host that the registry knows.
+    fn make_plugins(&self, head: &Head, [state, runtime]: [&PathBuf; 2], settings: &PluginSettings) -> Result<Plugins> {
+        let context = |name: &str| HostContext {
+            controller: head.controller,
+            epoch: head.epoch,
+            state_dir: state.clone(),
+            runtime_dir: runtime.clone(),
+            helper: self.helper.clone(),
+            settings: settings.get(name).cloned().unwrap_or_default(),
+        };
+        let mut plugins = Plugins::default();
+        for plugin in self.registry.providers() {
+            plugins.0.insert(plugin_name(plugin.name)?, (plugin.make)(&context(plugin.name))?);
+        }
+        for plugin in self.registry.networks() {
+            plugins.1.insert(plugin_name(plugin.name)?, (plugin.make)(&context(plugin.name))?);
+        }
+        Ok(plugins)
+    }
+
+    async fn assemble(&mut self, store: Arc<dyn StateStore>, head: Head) -> Result<Controller> {
         let clock: Arc<dyn Clock> = match self.clock.take() {
             Some(clock) => clock,
             None => Arc::new(SystemClock::new()?),
         };
-        let context = |name: &str| HostContext {
-            controller: head.controller,
-            epoch: head.epoch,
-            state_dir: self.state_dir.clone(),
-            runtime_dir: self.runtime_dir.clone(),
-            helper: self.helper.clone(),
-            settings: self.plugin_settings.get(name).cloned().unwrap_or_default(),
-        };
-        let mut providers = BTreeMap::new();
-        for plugin in self.registry.providers() {
-            providers.insert(plugin_name(plugin.name)?, (plugin.make)(&context(plugin.name))?);
-        }
-        let mut backends = BTreeMap::new();
-        for plugin in self.registry.networks() {
-            backends.insert(plugin_name(plugin.name)?, (plugin.make)(&context(plugin.name))?);
-        }
+        let (mut providers, mut backends) =
+            self.make_plugins(&head, [&self.state_dir, &self.runtime_dir], &self.plugin_settings)?;
         providers.append(&mut self.providers);
         backends.append(&mut self.backends);
+        for (name, settings) in std::mem::take(&mut self.further) {
+            let directories = [&self.state_dir, &self.runtime_dir].map(|base| base.join("hosts").join(name.as_str()));
+            let made = self.make_plugins(&head, directories.each_ref(), &settings)?;
+            self.hosts.push(Arc::new(LocalHost::new(name, made.0, made.1)));
+        }
         let mut vendors: Vec<Arc<dyn VendorConfig>> = self.registry.vendors().map(|vendor| (vendor.make)()).collect();
         vendors.append(&mut self.vendors);
         let kinds = Kinds::new(vendors);

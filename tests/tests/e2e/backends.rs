@@ -151,7 +151,7 @@ fn inside<T: Send + 'static>(
     })
 }
 
-fn bulk_passes(sandbox: &Sandbox) {
+pub(crate) fn bulk_passes(sandbox: &Sandbox) {
     let address = SocketAddr::from(([10, 7, 0, 2], 5001));
     let listener = inside(sandbox, "b", move || TcpListener::bind(address).unwrap()).join().unwrap();
     let receiver = std::thread::spawn(move || {

@@ -70,6 +70,9 @@ impl Embedded {
         for (name, settings) in config.plugin_settings(&binds) {
             builder = builder.plugin_settings(name, settings);
         }
+        for (name, settings) in config.further_hosts(&binds) {
+            builder = builder.further_host(name, settings);
+        }
         let controller = builder.registry(registry).start().await.map_err(|error| match error.kind() {
             ErrorKind::Conflict => Failure::new(Exit::Conflict, error.chain()),
             _ => error.into(),

@@ -1,0 +1,86 @@
+//! A lab that spans two hosts: network namespaces with a cable between them, each with its own providers and backends.
+
+use std::collections::BTreeSet;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+use libtest_mimic::Trial;
+use lifecycle_linux::namespace::FreshNamespace;
+use lifecycle_linux::testing::hosts::{UPLINK, inside, join_hosts};
+use lifecycle_tests::census::eventually;
+use lifecycle_tests::nodes::{is_up, until_up};
+use lifecycle_tests::sandbox::{LONG, Sandbox, User};
+use lifecycle_tests::trial::{Need, trial};
+use nix::sys::signal::Signal;
+
+use super::backends::bulk_passes;
+
+/// `a` and `c` are on one host, `b` on the other.
+const LAB: &str = "\
+name: span
+mgmt:
+  skip-when-unused: true
+topology:
+  defaults: {kind: linux, network-mode: none}
+  nodes:
+    a: {host: local, exec: [ip address add 10.7.0.1/24 dev eth1, ip address add 10.8.0.1/24 dev eth2]}
+    b: {host: h2, exec: [ip address add 10.7.0.2/24 dev eth1]}
+    c: {host: local, exec: [ip address add 10.8.0.2/24 dev eth1]}
+  links:
+    - endpoints: [a:eth1, b:eth1]
+    - endpoints: [a:eth2, c:eth1]
+";
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![trial("root::hosts::linux_bridge", &[Need::Root], a_lab_spans_two_hosts)]
+}
+
+fn a_lab_spans_two_hosts() {
+    let sandbox = Sandbox::new(User::Root);
+    let namespace = FreshNamespace::new().unwrap();
+    let other = format!("/proc/{}/fd/{}", std::process::id(), namespace.ns.as_raw_fd());
+    join_hosts([&sandbox.network(), other.as_ref()]);
+    let config = format!("hosts: {{ h2: {{ plugins: {{ linux-bridge: {{ namespace: {other} }} }} }} }}\n");
+    let config = sandbox.write("config.yaml", &config);
+    let file = sandbox.write("span.clab.yml", LAB);
+    let mut serve = sandbox.serve_with(&[("LIFECYCLE_CONFIG", config.to_str().unwrap())]);
+    sandbox.ok(&["deploy", "-t", file.to_str().unwrap()]);
+    let all_carry = || {
+        until_up(&sandbox);
+        for (node, address) in [("a", "10.7.0.2"), ("a", "10.8.0.2"), ("b", "10.7.0.1")] {
+            let ping = ["exec", node, "--", "ping", "-c", "1", "-W", "2", address];
+            eventually(address, LONG, || sandbox.run(&ping).status.success().then_some(()));
+        }
+        bulk_passes(&sandbox);
+    };
+    all_carry();
+    let read =
+        |node: &str, what: &str| sandbox.ok(&["exec", node, "--", "cat", &format!("/sys/class/net/eth1/{what}")]);
+    // What the cable carries, less the headers of a tunnel; links within a host are as large as ever.
+    assert_eq!(["a", "b", "c"].map(|node| read(node, "mtu")), ["1450\n", "1450\n", "9500\n"]);
+
+    // A node that stops takes the carrier of the far end also on the other host, and of no other.
+    sandbox.ok(&["stop", "a"]);
+    eventually("b sees that nobody is there", LONG, || (read("b", "carrier") == "0\n").then_some(()));
+    sandbox.ok(&["start", "a"]);
+    eventually("the lab is up again", LONG, || (is_up(&sandbox.lab()) && read("b", "carrier") == "1\n").then_some(()));
+    all_carry();
+
+    // All stopped, all deployed.
+    sandbox.ok(&["stop", "a", "b", "c"]);
+    sandbox.ok(&["start", "a", "b", "c"]);
+    all_carry();
+
+    sandbox.ok(&["destroy", "--all"]);
+    serve.end(Signal::SIGTERM);
+    assert_eq!(interfaces(other.as_ref()), BTreeSet::from(["lo".to_owned(), UPLINK.to_owned()]));
+    sandbox.ip(&["link", "delete", UPLINK]);
+    sandbox.assert_clean();
+}
+
+/// The interfaces in a network namespace.
+fn interfaces(namespace: &Path) -> BTreeSet<String> {
+    let table = inside(namespace.to_owned(), || std::fs::read_to_string("/proc/thread-self/net/dev").unwrap());
+    let table = table.join().unwrap();
+    table.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect()
+}
