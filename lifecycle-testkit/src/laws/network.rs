@@ -2,6 +2,7 @@
 
 mod changes;
 mod existence;
+pub mod tunnels;
 
 use std::sync::Arc;
 

@@ -283,7 +283,11 @@ impl Worker {
             let alias = if end.is_tap() { end.label.to_string() } else { end.label.of_port() };
             let change = Change { up, mtu, alias: Some(&alias), ..Change::default() };
             let requests = [set_port(port, pass), change_link(port, &change)];
-            switch.route(|route| route.run_all(&requests)).into_iter().collect::<Result<(), _>>()?;
+            let finished: Result<(), _> = switch.route(|route| route.run_all(&requests)).into_iter().collect();
+            finished.map_err(|error| match tunnel_at(&end.point.place) {
+                Some(tunnel) => tunnel::refused(error, tunnel),
+                None => error.into(),
+            })?;
         }
         for end in plan.ends.iter().filter(|end| !end.is_own_port()) {
             let alias = end.label.to_string();
@@ -305,6 +309,9 @@ impl Worker {
             let mut port = switch.link(Which::Name(&end.port_name))?.ok_or_else(vanished)?;
             if port.master != Some(bridge.index) {
                 return Err(vanished());
+            }
+            if tunnel_at(&end.point.place).is_some() {
+                tunnel::refuse_shorter(&port, request.attrs.mtu)?;
             }
             slow_down(switch, port.index, &end.point.place, &request.attrs)?;
             ports[end.label.side.index()] = port.index;

@@ -6,8 +6,9 @@ use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity};
 use lifecycle_core::plugin::overlay::Underlay;
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::LinkAttrs;
-use lifecycle_linux::netlink::{Link, NewLink, Vxlan, Which, create_vxlan, redirect_vxlan};
+use lifecycle_linux::netlink::{Link, NetlinkError, NewLink, Vxlan, Which, create_vxlan, redirect_vxlan};
 use lifecycle_linux::wiring::{self, Failure, Outcome, Place, lower_of, refuse_tunnel, way_of};
+use nix::errno::Errno;
 
 use crate::stand::ends_of;
 use crate::worker::Worker;
@@ -50,17 +51,34 @@ pub(crate) fn of_what_leaves(attrs: &LinkAttrs) -> LinkAttrs {
 /// Makes the device of a tunnel.
 pub(crate) fn bear(host: &Place, new: &NewLink<'_>, tunnel: &Tunnel) -> Outcome<()> {
     let vxlan = device(host, tunnel)?;
-    host.route(|route| route.run(create_vxlan(new, &vxlan))).map_err(|error| {
+    host.route(|route| route.run(create_vxlan(new, &vxlan))).map_err(|error| refused(error, tunnel))
+}
+
+/// Why the kernel refused to make a tunnel's device, or to set it up.
+pub(crate) fn refused(error: NetlinkError, tunnel: &Tunnel) -> Failure {
+    let Tunnel { vni, port, .. } = tunnel;
+    let message = match error.errno() {
         // Nothing has its name, or it would have been in the way; so it is the identifier.
-        let taken = error.is_exists();
-        let failure = Failure::from(error);
-        if !taken {
-            return failure;
+        Some(Errno::EEXIST) => {
+            format!("another VXLAN device of this host has the identifier {vni} at UDP port {port}")
         }
-        let Tunnel { vni, port, .. } = tunnel;
-        let message = format!("another VXLAN device of this host has the identifier {vni} at UDP port {port}");
-        Failure::new(ErrorKind::Conflict, message)
-    })
+        Some(Errno::EADDRINUSE) => {
+            format!(
+                "something else on this host uses UDP port {port}, Open vSwitch perhaps; choose another for tunnels"
+            )
+        }
+        _ => return error.into(),
+    };
+    Failure::caused(ErrorKind::Conflict, message, error)
+}
+
+/// Refuses a tunnel that the kernel made for shorter packets than the link is to pass.
+pub(crate) fn refuse_shorter(device: &Link, mtu: u32) -> Outcome<()> {
+    if device.mtu == mtu {
+        return Ok(());
+    }
+    let message = format!("the tunnel passes packets of {} bytes at most, and the link's MTU is {mtu}", device.mtu);
+    Err(Failure::new(ErrorKind::InvalidInput, message))
 }
 
 /// How a device differs from the tunnel that was built, if it does.

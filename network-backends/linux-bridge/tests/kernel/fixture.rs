@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,6 +16,8 @@ use lifecycle_linux::netlink::RouteSocket;
 use lifecycle_linux::testing::{Ground, Nodes, controller};
 use lifecycle_testkit::laws::network::NetworkFixture;
 use lifecycle_testkit::laws::{Skip, Verdict};
+
+use super::tunnels::Far;
 
 /// How namespaces are reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub(crate) struct Fixture {
     pub(crate) backend: Arc<dyn NetworkBackend>,
     /// What is the host's network: bridges of tests that run beside each other do not meet.
     host: FreshNamespace,
+    /// The other host, for tests that join one.
+    pub(crate) far: OnceLock<Far>,
 }
 
 impl Deref for Fixture {
@@ -49,7 +53,7 @@ impl Fixture {
         };
         let (controller, host) = (controller(), FreshNamespace::new().unwrap());
         let backend = make(controller, &host);
-        Ok(Self { nodes: Nodes::new(ground), controller, backend, host })
+        Ok(Self { nodes: Nodes::new(ground), controller, backend, host, far: OnceLock::new() })
     }
 
     pub(crate) async fn initialized(&self) {

@@ -41,13 +41,22 @@ fn suite(name: &'static str, reach: Reach) -> Suite {
         attributes::what_the_kernel_lacks_is_said,
         taps::a_tap_is_the_end_of_a_link,
         many::links_at_once,
-        tunnels::hosts_are_joined_over_ipv4,
-        tunnels::hosts_are_joined_over_ipv6,
-        tunnels::link_local_frames_pass_between_hosts,
-        tunnels::nothing_is_lost_when_a_tunnel_is_redirected,
-        tunnels::a_device_in_place_of_the_tunnel_is_not_the_tunnel,
-        tunnels::half_a_tunnel_is_found,
+        tunnels::only_root_reaches_other_hosts,
     );
+    if reach == Reach::Path {
+        suite = suite.and(network::tunnels::suite(name, Fixture::with_far_host));
+        tests!(
+            tunnels::hosts_are_joined_over_ipv4,
+            tunnels::hosts_are_joined_over_ipv6,
+            tunnels::link_local_frames_pass_between_hosts,
+            tunnels::nothing_is_lost_when_a_tunnel_is_redirected,
+            tunnels::a_device_in_place_of_the_tunnel_is_not_the_tunnel,
+            tunnels::half_a_tunnel_is_found,
+            tunnels::a_tunnel_goes_out_of_the_interface_and_port_that_it_is_told,
+            tunnels::a_port_that_something_else_uses_is_refused,
+            tunnels::a_rate_holds_for_what_goes_into_a_tunnel,
+        );
+    }
     suite
 }
 

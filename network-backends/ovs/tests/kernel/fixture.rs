@@ -1,7 +1,7 @@
 //! A backend with a switch and with namespaces to connect.
 
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -16,6 +16,8 @@ use lifecycle_testkit::laws::network::NetworkFixture;
 use lifecycle_testkit::laws::{Skip, Verdict};
 use serde_json::json;
 
+use super::tunnels::Far;
+
 /// Whether labs share a bridge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -29,6 +31,8 @@ pub(crate) struct Fixture {
     pub(crate) controller: ControllerId,
     mode: Mode,
     daemon: Mutex<OpenVswitch>,
+    /// The other host, for tests that join one.
+    pub(crate) far: OnceLock<Far>,
 }
 
 impl Deref for Fixture {
@@ -62,7 +66,7 @@ impl Fixture {
         let controller = controller();
         let backend = make(&daemon, controller, "netdev");
         let nodes = Nodes::new(Ground::direct().unwrap());
-        Ok(Self { backend, nodes, controller, mode, daemon: Mutex::new(daemon) })
+        Ok(Self { backend, nodes, controller, mode, daemon: Mutex::new(daemon), far: OnceLock::new() })
     }
 
     pub(crate) fn daemon(&self) -> MutexGuard<'_, OpenVswitch> {

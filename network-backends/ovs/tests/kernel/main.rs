@@ -18,6 +18,7 @@ use lifecycle_testkit::laws::network;
 fn main() -> ExitCode {
     let mut suite = network::suite("shared", || Fixture::new(Mode::Shared));
     suite = suite.and(network::suite("dedicated", || Fixture::new(Mode::Dedicated)));
+    suite = suite.and(network::tunnels::suite("shared", Fixture::with_far_host));
     macro_rules! tests {
         ($($module:ident::$test:ident),* $(,)?) => {$(
             suite = suite.law(concat!(stringify!($module), "::", stringify!($test)), async || {

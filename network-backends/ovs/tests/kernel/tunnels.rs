@@ -3,12 +3,14 @@
 //! A switch in user space sends tunnels out of its own bridges only. So each host has one that the cable is plugged into
 //! and that has the host's addresses.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use lifecycle_core::ErrorKind;
 use lifecycle_core::plugin::NetworkBackend;
 use lifecycle_core::plugin::network::LinkRequest;
@@ -24,9 +26,10 @@ use lifecycle_linux::testing::open_vswitch::OpenVswitch;
 use lifecycle_linux::testing::traffic::{address, bulk};
 use lifecycle_linux::testing::{Nodes, controller, name};
 use lifecycle_network_ovs::OvsBackend;
-use lifecycle_testkit::laws::Verdict;
+use lifecycle_testkit::laws::network::tunnels::TunnelFixture;
+use lifecycle_testkit::laws::{Skip, Verdict};
 
-use super::fixture::{Fixture, make};
+use super::fixture::{Fixture, Mode, make};
 
 /// What a tunnel adds to a packet: its own header, UDP's, IP's and the inner Ethernet header.
 const OVER_V4: u32 = 50;
@@ -37,8 +40,8 @@ pub(crate) const OUTSIDE: &str = "outside";
 
 /// The other host.
 pub(crate) struct Far {
-    pub(crate) backend: Arc<OvsBackend>,
-    pub(crate) daemon: OpenVswitch,
+    backend: Arc<OvsBackend>,
+    daemon: Mutex<OpenVswitch>,
 }
 
 /// Plugs a host's cable into a bridge of its switch, and gives that the host's addresses.
@@ -48,19 +51,74 @@ pub(crate) fn plug_in(daemon: &OpenVswitch, host: u8) {
     give_addresses(&mut route_in(&daemon.namespace()), host, 0, OUTSIDE);
 }
 
-impl Far {
-    pub(crate) async fn join(fixture: &Fixture) -> Self {
+impl Fixture {
+    /// A fixture with another host.
+    pub(crate) async fn with_far_host() -> Result<Self, Skip> {
+        let fixture = Self::new(Mode::Shared)?;
+        fixture.join().await;
+        Ok(fixture)
+    }
+
+    /// Makes another host that this one reaches.
+    async fn join(&self) {
         let daemon = OpenVswitch::start();
-        lay_cable([&fixture.daemon().namespace(), &daemon.namespace()]);
-        plug_in(&fixture.daemon(), 0);
+        lay_cable([&self.daemon().namespace(), &daemon.namespace()]);
+        plug_in(&self.daemon(), 0);
         plug_in(&daemon, 1);
         let backend = make(&daemon, controller(), "netdev");
         backend.initialize().await.unwrap();
-        Self { backend, daemon }
+        assert!(self.far.set(Far { backend, daemon: Mutex::new(daemon) }).is_ok());
     }
 
-    fn both<'a>(&'a self, fixture: &'a Fixture) -> [&'a dyn NetworkBackend; 2] {
-        [&*fixture.backend, &*self.backend]
+    fn far(&self) -> MutexGuard<'_, OpenVswitch> {
+        self.far.get().unwrap().daemon.lock().unwrap()
+    }
+
+    fn both(&self) -> [&dyn NetworkBackend; 2] {
+        [&*self.backend, &*self.far.get().unwrap().backend]
+    }
+
+    /// The name of the interface with an identifier.
+    fn tunnel_port(&self, vni: u32) -> String {
+        let key = format!("options:key={vni}");
+        self.daemon().vsctl(&["--no-wait", "--bare", "--columns=name", "find", "interface", "type=vxlan", &key])
+    }
+}
+
+#[async_trait]
+impl TunnelFixture for Fixture {
+    fn far_backend(&self) -> Arc<dyn NetworkBackend> {
+        Arc::clone(&self.far.get().unwrap().backend) as _
+    }
+
+    fn addresses(&self) -> [IpAddr; 2] {
+        addresses()
+    }
+
+    fn elsewhere(&self) -> IpAddr {
+        HostAddresses::of(1).v4[1]
+    }
+
+    async fn tunnels(&self) -> BTreeSet<u32> {
+        let find = ["--no-wait", "--bare", "--columns=options", "find", "interface", "type=vxlan"];
+        let text = self.daemon().vsctl(&find);
+        text.split_whitespace().filter_map(|word| word.strip_prefix("key=")?.parse().ok()).collect()
+    }
+
+    async fn make_foreign_tunnel(&self, vni: u32) {
+        let (key, remote) = (format!("options:key={vni}"), format!("options:remote_ip={}", self.elsewhere()));
+        let words = ["add-port", OUTSIDE, "foreign", "--", "set", "interface", "foreign", "type=vxlan", &key, &remote];
+        self.daemon().vsctl(&words);
+    }
+
+    async fn delete_tunnel(&self, vni: u32) {
+        let port = self.tunnel_port(vni);
+        self.daemon().vsctl(&["del-port", &port]);
+    }
+
+    async fn lead_astray(&self, vni: u32, remote: IpAddr) {
+        let port = self.tunnel_port(vni);
+        self.daemon().vsctl(&["set", "interface", &port, &format!("options:remote_ip={remote}")]);
     }
 }
 
@@ -74,15 +132,15 @@ fn assert_only_the_outside_is_left(daemon: &OpenVswitch) {
 }
 
 async fn joined(fixture: &Fixture, addresses: impl Fn(HostAddresses) -> IpAddr, over: u32) -> Verdict {
-    let far = Far::join(fixture).await;
+    fixture.join().await;
     let addresses = [0, 1].map(|host| addresses(HostAddresses::of(host)));
     let underlay = fixture.backend.overlay().unwrap().underlay().await.unwrap();
     assert_eq!((underlay.address, underlay.mtu), (Some(HostAddresses::of(0).v4[0]), UPLINK_MTU));
-    let halves = Halves::build(fixture, far.both(fixture), 1, addresses, UPLINK_MTU - over).await;
+    let halves = Halves::build(fixture, fixture.both(), 1, addresses, UPLINK_MTU - over).await;
     halves.carry();
     halves.remove().await;
     assert_only_the_outside_is_left(&fixture.daemon());
-    assert_only_the_outside_is_left(&far.daemon);
+    assert_only_the_outside_is_left(&fixture.far());
     Ok(())
 }
 
@@ -95,17 +153,17 @@ pub(crate) async fn hosts_are_joined_over_ipv6(fixture: &Fixture) -> Verdict {
 }
 
 pub(crate) async fn link_local_frames_pass_between_hosts(fixture: &Fixture) -> Verdict {
-    let far = Far::join(fixture).await;
-    Halves::build(fixture, far.both(fixture), 1, addresses(), FITS).await.carry_link_local_frames();
+    fixture.join().await;
+    Halves::build(fixture, fixture.both(), 1, addresses(), FITS).await.carry_link_local_frames();
     Ok(())
 }
 
 pub(crate) async fn little_is_lost_when_a_tunnel_is_redirected(fixture: &Fixture) -> Verdict {
-    let far = Far::join(fixture).await;
-    let mut halves = Halves::build(fixture, far.both(fixture), 1, addresses(), FITS).await;
+    fixture.join().await;
+    let mut halves = Halves::build(fixture, fixture.both(), 1, addresses(), FITS).await;
     // The far host has another address now, and one is all that a switch in user space sends from.
     let readdress = || {
-        let mut route = route_in(&far.daemon.namespace());
+        let mut route = route_in(&fixture.far().namespace());
         take_addresses(&mut route, 1, 0, OUTSIDE);
         give_addresses(&mut route, 1, 1, OUTSIDE);
     };
@@ -136,7 +194,7 @@ pub(crate) async fn a_way_out_past_the_switch_is_refused_by_name(fixture: &Fixtu
 
 /// The far end takes nothing that comes from another address than it was told.
 pub(crate) async fn an_address_that_the_switch_does_not_send_from_is_refused_by_name(fixture: &Fixture) -> Verdict {
-    let _far = Far::join(fixture).await;
+    fixture.join().await;
     give_addresses(&mut route_in(&fixture.daemon().namespace()), 0, 1, OUTSIDE);
     let ([first, second], there) = (HostAddresses::of(0).v4, HostAddresses::of(1).v4[0]);
     let request = fixture.request(1, &fixture.point(), &tunnel(fixture, 101, second, there));
