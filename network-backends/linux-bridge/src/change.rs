@@ -2,12 +2,13 @@
 
 use lifecycle_core::error::ErrorKind;
 use lifecycle_core::id::LinkId;
-use lifecycle_core::plugin::network::LinkIdentity;
+use lifecycle_core::plugin::network::{LinkIdentity, Shaping};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::{Admin, LinkAttrs};
 use lifecycle_crash::crash_point;
-use lifecycle_linux::netlink::{Change, Which, change_link, shape, unshape};
-use lifecycle_linux::wiring::{self, Failure, Outcome, Place};
+use lifecycle_linux::netlink::{Change, Which, change_link};
+use lifecycle_linux::wiring::shaping::slow_down;
+use lifecycle_linux::wiring::{self, Failure, Outcome};
 
 use crate::stand::Standing;
 use crate::worker::Worker;
@@ -15,12 +16,6 @@ use crate::worker::Worker;
 impl Worker {
     /// Refuses what no link can do here, by name.
     pub(crate) fn refuse(&self, attrs: &LinkAttrs) -> Outcome<()> {
-        if attrs.rate == Some(0) {
-            return Err(Failure::new(
-                ErrorKind::InvalidInput,
-                "a rate of 0 lets nothing pass; set the link down instead",
-            ));
-        }
         wiring::refuse(crate::NAME, attrs, |attribute| self.facts.can_set(attribute))
     }
 
@@ -45,6 +40,7 @@ impl Worker {
         }
         for (place, port) in &ports {
             outcome = outcome.and_then(|()| slow_down(place, port.index, attrs));
+            self.news.settle_shaping((place.cookie, port.index), Shaping::of(attrs));
         }
         if outcome.is_err() {
             for standing in &all[..done] {
@@ -73,15 +69,6 @@ impl Worker {
         }
         Ok(())
     }
-}
-
-/// Gives what a port sends, which is what its end receives, rate, delay, jitter and loss.
-pub(crate) fn slow_down(place: &Place, index: u32, attrs: &LinkAttrs) -> Outcome<()> {
-    // What was there goes first: a discipline that hangs on another one would be in the way of it alone.
-    let _ = place.route(|route| route.run(unshape(index)));
-    let requests = shape(index, attrs);
-    let shaped: Result<(), _> = place.route(|route| route.run_all(&requests)).into_iter().collect();
-    Ok(shaped?)
 }
 
 fn missing() -> Failure {

@@ -68,7 +68,7 @@ fn cannot_be(cx: &mut Cx<'_>, id: LinkId, reason: &str) {
     refresh_oper(cx, id, None);
 }
 
-fn plan(world: &World, link: &LinkRecord) -> Result<(HostName, PluginName, ConnectPlan), String> {
+pub(super) fn plan(world: &World, link: &LinkRecord) -> Result<(HostName, PluginName, ConnectPlan), String> {
     let host = host(world, link)?;
     let state = world.hosts.get(&host).ok_or_else(|| format!("host {host} is not known"))?;
     let (plan_a, place_a) = end(world, link, Side::A)?;

@@ -11,7 +11,7 @@ use lifecycle_core::topology::Admin;
 use super::super::effect::{Action, Done, Effect, Outcome, Subject};
 use super::super::planted::Bug;
 use super::super::{Cx, Why, passes};
-use super::{LinkPhase, nodes_run, refresh_oper, strict, to_pending, void};
+use super::{LinkPhase, mend, nodes_run, ours, refresh_oper, strict, to_pending, void};
 
 /// Takes in how an effect on a link ended.
 pub(in super::super) fn take(cx: &mut Cx<'_>, id: LinkId, asked: &Effect, outcome: Outcome) {
@@ -28,6 +28,9 @@ pub(in super::super) fn take(cx: &mut Cx<'_>, id: LinkId, asked: &Effect, outcom
         (LinkPhase::Connect, Ok(Done::Connected(identity))) => connected(cx, id, *identity),
         (LinkPhase::Connect, Ok(_)) => not_connected(cx, id, &unanswered("connect")),
         (LinkPhase::Connect, Err(error)) => not_connected(cx, id, &error),
+        (LinkPhase::Mend, Ok(Done::Connected(identity))) => mend::mended(cx, id, *identity),
+        (LinkPhase::Mend, Ok(_)) => mend::not_mended(cx, id, &unanswered("connect")),
+        (LinkPhase::Mend, Err(error)) => mend::not_mended(cx, id, &error),
         (LinkPhase::Disconnect, Ok(_)) => {
             // That it is gone is read back, since what is left of it would be in the way of what comes next.
             super::ask(cx, id, LinkPhase::Confirm, Action::Verify);
@@ -197,6 +200,12 @@ fn verified(cx: &mut Cx<'_>, id: LinkId, report: &LinkReport) {
         broken(cx, id, if problems.is_empty() { "it is not intact" } else { &problems });
         return refresh_oper(cx, id, Some(report));
     }
+    let Some(link) = cx.world.links.get(&id) else { return };
+    let differs = ours::differences(link, report);
+    if !differs.is_empty() {
+        broken(cx, id, &differs.join("; "));
+        return refresh_oper(cx, id, Some(report));
+    }
     cx.world.link_work.entry(id).or_default().proved = true;
     let Some(link) = cx.world.links.get(&id) else { return };
     let (state, run) = (link.actual, nodes_run(cx.world, link));
@@ -233,7 +242,7 @@ fn verified(cx: &mut Cx<'_>, id: LinkId, report: &LinkReport) {
     refresh_oper(cx, id, Some(report));
 }
 
-/// What was built is no longer what it was: it is built again. What was never right is a failed attempt.
+/// What was built is no longer what it was: it is mended, or built again. What was never right is a failed attempt.
 fn broken(cx: &mut Cx<'_>, id: LinkId, problems: &str) {
     let proved = cx.world.link_work.get(&id).is_some_and(|work| work.proved);
     let was_up = cx.world.links.get(&id).is_some_and(|link| link.actual == LinkState::Up);
@@ -243,6 +252,7 @@ fn broken(cx: &mut Cx<'_>, id: LinkId, problems: &str) {
         count_failure(cx, id, &Error::new(ErrorKind::Failed, "verify link", problems));
     }
     cx.change_link(id, |link| link.rebuild = true);
+    cx.world.link_work.entry(id).or_default().mend = proved || was_up;
     if cx.world.links.get(&id).is_some_and(|link| link.budget.given_up_at.is_some()) {
         let message = cx.world.links.get(&id).map(|link| link.budget.give_up_message()).unwrap_or_default();
         to_error(cx, id, &message);
@@ -265,7 +275,7 @@ fn give_up(cx: &mut Cx<'_>, id: LinkId, reason: &str) {
     });
 }
 
-fn wake_nodes(cx: &mut Cx<'_>, id: LinkId) {
+pub(super) fn wake_nodes(cx: &mut Cx<'_>, id: LinkId) {
     let nodes = cx.world.links.get(&id).map(|link| link.nodes).unwrap_or_default();
     nodes.into_iter().flatten().for_each(|node| cx.world.touch_node(node));
 }

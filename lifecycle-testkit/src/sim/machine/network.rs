@@ -243,7 +243,7 @@ impl Host {
             Some((_, found)) => {
                 let peer = found.peer.and_then(|peer| self.interfaces.get(&peer));
                 let carrier = found.up && peer.is_some_and(|peer| peer.up);
-                EndReport { intact: true, admin_up: found.up, carrier, mtu: found.attrs.mtu }
+                EndReport { intact: true, admin_up: found.up, carrier, mtu: found.attrs.mtu, ..EndReport::default() }
             }
         };
         let (a, b) = (read(&identity.a), identity.b.as_ref().map(&mut read));
