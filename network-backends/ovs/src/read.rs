@@ -6,12 +6,12 @@ use std::rc::Rc;
 use lifecycle_core::error::ErrorKind;
 use lifecycle_core::id::LinkId;
 use lifecycle_core::name::IfName;
-use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, LinkReport, ObservedLink};
+use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, LinkReport, ObservedLink, Shaping};
 use lifecycle_core::policy::link::Side;
 use lifecycle_linux::ethtool::{Offloads, offloads};
 use lifecycle_linux::netlink::{Link, Which};
 use lifecycle_linux::wiring::label::{Owner, owner, port_owner};
-use lifecycle_linux::wiring::{Failure, Outcome, Place, TestFrames, are_peers, note_own_changes, report};
+use lifecycle_linux::wiring::{Failure, Outcome, Place, TestFrames, are_peers, note_own_changes, report_plugged};
 
 use crate::detail::{self, PortIdentity};
 use crate::switch::{Bridge, Port, our_ports};
@@ -33,17 +33,24 @@ impl Worker {
             let tags = bridge.as_ref().map(|bridge| bridge.tags(db)).unwrap_or_default();
             (bridge, tags)
         });
-        if bridge.is_none() {
-            problems.push(format!("the bridge {bridge_name} is gone"));
+        match &bridge {
+            None => problems.push(format!("the bridge {bridge_name} is gone")),
+            Some(bridge) if !bridge.passes_all => {
+                problems.push(format!("the bridge {bridge_name} does not pass all link-local frames"));
+            }
+            Some(_) => {}
         }
-        let mut joined = bridge.is_some();
+        let mut joined = bridge.as_ref().is_some_and(|bridge| bridge.passes_all);
+        let mut hosts = [None, None];
         let mut found: [Found; 2] = [None, None];
         let mut segments = [None, None];
         for (side, end) in [(Side::A, &identity.a), (Side::B, end_b)] {
             let port = PortIdentity::read(identity, side).ok_or_else(foreign_identity)?;
             let here = self.find(identity, end, &mut problems)?;
             if let Some((place, node)) = &here {
-                joined &= self.is_plugged(identity, (place, node), &port, &mut problems)?;
+                let host = self.plugged(identity, (place, node), &port, &mut problems)?;
+                joined &= host.is_some();
+                hosts[side.index()] = host;
                 if bridge.as_ref().is_some_and(|bridge| bridge.userspace) {
                     joined &= does_its_own_work(place, node, &mut problems)?;
                 }
@@ -84,7 +91,8 @@ impl Worker {
         if joined {
             self.known.entry(identity.link).or_insert_with(|| identity.clone());
         }
-        let [a, b] = ends.map(|found| report(found.map(|(_, link)| link)));
+        let [a, b] = [0, 1]
+            .map(|side| report_plugged(ends[side].map(|(_, link)| link), hosts[side].as_ref(), Shaping::default()));
         Ok(LinkReport { a, b: Some(b), joined, probe, problems })
     }
 
@@ -100,14 +108,14 @@ impl Worker {
         Ok(Some((place, link)))
     }
 
-    /// Whether the interface on the switch's side is still the one that was made, and the peer of the end.
-    fn is_plugged(
+    /// The interface on the switch's side, if it is still the one that was made, and the peer of the end.
+    fn plugged(
         &mut self,
         identity: &LinkIdentity,
         (place, node): (&Place, &Link),
         port: &PortIdentity,
         problems: &mut Vec<String>,
-    ) -> Outcome<bool> {
+    ) -> Outcome<Option<Link>> {
         let switch = self.switch()?;
         let host = switch.link(Which::Index(port.ifindex))?;
         let ours = |host: &Link| port_owner(host, self.controller).may_be_of(identity.link, identity.incarnation);
@@ -116,10 +124,10 @@ impl Worker {
             && are_peers(place, node, &switch, &host)?
         {
             self.news.settle(identity.link, (switch.cookie, host.index), &host);
-            return Ok(true);
+            return Ok(Some(host));
         }
         problems.push(format!("the peer of {} on the switch's side is gone", node.name));
-        Ok(false)
+        Ok(None)
     }
 
     /// Finds everything that is of links of this controller. Ends in nodes go with their peers on the switch's side, so that

@@ -92,16 +92,7 @@ impl Worker {
         if identity.boot != self.boot {
             return Ok(None);
         }
-        let place = match self.place(&end.point.place) {
-            Ok(place) if place.cookie == end.namespace => place,
-            Ok(_) => return Ok(None),
-            Err(failure) if failure.is_gone() => return Ok(None),
-            Err(failure) => return Err(failure),
-        };
-        let link = place.link(Which::Index(end.ifindex))?;
-        let ours = |link: &Link| owner(link, self.controller).may_be_of(identity.link, identity.incarnation);
-        let link = link.filter(ours);
-        Ok(link.map(|link| (place, link)))
+        self.places.end(self.controller, identity, end, None)
     }
 
     /// Removes whatever bears the mark of a link.

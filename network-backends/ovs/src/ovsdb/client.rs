@@ -17,8 +17,8 @@ use super::{Change, Done, Endpoint, Message, Operation, Refused, Replica, read_a
 /// What the client has heard; told on its thread, which must not be held up.
 #[derive(Debug)]
 pub enum Heard<'a> {
-    /// The replica was built anew, after the first connection or a later one.
-    Synced,
+    /// The replica was built anew, after the first connection or a later one, of these rows.
+    Synced(&'a [Change]),
     /// The connection broke; the replica is as it was then.
     Lost,
     /// Rows changed; the replica has taken them in.

@@ -191,11 +191,11 @@ impl<'a> Session<'a> {
                 let tables = result.map_err(|error| io::Error::other(format!("the monitor was refused: {error}")))?;
                 let mut state = self.shared.lock();
                 state.replica = Replica::default();
-                state.replica.apply(&tables);
+                let rows = state.replica.apply(&tables);
                 (state.synced, state.reason) = (true, None);
                 drop(state);
                 self.shared.notify();
-                (self.heard)(Heard::Synced);
+                (self.heard)(Heard::Synced(&rows));
             }
             Message::Response { id, result } => {
                 let reply = id.as_u64().and_then(|id| self.shared.lock().pending.remove(&id));
@@ -283,7 +283,7 @@ mod tests {
         let (told, tells) = mpsc::channel();
         let tell = move |heard: Heard<'_>| {
             let text = match heard {
-                Heard::Synced => "synced".to_owned(),
+                Heard::Synced(_) => "synced".to_owned(),
                 Heard::Lost => "lost".to_owned(),
                 Heard::Changed(changes) => format!("{} changed", changes.len()),
             };
