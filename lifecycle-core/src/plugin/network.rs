@@ -170,8 +170,8 @@ pub struct EndReport {
     pub carrier: bool,
     /// Its maximum transmission unit in bytes.
     pub mtu: u32,
-    /// What slows it down: at the port, where there is one, else at the end itself.
-    pub shaping: Shaping,
+    /// What slows it down: at the port, where there is one, else at the end itself. None where that is not read.
+    pub shaping: Option<Shaping>,
     /// The backend's own side of it; none where the end leads straight to the other one.
     pub port: Option<PortReport>,
 }

@@ -50,7 +50,7 @@ pub fn report(found: Option<&Link>) -> EndReport {
 }
 
 /// The same, with what was read of the port that the end is plugged into.
-pub fn report_plugged(found: Option<&Link>, port: Option<&Link>, shaping: Shaping) -> EndReport {
+pub fn report_plugged(found: Option<&Link>, port: Option<&Link>, shaping: Option<Shaping>) -> EndReport {
     let port = port.map(|port| PortReport { admin_up: port.admin_up, mtu: port.mtu });
     EndReport { port, shaping, ..report(found) }
 }

@@ -75,6 +75,11 @@ impl End<'_> {
         self.node.as_ref().is_some_and(|node| is_finished(node, self.label))
     }
 
+    /// Whether it is a node's own interface and was finished before, so that it is as its node wants it.
+    fn is_left_to_its_node(&self) -> bool {
+        self.was_finished() && matches!(self.point.place, AttachKind::Namespace(_))
+    }
+
     /// Whether what stands here is this end of this incarnation, be it plugged in or not.
     fn stands(&self, switch: &Place) -> Outcome<bool> {
         let Some(port) = &self.port else { return Ok(false) };
@@ -278,7 +283,7 @@ impl Worker {
             switch.route(|route| route.run_all(&requests)).into_iter().collect::<Result<(), _>>()?;
         }
         for (end, stands) in plan.ends.iter().zip(stands.ends) {
-            if end.is_tap() || stands && end.was_finished() {
+            if end.is_tap() || stands && end.is_left_to_its_node() {
                 continue;
             }
             let alias = end.label.to_string();
@@ -315,7 +320,7 @@ impl Worker {
                     ));
                 }
                 // What the kernel will announce of the end as it was left is no news.
-                node.admin_up = if stands && end.was_finished() { node.admin_up } else { up };
+                node.admin_up = if stands && end.is_left_to_its_node() { node.admin_up } else { up };
                 node.carrier = up && node.admin_up;
                 port.carrier = node.carrier;
                 self.news.settle(request.link, (end.place.cookie, node.index), &node);

@@ -1,6 +1,6 @@
 //! Verifying links.
 
-use lifecycle_core::plugin::network::{LinkIdentity, LinkReport, Shaping};
+use lifecycle_core::plugin::network::{LinkIdentity, LinkReport};
 use lifecycle_core::policy::link::Side;
 use lifecycle_linux::netlink::{BRIDGE_PORT_FORWARD_ALL, Link};
 use lifecycle_linux::wiring::{Outcome, TestFrames, are_peers, note_own_changes, report_plugged, shaping};
@@ -18,7 +18,7 @@ impl Worker {
         if let (Some(switch), Some(bridge)) = (&stand.switch, &stand.bridge) {
             self.news.settle(identity.link, (switch.cookie, bridge.index), bridge);
         }
-        let mut shaping = [Shaping::default(); 2];
+        let mut shaping = [None; 2];
         for side in [Side::A, Side::B] {
             let (end, found) = (ends[side.index()], stand.ends[side.index()].as_ref());
             match found {
@@ -34,8 +34,8 @@ impl Worker {
                     self.news.settle(identity.link, key, port);
                     let slowed = shaping::read(switch, port.index, &port.name, &mut problems)?;
                     joined &= slowed.is_some();
-                    shaping[side.index()] = slowed.unwrap_or_default();
-                    self.news.settle_shaping(key, shaping[side.index()]);
+                    shaping[side.index()] = slowed;
+                    self.news.settle_shaping(key, slowed.unwrap_or_default());
                     is_tap(end) || are_peers(place, link, switch, port)?
                 }
                 _ => false,

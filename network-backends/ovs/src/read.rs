@@ -6,7 +6,7 @@ use std::rc::Rc;
 use lifecycle_core::error::ErrorKind;
 use lifecycle_core::id::LinkId;
 use lifecycle_core::name::IfName;
-use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, LinkReport, ObservedLink, Shaping};
+use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, LinkReport, ObservedLink};
 use lifecycle_core::policy::link::Side;
 use lifecycle_linux::ethtool::{Offloads, offloads};
 use lifecycle_linux::netlink::{Link, Which};
@@ -91,8 +91,7 @@ impl Worker {
         if joined {
             self.known.entry(identity.link).or_insert_with(|| identity.clone());
         }
-        let [a, b] = [0, 1]
-            .map(|side| report_plugged(ends[side].map(|(_, link)| link), hosts[side].as_ref(), Shaping::default()));
+        let [a, b] = [0, 1].map(|side| report_plugged(ends[side].map(|(_, link)| link), hosts[side].as_ref(), None));
         Ok(LinkReport { a, b: Some(b), joined, probe, problems })
     }
 

@@ -175,10 +175,9 @@ impl Worker {
     fn report(&self, found: &Found, end: &EndIdentity, problems: &mut Vec<String>) -> Outcome<(EndReport, bool)> {
         let Some((place, link)) = found else { return Ok((EndReport::default(), true)) };
         let read = shaping::read(place, link.index, &link.name, problems)?;
-        let shaping = read.unwrap_or_default();
-        self.news.settle_shaping((place.cookie, link.index), shaping);
+        self.news.settle_shaping((place.cookie, link.index), read.unwrap_or_default());
         let is_nodes = matches!(end.point.place, AttachKind::Namespace(_));
-        Ok((EndReport { shaping, ..report(Some(link)) }, is_nodes || read.is_some()))
+        Ok((EndReport { shaping: read, ..report(Some(link)) }, is_nodes || read.is_some()))
     }
 
     /// Whether an end is still a port of the bridge with index `bridge`, and lets through what it should.

@@ -6,6 +6,7 @@ mod bad_input;
 mod crashes;
 mod drift;
 mod fixtures;
+mod hands;
 mod labs;
 mod life;
 mod secrets;
@@ -53,6 +54,7 @@ fn main() {
         bad_input::host_ends_are_refused_rootless,
     ));
     trials.extend(backends::trials());
+    trials.extend(hands::trials());
     trials.extend(labs::trials());
     trials.extend(fixtures::trials());
     libtest_mimic::run(&arguments, trials).exit();

@@ -19,21 +19,28 @@ pub(super) fn differences(link: &LinkRecord, report: &LinkReport) -> Vec<String>
     for side in [Side::A, Side::B] {
         let Some(end) = end_report(report, side).filter(|end| end.intact) else { continue };
         let name = link.spec.ends()[side.index()].to_string();
-        let (what, admin_up, mtu, carrier) = match end.port {
-            // An end hears of the other one through its own port.
-            Some(port) => (format!("the port of {name}"), port.admin_up, port.mtu, link.carrier[side.other().index()]),
-            None if stands_on_the_host(link, side) => (name, end.admin_up, end.mtu, link.carrier[side.index()]),
-            None => continue,
+        let mut differs = |what: &str, admin_up: bool, mtu: u32, carrier: Option<bool>| {
+            let up = carrier.map(|carrier| carrier && attrs.admin == Admin::Up);
+            if up.is_some_and(|up| up != admin_up) {
+                found.push(format!("{what} was set {}", if admin_up { "up" } else { "down" }));
+            }
+            if mtu != attrs.mtu {
+                found.push(format!("the MTU of {what} was set to {mtu} instead of {}", attrs.mtu));
+            }
         };
-        let up = carrier.map(|carrier| carrier && attrs.admin == Admin::Up);
-        if up.is_some_and(|up| up != admin_up) {
-            found.push(format!("{what} was set {}", if admin_up { "up" } else { "down" }));
+        let is_ours = stands_on_the_host(link, side);
+        if let Some(port) = end.port {
+            // An end hears of the other one through its own port.
+            let carrier = link.carrier[side.other().index()];
+            differs(&format!("the port of {name}"), port.admin_up, port.mtu, carrier);
         }
-        if mtu != attrs.mtu {
-            found.push(format!("the MTU of {what} was set to {mtu} instead of {}", attrs.mtu));
+        if is_ours {
+            let carrier = if end.port.is_some() { Some(true) } else { link.carrier[side.index()] };
+            differs(&name, end.admin_up, end.mtu, carrier);
         }
-        if !end.shaping.is_like(&Shaping::of(&attrs)) {
-            found.push(format!("what slows down {what} was changed"));
+        let shaped = end.shaping.filter(|_| is_ours || end.port.is_some());
+        if shaped.is_some_and(|now| !now.is_like(&Shaping::of(&attrs))) {
+            found.push(format!("what slows down {name} was changed"));
         }
     }
     found

@@ -55,7 +55,7 @@ fn differences(link: &LinkRecord, report: &LinkReport) -> Vec<String> {
         if has_mtu && end.mtu != attrs.mtu {
             found.push(format!("the MTU of {name} was set to {} instead of {}", end.mtu, attrs.mtu));
         }
-        if !end.shaping.is_like(&Shaping::of(&attrs)) {
+        if end.shaping.is_some_and(|now| !now.is_like(&Shaping::of(&attrs))) {
             found.push(format!("what slows down {name} was changed"));
         }
     }
