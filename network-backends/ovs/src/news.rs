@@ -7,13 +7,16 @@ use lifecycle_core::id::LinkId;
 use lifecycle_core::policy::naming::OurName;
 use lifecycle_linux::wiring::News;
 
+use crate::alive::Health;
 use crate::ovsdb::{Change, Heard, Row};
+use crate::switch::CONTROLLER;
 
 /// Passes on what the database tells.
-pub(crate) fn listener(news: Arc<News>) -> impl Fn(Heard<'_>) + Send + Sync + 'static {
+pub(crate) fn listener(news: Arc<News>, health: Arc<Health>) -> impl Fn(Heard<'_>) + Send + Sync + 'static {
     let tags = Mutex::new(Tags::default());
     move |heard| {
         let mut tags = tags.lock().unwrap_or_else(PoisonError::into_inner);
+        health.note(&heard);
         match heard {
             Heard::Synced(rows) => {
                 *tags = Tags::default();
@@ -22,8 +25,11 @@ pub(crate) fn listener(news: Arc<News>) -> impl Fn(Heard<'_>) + Send + Sync + 's
                 });
                 news.resync();
             }
-            Heard::Lost => news.resync(),
+            Heard::Lost | Heard::Holder { .. } => news.resync(),
             Heard::Changed(changes) => {
+                if changes.iter().any(is_of_all) {
+                    news.resync();
+                }
                 let intruded: Vec<LinkId> = changes.iter().filter_map(|change| tags.note(change)).collect();
                 news.heard(changes.iter().filter_map(disturbed).chain(intruded));
             }
@@ -50,6 +56,14 @@ impl Tags {
         self.0.extend(new.map(|tag| (tag, link)));
         None
     }
+}
+
+/// Whether a change is one of a bridge of Lifecycle's, and so one of all its links.
+fn is_of_all(change: &Change) -> bool {
+    let (Some(old), Some(new)) = (&change.old, &change.new) else { return false };
+    change.table == "Bridge"
+        && ["datapath_type", "other_config"].iter().any(|column| old.get(column) != new.get(column))
+        && old.map("external_ids").contains_key(CONTROLLER)
 }
 
 /// The link that a port belongs to by its name.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use lifecycle_core::error::ErrorKind;
 use lifecycle_core::id::LinkId;
 use lifecycle_core::name::IfName;
-use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, LinkReport, ObservedLink};
+use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, LinkReport, ObservedLink, ProbeResult};
 use lifecycle_core::policy::link::Side;
 use lifecycle_linux::ethtool::{Offloads, offloads};
 use lifecycle_linux::netlink::{Link, Which};
@@ -24,7 +24,8 @@ impl Worker {
     /// Compares a link with its identity and sends a frame each way. Changes nothing.
     pub(crate) fn verify(&mut self, identity: &LinkIdentity) -> Outcome<LinkReport> {
         let mut problems = Vec::new();
-        let client = self.current_client()?;
+        let client = self.client_for_reading()?;
+        self.see_switch()?;
         let end_b = identity.b.as_ref().ok_or_else(foreign_identity)?;
         let bridge_name = identity.detail.get(detail::BRIDGE).ok_or_else(foreign_identity)?;
         let controller = self.controller;
@@ -85,7 +86,15 @@ impl Worker {
         }
         let ends = found.each_ref().map(|found| found.as_ref().map(|(place, link)| (&**place, link)));
         let probe = match joined {
-            true => self.frames.exchange(&self.places, ends, &mut problems)?,
+            true => match self.frames.exchange(&self.places, ends, &mut problems)? {
+                ProbeResult::Failed { .. } => {
+                    // Once it has said that it runs, one that was only about to begin has all its ports.
+                    self.question_switch(&client)?;
+                    problems.pop();
+                    self.frames.exchange(&self.places, ends, &mut problems)?
+                }
+                probe => probe,
+            },
             false => TestFrames::skipped("the link does not stand"),
         };
         if joined {
@@ -141,7 +150,9 @@ impl Worker {
             entry.incarnation = entry.incarnation.min(incarnation);
         };
         if !self.is_without_switch() {
-            let ports = self.current_client()?.read(|db| our_ports(db, self.controller));
+            let client = self.client_for_reading()?;
+            self.see_switch()?;
+            let ports = client.read(|db| our_ports(db, self.controller));
             ports.iter().filter_map(Port::label).for_each(|label| note(label.link, Some(label.incarnation), None));
         }
         let switch = self.switch()?;

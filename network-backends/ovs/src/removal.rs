@@ -207,7 +207,7 @@ impl Worker {
     }
 
     pub(crate) fn await_switch(&self, client: &Client, number: i64) -> Outcome<()> {
-        let done = client.wait(CARRY_OUT, |db| carried_out(db).filter(|done| *done >= number));
+        let done = client.wait_for_holder(CARRY_OUT, |db| carried_out(db).filter(|done| *done >= number));
         done.map(drop).ok_or_else(|| {
             let message = format!("ovs-vswitchd has not taken up a change within {CARRY_OUT:?}; is it running?");
             Failure::new(lifecycle_core::error::ErrorKind::Unreachable, message)

@@ -11,6 +11,9 @@ use crate::ovsdb::{Operation, Replica, Uuid, map, named, set};
 
 pub(crate) const DATABASE: &str = "Open_vSwitch";
 
+/// The lock that `ovs-vswitchd` holds in the database as long as it lives.
+pub(crate) const LOCK: &str = "ovs_vswitchd";
+
 /// What of the database is watched.
 pub(crate) const WATCHED: &[(&str, &[&str])] = &[
     (DATABASE, &["bridges", "cur_cfg"]),
@@ -22,7 +25,7 @@ pub(crate) const WATCHED: &[(&str, &[&str])] = &[
 /// Key in `external_ids` under which a port bears its label.
 const LABEL: &str = "lifecycle";
 /// Key in `external_ids` under which a bridge bears its controller, and a port its bridge.
-const CONTROLLER: &str = "lifecycle-controller";
+pub(crate) const CONTROLLER: &str = "lifecycle-controller";
 const BRIDGE: &str = "lifecycle-bridge";
 /// Key in a bridge's `other_config`, which has it pass spanning tree, LACP, LLDP and 802.1X as a cable does.
 const PASS_ALL: &str = "forward-bpdu";

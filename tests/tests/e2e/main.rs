@@ -10,6 +10,7 @@ mod hands;
 mod labs;
 mod life;
 mod secrets;
+mod switch_kills;
 
 use libtest_mimic::{Arguments, Trial};
 use lifecycle_tests::sandbox::User;
@@ -56,6 +57,7 @@ fn main() {
     trials.extend(backends::trials());
     trials.extend(hands::trials());
     trials.extend(labs::trials());
+    trials.extend(switch_kills::trials());
     trials.extend(fixtures::trials());
     libtest_mimic::run(&arguments, trials).exit();
 }

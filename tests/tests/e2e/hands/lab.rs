@@ -11,7 +11,7 @@ use lifecycle_core::policy::naming::OurName;
 use lifecycle_linux::namespace::{NamespaceAccess, SocketKind, Want};
 use lifecycle_linux::netlink::{Link, Request, RouteSocket, Which};
 use lifecycle_linux::probe::{ProbeEnd, Prober};
-use lifecycle_linux::testing::{name, number, open_vswitch::OpenVswitch};
+use lifecycle_linux::testing::{name, number};
 use lifecycle_tests::nodes::{init, until_up};
 use lifecycle_tests::sandbox::{Running, Sandbox};
 use nix::sys::signal::{Signal, kill};
@@ -23,23 +23,23 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A link of the lab.
 #[derive(Debug, Clone)]
-pub(super) struct Wire {
-    pub(super) id: LinkId,
+pub(crate) struct Wire {
+    pub(crate) id: LinkId,
     /// Where its ends stand and under which names; a node's name, or nothing for the host.
-    pub(super) ends: [(String, IfName); 2],
+    pub(crate) ends: [(String, IfName); 2],
 }
 
 impl Wire {
-    pub(super) fn port(&self, side: Side) -> IfName {
+    pub(crate) fn port(&self, side: Side) -> IfName {
         OurName::LinkEnd { link: self.id, side }.ifname()
     }
 
-    pub(super) fn bridge(&self) -> IfName {
+    pub(crate) fn bridge(&self) -> IfName {
         OurName::LinkBridge { link: self.id }.ifname()
     }
 
     /// Whether an end is at something of this name.
-    pub(super) fn is_at(&self, place: &str) -> bool {
+    pub(crate) fn is_at(&self, place: &str) -> bool {
         self.ends.iter().any(|(node, _)| node == place)
     }
 }
@@ -52,20 +52,21 @@ struct Place {
 }
 
 /// A live lab with hands at it.
-pub(super) struct Bench<'a> {
-    pub(super) sandbox: &'a Sandbox,
-    pub(super) switch: Option<&'a OpenVswitch>,
-    pub(super) wires: Vec<Wire>,
+pub(crate) struct Bench<'a> {
+    pub(crate) sandbox: &'a Sandbox,
+    pub(crate) wires: Vec<Wire>,
     places: BTreeMap<String, Place>,
     /// The process of the controller.
     controller: Pid,
     chance: u64,
+    /// What the controller said last of each link.
+    pub(crate) states: BTreeMap<LinkId, String>,
     /// How much of the log was read.
     read: usize,
 }
 
 impl<'a> Bench<'a> {
-    pub(super) fn new(sandbox: &'a Sandbox, switch: Option<&'a OpenVswitch>, serve: &Running<'_>, seed: u64) -> Self {
+    pub(crate) fn new(sandbox: &'a Sandbox, serve: &Running<'_>, seed: u64) -> Self {
         let controller = Pid::from_raw(serve.pid());
         let lab = until_up(sandbox);
         let rows = lab["links"].as_array().unwrap();
@@ -82,13 +83,15 @@ impl<'a> Bench<'a> {
             let network = File::open(format!("/proc/{}/ns/net", init(sandbox, name))).unwrap();
             places.insert(name.to_owned(), open(network));
         }
-        let mut bench = Self { sandbox, switch, wires: wires.collect(), places, controller, chance: seed, read: 0 };
+        let wires: Vec<Wire> = wires.collect();
+        let states = wires.iter().map(|wire| (wire.id, "up".to_owned())).collect();
+        let mut bench = Self { sandbox, wires, places, controller, chance: seed, states, read: 0 };
         bench.transitions();
         bench
     }
 
     /// A number below `bound`.
-    pub(super) fn chance(&mut self, bound: usize) -> usize {
+    pub(crate) fn chance(&mut self, bound: usize) -> usize {
         // SplitMix64.
         self.chance = self.chance.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.chance;
@@ -97,53 +100,56 @@ impl<'a> Bench<'a> {
         ((z ^ z >> 31) % bound as u64) as usize
     }
 
-    pub(super) fn side(&mut self) -> Side {
+    pub(crate) fn side(&mut self) -> Side {
         if self.chance(2) == 0 { Side::A } else { Side::B }
     }
 
     /// The namespace of a node, or of what is the host to the sandbox.
-    pub(super) fn network(&self, place: &str) -> &File {
+    pub(crate) fn network(&self, place: &str) -> &File {
         &self.places[place].network
     }
 
-    pub(super) fn route(&mut self, place: &str) -> &mut RouteSocket {
+    pub(crate) fn route(&mut self, place: &str) -> &mut RouteSocket {
         &mut self.places.get_mut(place).unwrap().route
     }
 
     /// An interface of the host.
-    pub(super) fn host_link(&mut self, name: &IfName) -> Option<Link> {
+    pub(crate) fn host_link(&mut self, name: &IfName) -> Option<Link> {
         self.route("").link(Which::Name(name)).unwrap()
     }
 
     /// Does something to the host's interfaces, which must be possible.
-    pub(super) fn run(&mut self, request: Request) {
+    pub(crate) fn run(&mut self, request: Request) {
         self.route("").run(request).unwrap();
     }
 
     /// Does several things at which the controller looks only once all are done.
-    pub(super) fn unseen(&mut self, deeds: impl FnOnce(&mut Self)) {
+    pub(crate) fn unseen(&mut self, deeds: impl FnOnce(&mut Self)) {
         kill(self.controller, Signal::SIGSTOP).unwrap();
         deeds(self);
         kill(self.controller, Signal::SIGCONT).unwrap();
     }
 
     /// What was said since the last time of links' states: the link and the new state.
-    fn transitions(&mut self) -> Vec<(LinkId, String)> {
+    pub(crate) fn transitions(&mut self) -> Vec<(LinkId, String)> {
         let log = self.sandbox.log();
         let fresh = &log[self.read..];
         let whole = fresh.rfind('\n').map_or(0, |end| end + 1);
         self.read += whole;
         let rows = fresh[..whole].lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        rows.filter(|row| row["event"] == "link_state_transition")
+        let said: Vec<(LinkId, String)> = rows
+            .filter(|row| row["event"] == "link_state_transition")
             .map(|row| {
                 let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
                 (text("link_id").parse().unwrap(), text("new_state"))
             })
-            .collect()
+            .collect();
+        self.states.extend(said.iter().cloned());
+        said
     }
 
     /// Waits until some links went down and were verified again, and sees that no other one changed its state.
-    pub(super) fn until_put_right(&mut self, deed: &str, wires: &[Wire]) {
+    pub(crate) fn until_put_right(&mut self, deed: &str, wires: &[Wire]) {
         let began = Instant::now();
         let mut states: BTreeMap<LinkId, Vec<String>> = BTreeMap::new();
         loop {
@@ -156,12 +162,8 @@ impl<'a> Bench<'a> {
             if wires.iter().all(is_up) {
                 break;
             }
-            let last = || {
-                let log = self.sandbox.log();
-                let lines: Vec<&str> = log.lines().collect();
-                lines[lines.len().saturating_sub(30)..].join("\n")
-            };
-            assert!(began.elapsed() < PATIENCE, "{deed}: not put right: {states:?} of {wires:?}\n{}", last());
+            let late = began.elapsed() > PATIENCE;
+            assert!(!late, "{deed}: not put right: {states:?} of {wires:?}\n{}", self.end_of_log());
             std::thread::sleep(Duration::from_millis(3));
         }
         for wire in wires {
@@ -169,8 +171,15 @@ impl<'a> Bench<'a> {
         }
     }
 
+    /// The last lines of the controller's log, which say most.
+    pub(crate) fn end_of_log(&self) -> String {
+        let log = self.sandbox.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(400)..].join("\n")
+    }
+
     /// Whether frames pass each way.
-    pub(super) fn passes(&mut self, wire: &Wire) -> bool {
+    pub(crate) fn passes(&mut self, wire: &Wire) -> bool {
         let mut ends = Vec::new();
         for (place, name) in &wire.ends {
             // What leads to a bridge that nodes share ends there, and another of its links is as good as the far end.

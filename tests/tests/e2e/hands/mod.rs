@@ -2,7 +2,7 @@
 //! flaps, and what is not ours is left alone.
 
 mod deeds;
-mod lab;
+pub(crate) mod lab;
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -12,7 +12,7 @@ use lifecycle_tests::sandbox::{Sandbox, User};
 use lifecycle_tests::trial::{Need, trial};
 use nix::sys::signal::Signal;
 
-use deeds::{Deed, Foreign};
+use deeds::{Deed, Foreign, Hands};
 use lab::Bench;
 
 /// How many deeds are done.
@@ -64,8 +64,7 @@ topology:
 ";
 
 /// Nodes that share a bridge, for the backend that has them.
-const SEGMENT: &str = "\
-    - endpoints: ['n2:eth3', 'lcbr:p2']
+const SEGMENT: &str = "    - endpoints: ['n2:eth3', 'lcbr:p2']
     - endpoints: ['n3:eth3', 'lcbr:p3']
 ";
 
@@ -85,7 +84,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// The seed: that of the environment, to do the same once more, or the time.
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     let given = std::env::var("LIFECYCLE_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
     given.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64 % 1_000_000)
 }
@@ -112,25 +111,25 @@ fn hands(backend: &str, deeds: &[Named]) {
         ("LIFECYCLE_LOG_FORMAT", "json"),
     ]);
     sandbox.ok(&["deploy", "--backend", backend, "-t", "hands.clab.yml"]);
-    let mut bench = Bench::new(&sandbox, switch.as_ref(), &serve, seed);
-    let foreign = Foreign::make(&mut bench);
+    let mut hands = Hands { bench: Bench::new(&sandbox, &serve, seed), switch: switch.as_ref() };
+    let foreign = Foreign::make(&mut hands);
     let began = Instant::now();
     let mut done = 0;
     while done < DEEDS {
-        let (what, deed) = deeds[bench.chance(deeds.len())];
-        let at = bench.chance(bench.wires.len());
-        let wire = bench.wires[at].clone();
-        let Some(struck) = deed(&mut bench, &wire) else { continue };
-        bench.until_put_right(&format!("{what}, as deed {done} of seed {seed}"), &struck);
+        let (what, deed) = deeds[hands.bench.chance(deeds.len())];
+        let at = hands.bench.chance(hands.bench.wires.len());
+        let wire = hands.bench.wires[at].clone();
+        let Some(struck) = deed(&mut hands, &wire) else { continue };
+        hands.bench.until_put_right(&format!("{what}, as deed {done} of seed {seed}"), &struck);
         done += 1;
     }
     println!("{backend}: {DEEDS} deeds of seed {seed} put right in {:?}", began.elapsed());
-    foreign.assert_untouched(&mut bench);
-    let wires = bench.wires.clone();
-    assert!(wires.iter().all(|wire| bench.passes(wire)));
+    foreign.assert_untouched(&mut hands);
+    let wires = hands.bench.wires.clone();
+    assert!(wires.iter().all(|wire| hands.bench.passes(wire)));
     sandbox.ok(&["selfcheck"]);
-    foreign.remove(&mut bench);
-    drop(bench);
+    foreign.remove(&mut hands);
+    drop(hands);
     sandbox.ok(&["destroy", "--all"]);
     if let Some(switch) = &switch {
         assert_eq!(switch.vsctl(&["--no-wait", "list-br"]), "", "bridges are left");
