@@ -2,6 +2,7 @@
 //! as root.
 #![allow(clippy::unwrap_used)]
 
+mod attributes;
 mod faults;
 mod fixture;
 mod frames;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         )*};
     }
     tests!(
+        attributes::a_rate_stays_whatever_the_switch_does,
         frames::link_local_frames_pass,
         frames::tagged_frames_pass,
         frames::bulk_tcp_passes,
