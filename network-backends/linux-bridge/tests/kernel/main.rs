@@ -48,7 +48,12 @@ fn main() -> ExitCode {
     hook();
     let arguments = Arguments::from_args();
     let mut trials = suite("brokered", Reach::Broker).into_trials();
-    trials.extend(suite("direct", Reach::Path).into_trials());
+    let direct = suite("direct", Reach::Path).law("direct::many::links_come_and_go", async || {
+        let fixture = Fixture::new(Reach::Path)?;
+        fixture.initialized().await;
+        many::links_come_and_go(&fixture).await
+    });
+    trials.extend(direct.into_trials());
     trials.push(Trial::ignorable_test("as_an_ordinary_user", once_more));
     libtest_mimic::run(&arguments, trials).exit_code()
 }

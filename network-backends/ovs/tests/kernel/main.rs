@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         faults::exhausted_tags_are_an_error_that_names_the_way_out,
         faults::a_machine_without_a_switch_refuses_links_and_nothing_else,
         many::links_at_once,
+        many::links_come_and_go,
     );
     suite.run()
 }
