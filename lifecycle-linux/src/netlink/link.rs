@@ -134,7 +134,7 @@ impl Link {
                 IFLA_MASTER => link.master = u32_of(value),
                 // The bridge's own family tells of a port thus.
                 IFLA_PROTINFO if body.first() == Some(&(libc::AF_BRIDGE as u8)) => {
-                    link.port = Some(Port::decode(value))
+                    link.port = Some(Port::decode(value));
                 }
                 IFLA_LINKINFO => {
                     for (kind, value) in attributes(value, 0) {
