@@ -48,6 +48,7 @@ fn work(bench: &mut Bench<'_>) {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "how long it took, and the seed")]
 fn killed() {
     let seed = seed();
     let sandbox = Sandbox::new(User::Root);
@@ -71,9 +72,9 @@ fn killed() {
         let server = bench.chance(left[0] + left[1]) < left[0];
         left[usize::from(!server)] -= 1;
         if server {
-            switch.kill_server()
+            switch.kill_server();
         } else {
-            switch.kill_switch()
+            switch.kill_switch();
         }
         let killed = Instant::now();
         while killed.elapsed() < AWAY {
@@ -83,9 +84,9 @@ fn killed() {
             std::thread::sleep(Duration::from_millis(10));
         }
         if server {
-            switch.start_server()
+            switch.start_server();
         } else {
-            switch.start_switch()
+            switch.start_switch();
         }
         switch.await_switch();
         let back = Instant::now();

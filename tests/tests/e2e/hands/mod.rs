@@ -89,6 +89,7 @@ pub(crate) fn seed() -> u64 {
     given.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64 % 1_000_000)
 }
 
+#[expect(clippy::print_stdout, reason = "how long it took, and the seed")]
 fn hands(backend: &str, deeds: &[Named]) {
     let seed = seed();
     let sandbox = Sandbox::new(User::Root);
