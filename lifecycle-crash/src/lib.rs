@@ -72,6 +72,14 @@ pub const CRASH_POINTS: &[&str] = &[
     "link-part-changed",
     "link-doomed",
     "link-swept",
+    // The backend with Open vSwitch is.
+    "switch-pairs-made",
+    "switch-end-finished",
+    "switch-ports-committed",
+    "switch-ports-attached",
+    "switch-part-changed",
+    "switch-ports-removed",
+    "switch-swept",
     // A controller ends.
     "stopping",
     "effects-ended",

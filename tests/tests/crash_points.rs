@@ -7,6 +7,7 @@
 
 use libtest_mimic::{Arguments, Trial};
 use lifecycle_crash::CRASH_POINTS;
+use lifecycle_linux::testing::open_vswitch::OpenVswitch;
 use lifecycle_tests::census::{eventually, eventually_or};
 use lifecycle_tests::nodes::{enter, fingerprint, init, inits, is_up, try_init};
 use lifecycle_tests::sandbox::{LONG, Running, Sandbox, User};
@@ -68,6 +69,8 @@ enum Work {
     Change,
     /// The process of one of its nodes is killed.
     Kill,
+    /// An end of one of its links is deleted by hand.
+    Mend,
     /// Something of ours that belongs to nobody is found and removed.
     Collect,
     /// The ring is removed.
@@ -78,7 +81,7 @@ enum Work {
 
 /// What passes a point. The first passage of most is enough; those that everything passes are tried in several places.
 fn works(point: &str) -> &'static [(Work, u32)] {
-    use Work::{Begin, Change, Collect, Deploy, Destroy, End, Kill, Make, Restart};
+    use Work::{Begin, Change, Collect, Deploy, Destroy, End, Kill, Make, Mend, Restart};
     match point {
         "store-migrated" | "store-complete" | "store-named" => &[(Make, 1)],
         "store-taking-over" | "taken-over" | "initialized" | "loaded" | "recovered" => &[(Begin, 1)],
@@ -86,12 +89,20 @@ fn works(point: &str) -> &'static [(Work, u32)] {
         "committed" | "answer-decided" => &[(Deploy, 6), (Restart, 2), (Change, 2)],
         "replied" => &[(Deploy, 1), (Restart, 1), (Destroy, 1)],
         "stopping" | "effects-ended" | "released" => &[(End, 1)],
-        "bridge-made" | "ends-made" | "end-finished" | "segment-unnamed" => &[(Deploy, 1)],
+        "bridge-made" | "segment-unnamed" => &[(Deploy, 1)],
+        "ends-made" | "end-finished" => &[(Deploy, 1), (Mend, 1)],
         "end-changed" | "ends-doomed" | "ends-deleted" => &[(Change, 1)],
         "segment-removed" => &[(Destroy, 1)],
-        "link-bridge-made" | "link-ports-made" | "link-end-finished" => &[(Deploy, 1)],
+        "link-bridge-made" => &[(Deploy, 1)],
+        "link-ports-made" | "link-end-finished" => &[(Deploy, 1), (Mend, 1)],
         "link-part-changed" => &[(Change, 1)],
         "link-doomed" | "link-swept" => &[(Change, 1), (Destroy, 1)],
+        "switch-pairs-made" | "switch-end-finished" | "switch-ports-committed" | "switch-ports-attached" => {
+            &[(Deploy, 1), (Mend, 1)]
+        }
+        "switch-part-changed" => &[(Change, 1)],
+        "switch-ports-removed" => &[(Change, 1), (Destroy, 1), (Mend, 1)],
+        "switch-swept" => &[(Change, 1), (Destroy, 1)],
         around => match around.split_once('-').map(|(_, effect)| effect) {
             Some("list_nodes" | "read_capacity" | "observe_links" | "verify") => &[(Begin, 1)],
             Some("create_node" | "start_node" | "connect") => &[(Deploy, 2)],
@@ -108,7 +119,11 @@ fn works(point: &str) -> &'static [(Work, u32)] {
 
 /// The backend that passes a point.
 fn backend(point: &str) -> &'static str {
-    if point.starts_with("link-") { "linux-bridge" } else { "veth" }
+    match point.split_once('-') {
+        Some(("link", _)) => "linux-bridge",
+        Some(("switch", _)) => "ovs",
+        _ => "veth",
+    }
 }
 
 fn main() {
@@ -120,7 +135,10 @@ fn main() {
         for &point in CRASH_POINTS {
             for &(work, passage) in works(point) {
                 let name = format!("{name}::{point}::{passage}::{work:?}").to_lowercase();
-                trials.push(trial(&name, &[need], move || die(user, point, work, passage)));
+                let needs = if backend(point) == "ovs" { &[Need::Root, Need::OpenVswitch][..] } else { &[need] };
+                if user == User::Root || backend(point) != "ovs" {
+                    trials.push(trial(&name, needs, move || die(user, point, work, passage)));
+                }
             }
         }
     }
@@ -147,7 +165,12 @@ fn die(user: User, point: &str, work: Work, passage: u32) {
     let sandbox = Sandbox::new(user);
     sandbox.write("calm.clab.yml", CALM);
     sandbox.write("ring.clab.yml", RING);
-    let config = sandbox.write("config.yaml", &format!("backend: {}\n{CONFIG}", backend(point))).display().to_string();
+    let switch = (backend(point) == "ovs").then(|| OpenVswitch::start_in(sandbox.network()));
+    let mut config = format!("backend: {}\n{CONFIG}", backend(point));
+    if let Some(switch) = &switch {
+        config += &format!("plugins: {{ovs: {{database: \"{}\", datapath: netdev}}}}\n", switch.database());
+    }
+    let config = sandbox.write("config.yaml", &config).display().to_string();
     let gate = sandbox.labs().join("now");
     let (at, when) = (format!("{point}:{passage}"), gate.display().to_string());
     let calm = ("LIFECYCLE_CONFIG", config.as_str());
@@ -187,6 +210,10 @@ fn die(user: User, point: &str, work: Work, passage: u32) {
     sandbox.ok(&["selfcheck"]);
     sandbox.ok(&["destroy", "--all"]);
     assert_eq!(serve.end(Signal::SIGTERM), Some(0), "{}", sandbox.log());
+    if let Some(switch) = &switch {
+        assert_eq!(switch.vsctl(&["--no-wait", "list-br"]), "", "bridges are left");
+    }
+    drop(switch);
     sandbox.assert_clean();
 }
 
@@ -203,6 +230,10 @@ fn set_off<'a>(sandbox: &'a Sandbox, work: Work, serve: &Running<'_>) -> Option<
         Work::Destroy => Some(sandbox.spawn(&["destroy", "ring"])),
         Work::Kill => {
             kill(Pid::from_raw(init(sandbox, "n0")), Signal::SIGKILL).unwrap();
+            None
+        }
+        Work::Mend => {
+            enter(init(sandbox, "n0"), &["--net", "ip", "link", "delete", "eth1"]);
             None
         }
         Work::Collect => {
@@ -246,7 +277,7 @@ fn finish(sandbox: &Sandbox, work: Work) {
             }
             deploy(sandbox, "ring");
         }
-        Work::Begin | Work::Restart | Work::Kill | Work::End => until_up(sandbox, "ring"),
+        Work::Begin | Work::Restart | Work::Kill | Work::Mend | Work::End => until_up(sandbox, "ring"),
         Work::Collect => {
             until_up(sandbox, "ring");
             eventually("the leftover is gone", LONG, || {
@@ -279,7 +310,7 @@ fn untouched(sandbox: &Sandbox, work: Work) -> Vec<String> {
     let others: &[&str] = match work {
         Work::Make | Work::Deploy | Work::Destroy => &[],
         Work::Restart | Work::Kill => &["n1", "n2"],
-        Work::Begin | Work::Change | Work::Collect | Work::End => &["n0", "n1", "n2"],
+        Work::Begin | Work::Change | Work::Mend | Work::Collect | Work::End => &["n0", "n1", "n2"],
     };
     found.extend(others.iter().map(|name| format!("{name}: {}", init(sandbox, name))));
     found

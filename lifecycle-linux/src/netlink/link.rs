@@ -138,7 +138,7 @@ impl Link {
                 IFLA_MASTER => link.master = u32_of(value),
                 // The bridge's own family tells of a port thus.
                 IFLA_PROTINFO if body.first() == Some(&(libc::AF_BRIDGE as u8)) => {
-                    link.port = Some(Port::decode(value))
+                    link.port = Some(Port::decode(value));
                 }
                 IFLA_LINKINFO => link.decode_info(value),
                 IFLA_IFALIAS => link.alias = Some(text_of(value)),

@@ -98,6 +98,18 @@ impl Nodes {
         }
     }
 
+    /// Requests for links of as many nodes in a ring: each has an interface to the one before and one to the one after.
+    pub fn ring(&self, count: u64) -> Vec<LinkRequest> {
+        let points: Vec<AttachPoint> = (0..count).map(|_| self.point()).collect();
+        let link = |(number, point): (usize, &AttachPoint)| {
+            let mut next = points[(number + 1) % points.len()].clone();
+            next.ifname = name("eth2");
+            next.mac.0[0] ^= 8;
+            self.request(number as u64, point, &next)
+        };
+        points.iter().enumerate().map(link).collect()
+    }
+
     /// Every namespace that was handed out and still exists.
     pub fn namespaces(&self) -> Vec<NsRef> {
         self.lock().values().map(|(_, ns)| ns.clone()).collect()

@@ -3,6 +3,7 @@
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -92,6 +93,7 @@ impl OpenVswitch {
         daemon.start_server();
         daemon.vsctl(&["--no-wait", "init"]);
         daemon.start_switch();
+        daemon.await_switch();
         daemon
     }
 
@@ -154,6 +156,13 @@ impl OpenVswitch {
         let mut command = self.process("ovs-vswitchd", "switch");
         command.arg(self.database());
         self.switch = Some(spawn(command));
+    }
+
+    /// Waits until the switch follows its database: it has taken up something new.
+    pub fn await_switch(&self) {
+        static ASKED: AtomicU64 = AtomicU64::new(0);
+        let number = ASKED.fetch_add(1, Ordering::Relaxed);
+        self.vsctl(&["set", "open_vswitch", ".", &format!("external_ids:asked={number}")]);
     }
 
     /// Kills the database's server.

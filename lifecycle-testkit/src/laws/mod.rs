@@ -11,4 +11,4 @@ mod runner;
 pub mod store;
 pub mod vendor;
 
-pub use runner::{REQUIRE, Skip, Suite, Verdict};
+pub use runner::{REQUIRE, Skip, Suite, Verdict, once_more};

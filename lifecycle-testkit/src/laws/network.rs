@@ -1,6 +1,7 @@
 //! The laws of [`NetworkBackend`].
 
 mod changes;
+mod churn;
 mod existence;
 pub mod tunnels;
 
@@ -12,6 +13,8 @@ use lifecycle_core::id::LinkId;
 use lifecycle_core::plugin::NetworkBackend;
 use lifecycle_core::plugin::network::{LinkIdentity, LinkLab, LinkReport, LinkRequest, ObservedLink};
 use lifecycle_core::topology::LinkAttrs;
+
+pub use churn::churn;
 
 use super::runner::torn_down;
 use super::{Skip, Suite, Verdict};

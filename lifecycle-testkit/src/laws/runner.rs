@@ -1,8 +1,9 @@
 //! Turns laws into trials: each with its own runtime, a limit of time, and a skip that can be seen.
 
 use std::fmt;
+use std::io;
 use std::panic::{AssertUnwindSafe, resume_unwind};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -12,6 +13,24 @@ use tokio::runtime::{Builder, Runtime};
 /// Environment variable that lists what must not be missing, separated by commas: names of capabilities, of suites, or
 /// `all`. A law that is skipped for want of one of them fails.
 pub const REQUIRE: &str = "LIFECYCLE_TEST_REQUIRE";
+
+/// Runs a test program once more by a command for it, as somebody else; what was made for the command lives as long as it runs.
+/// Without a command it is skipped for want of `need`.
+///
+/// # Errors
+/// What the program printed, when it failed.
+pub fn once_more<T>(need: &str, command: io::Result<(Command, T)>) -> Result<Completion, Failed> {
+    let (mut command, _made) = match command {
+        Ok(command) => command,
+        Err(error) => return Ok(Completion::ignored_with(Skip::new(need, error.to_string()))),
+    };
+    let output = command.output()?;
+    if output.status.success() {
+        return Ok(Completion::Completed);
+    }
+    let text = [output.stdout, output.stderr].concat();
+    Err(Failed::from(String::from_utf8_lossy(&text).into_owned()))
+}
 
 /// Time that one law may take.
 const LIMIT: Duration = Duration::from_secs(120);

@@ -13,7 +13,7 @@ mod big;
 mod bug;
 mod calls;
 mod campaign;
-mod chance;
+pub(crate) mod chance;
 mod clock;
 mod controller;
 mod expect;

@@ -60,7 +60,7 @@ impl Worker {
     /// Asks a switch that lost a frame whether it runs: it has to carry out all that was committed.
     pub(crate) fn question_switch(&mut self, client: &Client) -> Outcome<()> {
         let number = commit(client, &Draft::default().finish("ask"))?;
-        let done = client.wait_for_holder(PATIENCE, |db| carried_out(db).filter(|done| *done >= number));
+        let done = client.wait(PATIENCE, |db| carried_out(db).filter(|done| *done >= number));
         self.silent = done.is_none().then(Instant::now);
         done.map(drop).ok_or_else(silent)
     }

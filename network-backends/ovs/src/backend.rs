@@ -1,7 +1,7 @@
 //! The backend as the engine sees it: each call is handed to the worker's thread.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
@@ -15,7 +15,8 @@ use lifecycle_core::plugin::overlay::Underlay;
 use lifecycle_core::plugin::{HostContext, NetworkBackend, OverlayBackend};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::LinkAttrs;
-use lifecycle_linux::wiring::{News, Outcome, ticket};
+use lifecycle_linux::capability::Missing;
+use lifecycle_linux::wiring::{News, Outcome, shaping, ticket};
 
 use crate::alive::Health;
 use crate::name::{lab_bridge, shared_bridge};
@@ -40,6 +41,8 @@ pub struct OvsBackend {
     hand: Hand,
     news: Arc<News>,
     health: Arc<Health>,
+    /// What the kernel lacks of what slows links down.
+    missing: Mutex<Missing>,
     endpoint: Endpoint,
     /// The bridge of labs that share one.
     shared: IfName,
@@ -68,7 +71,7 @@ impl OvsBackend {
         let controller = context.controller;
         let start = |source| Error::new(ErrorKind::Exhausted, "make the ovs backend", "no thread").because(source);
         let (hand, news, health) = Hand::start(controller, settings, endpoint.clone()).map_err(start)?;
-        Ok(Self { hand, news, health, endpoint, shared: shared_bridge(controller) })
+        Ok(Self { hand, news, health, missing: Mutex::default(), endpoint, shared: shared_bridge(controller) })
     }
 
     /// The bridge that a new link goes to. What is done to links that stand does not depend on where they are.
@@ -102,9 +105,7 @@ impl NetworkBackend for OvsBackend {
     fn capabilities(&self) -> NetworkCapabilities {
         use PlaceKind::{HostNet, Namespace};
         let mut can = NetworkCapabilities { switched: true, ..NetworkCapabilities::default() };
-        for attribute in ["rate", "delay", "jitter", "loss"] {
-            can.missing.insert(attribute.to_owned(), "the ovs backend passes everything as fast as it can".to_owned());
-        }
+        shaping::declare(&self.missing.lock().unwrap_or_else(PoisonError::into_inner), &mut can);
         // It may be started later, so that links through it are tried all the same, and refused with this reason.
         if let Endpoint::Unix(path) = &self.endpoint
             && !path.exists()
@@ -126,7 +127,9 @@ impl NetworkBackend for OvsBackend {
 
     /// Begins to connect to the database. A machine without Open vSwitch is no error here: links are refused later.
     async fn initialize(&self) -> Result<()> {
-        self.about("initialize", "the ovs backend", Worker::begin).await
+        let missing = self.about("initialize", "the ovs backend", Worker::begin).await?;
+        *self.missing.lock().unwrap_or_else(PoisonError::into_inner) = missing;
+        Ok(())
     }
 
     async fn cleanup(&self) -> Result<()> {

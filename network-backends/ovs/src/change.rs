@@ -3,14 +3,14 @@
 use std::rc::Rc;
 
 use lifecycle_core::error::ErrorKind;
-use lifecycle_core::plugin::network::LinkIdentity;
+use lifecycle_core::plugin::network::{LinkIdentity, Shaping};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::{Admin, LinkAttrs};
+use lifecycle_crash::crash_point;
 use lifecycle_linux::netlink::{Change, Link, Which, change_link};
 use lifecycle_linux::wiring::label::port_owner;
-use lifecycle_linux::wiring::{Failure, Outcome, Place};
+use lifecycle_linux::wiring::{self, Failure, Outcome, Place, shaping};
 
-use crate::connect::refuse;
 use crate::detail::PortIdentity;
 use crate::tunnel::tunnel_at;
 use crate::worker::Worker;
@@ -19,18 +19,28 @@ use crate::worker::Worker;
 type Standing = (Rc<Place>, Link);
 
 impl Worker {
+    /// Refuses what no link can do here, by name.
+    pub(crate) fn refuse(&self, attrs: &LinkAttrs) -> Outcome<()> {
+        wiring::refuse("ovs", attrs, |attribute| shaping::can_set(&self.missing, attribute))
+    }
+
     /// Changes attributes of all interfaces in the kernel, or of none.
     pub(crate) fn set_params(&mut self, identity: &LinkIdentity, attrs: &LinkAttrs) -> Outcome<()> {
-        refuse(attrs)?;
+        self.refuse(attrs)?;
         let mut all = Vec::new();
         for side in [Side::A, Side::B].into_iter().filter(|side| !is_tunnel(identity, *side)) {
-            all.push(self.node_side(identity, side)?);
-            all.push(self.switch_side(identity, side)?);
+            all.push((self.node_side(identity, side)?, false));
+            all.push((self.switch_side(identity, side)?, true));
         }
         let wanted = Change { up: Some(attrs.admin == Admin::Up), mtu: Some(attrs.mtu), ..Change::default() };
-        for (done, standing) in all.iter().enumerate() {
-            if let Err(failure) = self.change(identity, standing, &wanted) {
-                for standing in &all[..done] {
+        for (done, (standing, is_port)) in all.iter().enumerate() {
+            let mut changed = self.change(identity, standing, &wanted);
+            if let (Ok(()), true, (place, host)) = (&changed, is_port, standing) {
+                self.news.settle_shaping((place.cookie, host.index), Shaping::of(attrs));
+                changed = shaping::slow_down(place, host.index, attrs);
+            }
+            if let Err(failure) = changed {
+                for (standing, _) in &all[..done] {
                     let link = &standing.1;
                     let before = Change { up: Some(link.admin_up), mtu: Some(link.mtu), ..Change::default() };
                     if let Err(failure) = self.change(identity, standing, &before) {
@@ -39,6 +49,7 @@ impl Worker {
                 }
                 return Err(failure);
             }
+            crash_point("switch-part-changed");
         }
         Ok(())
     }

@@ -10,21 +10,23 @@ use std::rc::Rc;
 use lifecycle_core::attach::{AttachKind, AttachPoint, PlaceKind, Tunnel};
 use lifecycle_core::error::ErrorKind;
 use lifecycle_core::name::IfName;
-use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, LinkRequest};
+use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, LinkRequest, Shaping};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::policy::naming::LINK_GROUP;
 use lifecycle_core::policy::segment::{SegmentKind, SegmentPool};
-use lifecycle_core::topology::{Admin, LinkAttrs};
+use lifecycle_core::topology::Admin;
+use lifecycle_crash::crash_point;
 use lifecycle_linux::ethtool::{Offloads, set_offloads};
 use lifecycle_linux::netlink::{Change, Link, NewLink, Veth, Which, change_link, create_veth, delete_link};
 use lifecycle_linux::wiring::bridge::keep_quiet;
 use lifecycle_linux::wiring::label::{Label, Owner, owner, port_mac, port_owner};
-use lifecycle_linux::wiring::{self, Failure, Outcome, Place, are_peers, is_finished};
+use lifecycle_linux::wiring::shaping::slow_down;
+use lifecycle_linux::wiring::{Failure, Outcome, Place, are_peers, is_finished};
 
 use crate::detail::{self, PortIdentity};
 use crate::ovsdb::Replica;
 use crate::removal::{Doomed, commit};
-use crate::switch::{Bridge, Draft, Port};
+use crate::switch::{Bridge, Draft, Port, hands_off};
 use crate::tunnel::{self, tunnel_at};
 use crate::worker::Worker;
 
@@ -50,11 +52,6 @@ struct Plan<'a> {
     pairs: [bool; 2],
     /// Which ends' ports stand as well.
     plugged: [bool; 2],
-}
-
-/// Refuses what no link of this backend can do, by name.
-pub(crate) fn refuse(attrs: &LinkAttrs) -> Outcome<()> {
-    wiring::refuse("ovs", attrs, |_| false)
 }
 
 impl Worker {
@@ -102,7 +99,7 @@ impl Worker {
     /// Looks at what is at the ends. What older incarnations left, or what of this one is not whole, is doomed; what is
     /// not ours is refused.
     fn plan<'a>(&mut self, request: &'a LinkRequest, bridge: &'a IfName, doomed: &mut Doomed) -> Outcome<Plan<'a>> {
-        refuse(&request.attrs)?;
+        self.refuse(&request.attrs)?;
         let places = [request.a.place.name(), request.b.place.name()];
         if let Some(other) =
             places.iter().find(|kind| !matches!(kind, PlaceKind::Namespace | PlaceKind::HostNet | PlaceKind::Tunnel))
@@ -200,6 +197,7 @@ impl Worker {
         let missing: Vec<_> = [0, 1].into_iter().filter(needs_pair).map(pair).collect();
         let made: Result<(), _> = switch.route(|route| route.run_all(&missing)).into_iter().collect();
         made?;
+        crash_point("switch-pairs-made");
         let up = Some(attrs.admin == Admin::Up);
         for (index, (end, name)) in plan.ends.iter().zip(&names).enumerate() {
             if end.tunnel().is_some() {
@@ -220,6 +218,7 @@ impl Worker {
             let alias = end.label.to_string();
             let change = Change { up, mtu, alias: Some(&alias), ..Change::default() };
             end.place.route(|route| route.run(change_link(Which::Name(&end.point.ifname), &change)))?;
+            crash_point("switch-end-finished");
         }
         Ok(())
     }
@@ -258,12 +257,16 @@ impl Worker {
             return Err(failure);
         }
         let client = self.client()?;
-        match number? {
+        let number = number?;
+        crash_point("switch-ports-committed");
+        let attached = match number {
             Some(number) => self.await_switch(&client, number),
             None if plans.iter().all(|plan| plan.plugged == [true; 2]) => Ok(()),
             // It was committed and the answer got lost, so that the number to wait for is not known.
             None => self.await_switch(&client, commit(&client, &Draft::default().finish("settle"))?),
-        }
+        };
+        crash_point("switch-ports-attached");
+        attached
     }
 
     /// Whether the switch has attached both ports of a link.
@@ -295,7 +298,7 @@ impl Worker {
         let (client, switch) = (self.client()?, self.switch()?);
         let vanished = || Failure::new(ErrorKind::Conflict, "an end vanished while the link was being built");
         let mut detail = BTreeMap::from([(detail::BRIDGE.to_owned(), plan.bridge.to_string())]);
-        let up = plan.request.attrs.admin == Admin::Up;
+        let (up, wanted) = (plan.request.attrs.admin == Admin::Up, Shaping::of(&plan.request.attrs));
         let mut ends = Vec::new();
         for (index, end) in plan.ends.iter().enumerate() {
             let name = end.label.port_name();
@@ -311,6 +314,10 @@ impl Worker {
             let port = client.read(|db| Port::named(db, name.as_str(), self.controller)).ok_or_else(vanished)?;
             if !are_peers(&end.place, &node, &switch, &host)? {
                 return Err(Failure::new(ErrorKind::Conflict, "an end was replaced while the link was being built"));
+            }
+            if plan.pairs[index] || wanted != Shaping::default() {
+                slow_down(&switch, host.index, &plan.request.attrs)?;
+                self.news.settle_shaping((switch.cookie, host.index), wanted);
             }
             let number = port.number.unwrap_or_default();
             PortIdentity { ifindex: host.index, uuid: port.uuid, number }.write(end.label.side, &mut detail);
@@ -418,13 +425,15 @@ fn draft(
         let pool = pools.entry(name.to_string()).or_insert_with(|| SegmentPool::new(SegmentKind::Tag));
         // What was handed out in an earlier draft is either carried now or free again.
         let mut fresh = Vec::new();
+        let known = hands_off(db, name.as_str(), controller);
+        let mut qos = None;
         pool.observe(tags.keys().copied());
         let mut outcome = Ok(());
         'plans: for plan in plans.iter().filter(|plan| plan.bridge == name) {
             let ports = plan.ends.each_ref().map(|end| Port::named(db, end.label.port_name().as_str(), controller));
             let whole = |ports: &[&Port]| {
                 let tag = ports[0].tag;
-                ports.iter().all(|port| port.tag == tag && port.passes_all)
+                ports.iter().all(|port| port.tag == tag && port.passes_all && port.qos == known)
                     && tag.is_some_and(|tag| tags.get(&tag) == Some(&2))
             };
             if let [Some(a), Some(b)] = &ports
@@ -441,11 +450,13 @@ fn draft(
             };
             fresh.push(tag);
             draft.demand_free(name, tag);
+            let qos = qos.get_or_insert_with(|| draft.keep_hands_off(known.as_ref(), name, controller));
             for (end, port) in plan.ends.iter().zip(&ports) {
                 match port {
-                    Some(port) => draft.retag(&port.uuid, tag),
+                    // What leaves through a tunnel goes through no device of the kernel's.
+                    Some(port) => draft.retag(&port.uuid, tag, end.tunnel().is_none().then_some(qos)),
                     None => match end.tunnel() {
-                        None => draft.add_port(name, &end.label, tag),
+                        None => draft.add_port(name, &end.label, tag, qos),
                         Some(tunnel) => outcome = draft.add_tunnel(db, name, &end.label, tag, tunnel),
                     },
                 }

@@ -11,7 +11,9 @@ use lifecycle_core::policy::link::Side;
 use lifecycle_linux::ethtool::{Offloads, offloads};
 use lifecycle_linux::netlink::{Link, Which};
 use lifecycle_linux::wiring::label::{Owner, owner, port_owner};
-use lifecycle_linux::wiring::{Failure, Outcome, Place, TestFrames, are_peers, note_own_changes, report_plugged};
+use lifecycle_linux::wiring::{
+    Failure, Outcome, Place, TestFrames, are_peers, note_own_changes, report_plugged, shaping,
+};
 
 use crate::detail::{self, PortIdentity};
 use crate::switch::{Bridge, Port, our_ports};
@@ -43,7 +45,7 @@ impl Worker {
             Some(_) => {}
         }
         let mut joined = bridge.as_ref().is_some_and(|bridge| bridge.passes_all);
-        let mut hosts = [None, None];
+        let (mut hosts, mut slowed) = ([None, None], [None; 2]);
         let mut found: [Found; 2] = [None, None];
         let mut tunnels = [None, None];
         let mut segments = [None, None];
@@ -54,6 +56,13 @@ impl Worker {
             if let Some((place, node)) = &here {
                 let host = self.plugged(identity, (place, node), &port, &mut problems)?;
                 joined &= host.is_some();
+                if let Some(host) = &host {
+                    let switch = self.switch()?;
+                    let read = shaping::read(&switch, host.index, &host.name, &mut problems)?;
+                    joined &= read.is_some();
+                    self.news.settle_shaping((switch.cookie, host.index), read.unwrap_or_default());
+                    slowed[side.index()] = read;
+                }
                 hosts[side.index()] = host;
                 if bridge.as_ref().is_some_and(|bridge| bridge.userspace) {
                     joined &= does_its_own_work(place, node, &mut problems)?;
@@ -112,7 +121,7 @@ impl Worker {
             self.known.entry(identity.link).or_insert_with(|| identity.clone());
         }
         let [on_a, on_b] =
-            [0, 1].map(|side| report_plugged(ends[side].map(|(_, link)| link), hosts[side].as_ref(), None));
+            [0, 1].map(|side| report_plugged(ends[side].map(|(_, link)| link), hosts[side].as_ref(), slowed[side]));
         let [a, b] = [(tunnels[0].take(), on_a), (tunnels[1].take(), on_b)].map(|(tunnel, end)| tunnel.unwrap_or(end));
         Ok(LinkReport { a, b: Some(b), joined, probe, problems })
     }

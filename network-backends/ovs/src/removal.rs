@@ -8,6 +8,7 @@ use lifecycle_core::attach::NsRef;
 use lifecycle_core::id::LinkId;
 use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, ObservedLink};
 use lifecycle_core::policy::link::Side;
+use lifecycle_crash::crash_point;
 use lifecycle_linux::netlink::{Link, Which};
 use lifecycle_linux::wiring::label::{Label, Owner, owner, port_link, port_owner};
 use lifecycle_linux::wiring::{Failure, Outcome, Place, doomed};
@@ -148,7 +149,7 @@ impl Worker {
         };
         self.transact_again("remove empty bridges", |db| {
             let mut draft = Draft::default();
-            empty(db).iter().for_each(|bridge| draft.remove_bridge(bridge));
+            empty(db).iter().for_each(|bridge| draft.remove_bridge(db, bridge, controller));
             draft
         })
         .map(drop)
@@ -176,7 +177,7 @@ impl Worker {
                 for (uuid, here) in leaving {
                     let bridge = &bridges[&uuid];
                     if !keep_bridges && bridge.ours && bridge.is_empty_without(db, &here) {
-                        draft.remove_bridge(bridge);
+                        draft.remove_bridge(db, bridge, controller);
                     } else {
                         draft.remove_ports(&uuid, here);
                     }
@@ -185,8 +186,12 @@ impl Worker {
             })?;
             self.unsettled &= number.is_none();
             self.removal = number.or(self.removal);
+            crash_point("switch-ports-removed");
         }
-        delete_all(&interfaces)?;
+        if !interfaces.is_empty() {
+            delete_all(&interfaces)?;
+            crash_point("switch-swept");
+        }
         // A switch that is not there has nothing attached; when it comes back it finds the database as it is now.
         if let Err(failure) = self.settle_removal() {
             tracing::warn!(?failure, "the switch has not yet let go of removed ports");
@@ -209,7 +214,7 @@ impl Worker {
     }
 
     pub(crate) fn await_switch(&self, client: &Client, number: i64) -> Outcome<()> {
-        let done = client.wait_for_holder(CARRY_OUT, |db| carried_out(db).filter(|done| *done >= number));
+        let done = client.wait(CARRY_OUT, |db| carried_out(db).filter(|done| *done >= number));
         done.map(drop).ok_or_else(|| {
             let message = format!("ovs-vswitchd has not taken up a change within {CARRY_OUT:?}; is it running?");
             Failure::new(lifecycle_core::error::ErrorKind::Unreachable, message)

@@ -7,7 +7,7 @@ use lifecycle_core::name::IfName;
 use lifecycle_linux::wiring::label::{Label, Owner, text_owner};
 use serde_json::{Value, json};
 
-use crate::ovsdb::{Operation, Replica, Uuid, map, named, set};
+use crate::ovsdb::{Operation, Replica, Row, Uuid, map, named, set};
 use crate::tunnel::{Options, VXLAN};
 
 pub(crate) const DATABASE: &str = "Open_vSwitch";
@@ -19,7 +19,8 @@ pub(crate) const LOCK: &str = "ovs_vswitchd";
 pub(crate) const WATCHED: &[(&str, &[&str])] = &[
     (DATABASE, &["bridges", "cur_cfg"]),
     ("Bridge", &["name", "ports", "datapath_type", "external_ids", "other_config"]),
-    ("Port", &["name", "interfaces", "tag", "vlan_mode", "external_ids"]),
+    ("Port", &["name", "interfaces", "tag", "vlan_mode", "qos", "external_ids"]),
+    ("QoS", &["type", "external_ids"]),
     ("Interface", &["name", "type", "options", "ofport", "ifindex", "error"]),
 ];
 
@@ -32,6 +33,8 @@ const BRIDGE: &str = "lifecycle-bridge";
 const USERSPACE: &str = "netdev";
 /// Key in a bridge's `other_config`, which has it pass spanning tree, LACP, LLDP and 802.1X as a cable does.
 const PASS_ALL: &str = "forward-bpdu";
+/// The type of a row by which the switch keeps its hands off what slows a port down.
+const HANDS_OFF: &str = "linux-noop";
 /// How a port passes frames: all of them, with or without tags of their own, within its segment.
 const VLAN_MODE: &str = "dot1q-tunnel";
 
@@ -44,6 +47,8 @@ pub(crate) struct Port {
     pub(crate) tag: Option<u32>,
     /// It passes all frames within its segment.
     pub(crate) passes_all: bool,
+    /// What the switch is told about what slows it down.
+    pub(crate) qos: Option<Uuid>,
     /// Number that the switch gave it; below zero when it could not be attached.
     pub(crate) number: Option<i64>,
     /// Index of the interface that the switch took for it.
@@ -65,6 +70,7 @@ impl Port {
             owner: text_owner(row.map("external_ids").get(LABEL).copied(), controller),
             tag: row.integer("tag").and_then(|tag| tag.try_into().ok()),
             passes_all: row.text("vlan_mode") == Some(VLAN_MODE),
+            qos: row.uuids("qos").into_iter().next(),
             number: interface.and_then(|row| row.integer("ofport")),
             ifindex: interface.and_then(|row| row.integer("ifindex")?.try_into().ok()),
             error: interface.and_then(|row| row.text("error")).map(str::to_owned),
@@ -153,6 +159,18 @@ pub(crate) fn is_bridge_in_userspace(db: &Replica, name: &str) -> bool {
     db.named("Bridge", name).is_some_and(|(_, row)| row.text("datapath_type") == Some(USERSPACE))
 }
 
+/// The row that has the switch leave to us what slows down the ports of a bridge. Without it, it takes away whatever it did
+/// not put there itself.
+pub(crate) fn hands_off(db: &Replica, bridge: &str, controller: ControllerId) -> Option<Uuid> {
+    let is_it = |row: &Row| {
+        let ids = row.map("external_ids");
+        row.text("type") == Some(HANDS_OFF)
+            && ids.get(BRIDGE) == Some(&bridge)
+            && ids.get(CONTROLLER).is_some_and(|whose| *whose == controller.to_string())
+    };
+    db.rows("QoS").find(|(_, row)| is_it(row)).map(|(uuid, _)| uuid.clone())
+}
+
 /// The configuration that the switch has carried out.
 pub(crate) fn carried_out(db: &Replica) -> Option<i64> {
     db.rows(DATABASE).next()?.1.integer("cur_cfg")
@@ -166,14 +184,38 @@ pub(crate) struct Draft {
     added: BTreeMap<String, Vec<Value>>,
 }
 
+/// A reference that may be missing.
+fn one_or_none(value: Option<&Value>) -> Value {
+    value.cloned().unwrap_or_else(|| set([]))
+}
+
 impl Draft {
+    /// Has the switch keep its hands off what slows down ports of a bridge, if it does not yet; what ports refer to.
+    pub(crate) fn keep_hands_off(&mut self, known: Option<&Uuid>, bridge: &IfName, controller: ControllerId) -> Value {
+        if let Some(known) = known {
+            return known.value();
+        }
+        let name = format!("q_{bridge}");
+        let ids = map([(BRIDGE, bridge.to_string()), (CONTROLLER, controller.to_string())]);
+        let row = json!({ "type": HANDS_OFF, "external_ids": ids });
+        self.operations.push(Operation::insert("QoS", &name, row));
+        named(&name)
+    }
+
     /// Adds a port to a bridge, on a segment that must be nobody's.
-    pub(crate) fn add_port(&mut self, bridge: &IfName, label: &Label, tag: u32) {
-        self.add_port_as(bridge, label, tag, json!({}));
+    pub(crate) fn add_port(&mut self, bridge: &IfName, label: &Label, tag: u32, qos: &Value) {
+        self.add_port_as(bridge, label, tag, json!({}), Some(qos));
     }
 
     /// The same for a port whose interface has more to it, in these columns.
-    pub(crate) fn add_port_as(&mut self, bridge: &IfName, label: &Label, tag: u32, mut row: Value) {
+    pub(crate) fn add_port_as(
+        &mut self,
+        bridge: &IfName,
+        label: &Label,
+        tag: u32,
+        mut row: Value,
+        qos: Option<&Value>,
+    ) {
         let (name, text) = (label.port_name(), label.to_string());
         let interface = format!("i_{name}");
         row["name"] = json!(name.as_str());
@@ -181,7 +223,7 @@ impl Draft {
         self.operations.push(Operation::insert("Interface", &interface, row));
         let row = json!({
             "name": name.as_str(), "interfaces": named(&interface), "tag": tag, "vlan_mode": VLAN_MODE,
-            "external_ids": map([(LABEL, text.as_str()), (BRIDGE, bridge.as_str())]),
+            "qos": one_or_none(qos), "external_ids": map([(LABEL, text.as_str()), (BRIDGE, bridge.as_str())]),
         });
         self.operations.push(Operation::insert("Port", name.as_str(), row));
         self.added.entry(bridge.to_string()).or_default().push(named(name.as_str()));
@@ -205,8 +247,8 @@ impl Draft {
     }
 
     /// Puts a port on a segment.
-    pub(crate) fn retag(&mut self, port: &Uuid, tag: u32) {
-        let row = json!({ "tag": tag, "vlan_mode": VLAN_MODE });
+    pub(crate) fn retag(&mut self, port: &Uuid, tag: u32, qos: Option<&Value>) {
+        let row = json!({ "tag": tag, "vlan_mode": VLAN_MODE, "qos": one_or_none(qos) });
         self.operations.push(Operation::update("Port", &[("_uuid", "==", port.value())], row));
     }
 
@@ -245,12 +287,21 @@ impl Draft {
     }
 
     /// Removes a bridge with its ports, provided that it has no others than `ports`.
-    pub(crate) fn remove_bridge(&mut self, bridge: &Bridge) {
+    pub(crate) fn remove_bridge(&mut self, db: &Replica, bridge: &Bridge, controller: ControllerId) {
         let ports = json!({ "ports": set(bridge.ports.iter().map(Uuid::value)) });
         let which = [("_uuid", "==", bridge.uuid.value())];
         self.operations.push(Operation::wait("Bridge", &which, &["ports"], &[ports]));
         let bridges = ("bridges", "delete", set([bridge.uuid.value()]));
         self.operations.push(Operation::mutate(DATABASE, &[], &[bridges]));
+        let Some(qos) = hands_off(db, &bridge.name, controller) else { return };
+        let mut users = db.rows("Port").filter(|(_, row)| row.uuids("qos").contains(&qos));
+        // What somebody else uses stays. References have to go first, also those of rows that go.
+        if users.all(|(uuid, _)| bridge.ports.contains(uuid)) {
+            let none = json!({ "qos": set([]) });
+            let ours = [("external_ids", "includes", map([(BRIDGE, &bridge.name)]))];
+            self.operations.push(Operation::update("Port", &ours, none));
+            self.operations.push(Operation::delete("QoS", &[("_uuid", "==", qos.value())]));
+        }
     }
 
     /// Whether there is anything to do.

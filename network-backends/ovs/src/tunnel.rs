@@ -102,7 +102,7 @@ impl Draft {
         ];
         self.push(Operation::wait("Interface", &which, &["name"], &[]));
         let interface = json!({ "type": VXLAN, "options": map(options(tunnel)?) });
-        self.add_port_as(bridge, label, tag, interface);
+        self.add_port_as(bridge, label, tag, interface, None);
         Ok(())
     }
 }

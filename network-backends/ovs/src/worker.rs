@@ -19,6 +19,7 @@ use lifecycle_core::name::IfName;
 use lifecycle_core::plugin::network::{LinkIdentity, LinkRequest};
 use lifecycle_core::policy::segment::SegmentPool;
 use lifecycle_core::time::BootId;
+use lifecycle_linux::capability::{Feature, Missing};
 use lifecycle_linux::identity::boot_id;
 use lifecycle_linux::limits::raise_open_files;
 use lifecycle_linux::wiring::{Failure, News, Outcome, Place, Places, TestFrames, Ticket, UnderlayChoice, doomed};
@@ -58,6 +59,8 @@ pub(crate) struct Worker {
     pub(crate) controller: ControllerId,
     pub(crate) boot: BootId,
     pub(crate) userspace: bool,
+    /// What the kernel lacks of what slows links down.
+    pub(crate) missing: Missing,
     pub(crate) places: Places,
     pub(crate) news: Arc<News>,
     pub(crate) health: Arc<Health>,
@@ -94,6 +97,7 @@ impl Worker {
             controller,
             boot: boot_id()?,
             userspace: settings.datapath.is_userspace(),
+            missing: Missing::default(),
             places: Places::new(Arc::clone(&news), settings.namespace.clone()),
             news,
             health,
@@ -111,10 +115,14 @@ impl Worker {
     }
 
     /// Begins to follow the database, and finishes what another one began to remove.
-    pub(crate) fn begin(&mut self) -> Outcome<()> {
+    pub(crate) fn begin(&mut self) -> Outcome<Missing> {
         self.start_client()?;
         // An ordinary user has nothing to remove there, and may not.
-        if nix::unistd::geteuid().is_root() { doomed::sweep(&*self.switch()?) } else { Ok(()) }
+        if nix::unistd::geteuid().is_root() {
+            doomed::sweep(&*self.switch()?)?;
+            self.missing = Missing::detect_some(&[Feature::Veth, Feature::Tbf, Feature::Netem])?;
+        }
+        Ok(self.missing.clone())
     }
 
     /// Connects to the database, unless that was done before. That it is not there yet is no failure.

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
+use lifecycle_linux::netlink::{Which, delete_link};
 use lifecycle_linux::testing::open_vswitch::OpenVswitch;
 use lifecycle_tests::nodes::ring;
 use lifecycle_tests::sandbox::{Sandbox, User};
@@ -15,9 +16,9 @@ use super::hands::seed;
 /// How often each of the two daemons is killed.
 const KILLS: usize = 20;
 /// For so long a link may be called up that is not, since nobody can tell at once.
-const NOTICE: Duration = Duration::from_millis(700);
+const NOTICE: Duration = Duration::from_millis(400);
 /// For so long a daemon stays away.
-const AWAY: Duration = Duration::from_millis(900);
+const AWAY: Duration = Duration::from_millis(550);
 /// Within this time after a daemon's return all is well again.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -42,13 +43,12 @@ fn work(bench: &mut Bench<'_>) {
             let (at, side) = (bench.chance(bench.wires.len()), bench.side());
             let port = bench.wires[at].port(side);
             // It may be away just now.
-            let _ = bench
-                .route("")
-                .run(lifecycle_linux::netlink::delete_link(lifecycle_linux::netlink::Which::Name(&port)));
+            let _ = bench.route("").run(delete_link(Which::Name(&port)));
         }
     }
 }
 
+#[expect(clippy::print_stdout, reason = "how long it took, and the seed")]
 fn killed() {
     let seed = seed();
     let sandbox = Sandbox::new(User::Root);
@@ -58,24 +58,25 @@ fn killed() {
     sandbox.write("ring.clab.yml", &ring("ring", NODES));
     let mut serve = sandbox.serve_with(&[
         ("LIFECYCLE_CONFIG", config.to_str().unwrap()),
-        ("LIFECYCLE_LOG_LEVEL", "debug"),
+        ("LIFECYCLE_LOG_LEVEL", "info"),
         ("LIFECYCLE_LOG_FORMAT", "json"),
     ]);
     sandbox.ok(&["deploy", "--backend", "ovs", "-t", "ring.clab.yml"]);
     let mut bench = Bench::new(&sandbox, &serve, seed);
     let mut slowest = Duration::ZERO;
+    let mut left = [KILLS; 2];
     for round in 0..2 * KILLS {
         let what = format!("kill {round} of seed {seed}");
         work(&mut bench);
         std::thread::sleep(Duration::from_millis(bench.chance(150) as u64));
-        let server = bench.chance(2) == 0;
+        let server = bench.chance(left[0] + left[1]) < left[0];
+        left[usize::from(!server)] -= 1;
         if server {
-            switch.kill_server()
+            switch.kill_server();
         } else {
-            switch.kill_switch()
+            switch.kill_switch();
         }
         let killed = Instant::now();
-        println!("{what}: {}", if server { "database" } else { "switch" });
         while killed.elapsed() < AWAY {
             bench.transitions();
             let up = bench.states.values().filter(|state| *state == "up").count();
@@ -83,12 +84,11 @@ fn killed() {
             std::thread::sleep(Duration::from_millis(10));
         }
         if server {
-            switch.start_server()
+            switch.start_server();
         } else {
-            switch.start_switch()
+            switch.start_switch();
         }
-        // It is back when the switch has taken something up that is new in the database.
-        switch.vsctl(&["set", "open_vswitch", ".", &format!("external_ids:round={round}")]);
+        switch.await_switch();
         let back = Instant::now();
         until_up(&mut bench, &what, back);
         slowest = slowest.max(back.elapsed());

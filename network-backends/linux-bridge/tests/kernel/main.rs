@@ -13,9 +13,9 @@ mod tunnels;
 use std::process::ExitCode;
 
 use fixture::{Fixture, Reach};
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::{Arguments, Trial};
 use lifecycle_linux::testing::{as_ordinary_user, hook};
-use lifecycle_testkit::laws::{Skip, Suite, network};
+use lifecycle_testkit::laws::{Suite, network, once_more};
 
 fn suite(name: &'static str, reach: Reach) -> Suite {
     let mut suite = network::suite(name, move || Fixture::new(reach));
@@ -64,21 +64,12 @@ fn main() -> ExitCode {
     hook();
     let arguments = Arguments::from_args();
     let mut trials = suite("brokered", Reach::Broker).into_trials();
-    trials.extend(suite("direct", Reach::Path).into_trials());
-    trials.push(Trial::ignorable_test("as_an_ordinary_user", once_more));
+    let direct = suite("direct", Reach::Path).law("direct::many::links_come_and_go", async || {
+        let fixture = Fixture::new(Reach::Path)?;
+        fixture.initialized().await;
+        many::links_come_and_go(&fixture).await
+    });
+    trials.extend(direct.into_trials());
+    trials.push(Trial::ignorable_test("as_an_ordinary_user", || once_more("root", as_ordinary_user())));
     libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-/// Runs the whole program as an ordinary user, who skips this test.
-fn once_more() -> Result<Completion, Failed> {
-    let (mut command, _directory) = match as_ordinary_user() {
-        Ok(command) => command,
-        Err(error) => return Ok(Completion::ignored_with(Skip::new("root", error.to_string()))),
-    };
-    let output = command.output()?;
-    if output.status.success() {
-        return Ok(Completion::Completed);
-    }
-    let text = [output.stdout, output.stderr].concat();
-    Err(Failed::from(String::from_utf8_lossy(&text).into_owned()))
 }

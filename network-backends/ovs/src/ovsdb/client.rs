@@ -78,8 +78,6 @@ pub(super) struct State {
     /// The connection stands and the replica follows it.
     pub(super) synced: bool,
     pub(super) stopped: bool,
-    /// Whether the daemon lives that holds the lock in question, as long as that is known.
-    pub(super) holder_lives: Option<bool>,
     /// Why there is no connection.
     pub(super) reason: Option<String>,
     /// Requests to be sent.
@@ -154,11 +152,6 @@ impl Client {
         look(&self.shared.lock().replica)
     }
 
-    /// Whether the daemon lives that holds the lock in question; none while that is not known.
-    pub fn holder_lives(&self) -> Option<bool> {
-        self.shared.lock().holder_lives
-    }
-
     /// Waits until the connection stands and the replica follows.
     ///
     /// # Errors
@@ -169,27 +162,10 @@ impl Client {
 
     /// Waits until `look` finds what it looks for in a replica that follows the database; none when that does not come
     /// about in time.
-    pub fn wait<T>(&self, patience: Duration, look: impl FnMut(&Replica) -> Option<T>) -> Option<T> {
-        self.wait_while(patience, |_| true, look)
-    }
-
-    /// As [`Client::wait`], for something that the daemon does that holds the lock in question: not any longer than it lives.
-    pub fn wait_for_holder<T>(&self, patience: Duration, look: impl FnMut(&Replica) -> Option<T>) -> Option<T> {
-        self.wait_while(patience, |state| state.holder_lives != Some(false), look)
-    }
-
-    fn wait_while<T>(
-        &self,
-        patience: Duration,
-        is_worth_it: impl Fn(&State) -> bool,
-        mut look: impl FnMut(&Replica) -> Option<T>,
-    ) -> Option<T> {
+    pub fn wait<T>(&self, patience: Duration, mut look: impl FnMut(&Replica) -> Option<T>) -> Option<T> {
         let end = Instant::now() + patience;
         let mut state = self.shared.lock();
         loop {
-            if !is_worth_it(&state) {
-                return None;
-            }
             if state.synced
                 && let Some(found) = look(&state.replica)
             {

@@ -32,6 +32,11 @@ impl Operation {
         Self(json!({ "op": "mutate", "table": table, "where": which, "mutations": mutations }))
     }
 
+    /// Deletes the rows that meet all conditions.
+    pub fn delete(table: &str, which: &[Condition<'_>]) -> Self {
+        Self(json!({ "op": "delete", "table": table, "where": conditions(which) }))
+    }
+
     /// Reads columns of the rows that meet all conditions.
     pub fn select(table: &str, which: &[Condition<'_>], columns: &[&str]) -> Self {
         Self(json!({ "op": "select", "table": table, "where": conditions(which), "columns": columns }))

@@ -46,7 +46,6 @@ pub(super) fn run(
         let ended = connected.and_then(|stream| Session::new(shared, stream, lock, heard).follow(woken, monitor));
         let mut state = shared.lock();
         let was_synced = std::mem::take(&mut state.synced);
-        state.holder_lives = None;
         // Whoever waits for an answer hears that none comes when its sender is dropped.
         state.pending.clear();
         state.outbox.clear();
@@ -190,12 +189,10 @@ impl<'a> Session<'a> {
     }
 
     fn take(&mut self, message: Message) -> io::Result<()> {
-        if let Some((lives, reply)) = self.vigil.as_mut().and_then(|vigil| vigil.take(&message)) {
-            reply.iter().for_each(|reply| self.send(reply));
-            let before = self.shared.lock().holder_lives.replace(lives);
-            if before != Some(lives) {
-                self.shared.notify();
-                (self.heard)(Heard::Holder { lives });
+        if let Some(told) = self.vigil.as_mut().and_then(|vigil| vigil.take(&message)) {
+            told.reply.iter().for_each(|reply| self.send(reply));
+            if told.changed {
+                (self.heard)(Heard::Holder { lives: told.lives });
             }
             return Ok(());
         }

@@ -21,11 +21,23 @@ pub(super) struct Vigil {
     lock: String,
     /// When it is to be asked for; not at all while somebody holds it, since that they give it up is told.
     due: Option<Instant>,
+    /// The holder is known to be gone.
+    gone: bool,
+}
+
+/// What a message tells of the holder.
+#[derive(Debug, PartialEq)]
+pub(super) struct Told {
+    pub(super) lives: bool,
+    /// It was otherwise before.
+    pub(super) changed: bool,
+    /// What is to be sent then.
+    pub(super) reply: Option<Message>,
 }
 
 impl Vigil {
     pub(super) fn new(lock: &str) -> Self {
-        Self { lock: lock.to_owned(), due: None }
+        Self { lock: lock.to_owned(), due: None, gone: false }
     }
 
     /// Begins to watch.
@@ -48,8 +60,8 @@ impl Vigil {
         Some(self.due?.saturating_duration_since(Instant::now()))
     }
 
-    /// Whether the holder lives, where a message tells, and what is to be sent then.
-    pub(super) fn take(&mut self, message: &Message) -> Option<(bool, Option<Message>)> {
+    /// Takes in a message, if it is about the lock.
+    pub(super) fn take(&mut self, message: &Message) -> Option<Told> {
         let free = match message {
             Message::Response { id, result } if id == LOCK => match result.as_ref().ok()?["locked"] {
                 Value::Bool(locked) => locked,
@@ -58,11 +70,10 @@ impl Vigil {
             Message::Notification { method, params } if method == "locked" && params[0] == self.lock.as_str() => true,
             _ => return None,
         };
-        if !free {
-            return Some((true, None));
-        }
-        self.due = Some(Instant::now() + AGAIN);
-        Some((false, Some(self.message("unlock", "unlock"))))
+        let changed = std::mem::replace(&mut self.gone, free) != free;
+        let reply = free.then(|| self.message("unlock", "unlock"));
+        self.due = free.then(|| Instant::now() + AGAIN);
+        Some(Told { lives: !free, changed, reply })
     }
 }
 
@@ -78,13 +89,13 @@ mod tests {
     fn a_lock_that_is_given_is_given_back_and_asked_for_again() {
         let mut vigil = Vigil::new("daemon");
         vigil.begin();
-        assert_eq!(vigil.take(&answer(json!(false))), Some((true, None)));
+        assert_eq!(vigil.take(&answer(json!(false))), Some(Told { lives: true, changed: false, reply: None }));
         assert_eq!((vigil.rest(), vigil.is_due()), (None, None), "the server will tell");
         let told = |name: &str| Message::Notification { method: "locked".into(), params: json!([name]) };
         assert_eq!(vigil.take(&told("other")), None);
-        let (lives, reply) = vigil.take(&told("daemon")).unwrap();
+        let Told { lives, changed, reply } = vigil.take(&told("daemon")).unwrap();
         let Some(Message::Request { method, params, .. }) = reply else { panic!("it has to be given back") };
-        assert_eq!((lives, method.as_str(), params), (false, "unlock", json!(["daemon"])));
+        assert_eq!((lives, changed, method.as_str(), params), (false, true, "unlock", json!(["daemon"])));
         assert!(vigil.rest().is_some() && vigil.is_due().is_none());
         for odd in [answer(json!(3)), Message::Response { id: json!(LOCK), result: Err(json!("unknown method")) }] {
             assert_eq!(vigil.take(&odd), None);

@@ -2,6 +2,7 @@
 //! as root.
 #![allow(clippy::unwrap_used)]
 
+mod attributes;
 mod faults;
 mod fixture;
 mod frames;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         )*};
     }
     tests!(
+        attributes::a_rate_stays_whatever_the_switch_does,
         frames::link_local_frames_pass,
         frames::tagged_frames_pass,
         frames::bulk_tcp_passes,
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         tunnels::an_address_that_the_switch_does_not_send_from_is_refused_by_name,
         tunnels::a_device_of_linux_is_the_other_half,
         tunnels::a_way_out_past_the_switch_is_refused_by_name,
+        many::links_come_and_go,
     );
     suite.run()
 }

@@ -2,23 +2,14 @@
 
 use futures_util::future::join_all;
 use lifecycle_core::plugin::NetworkBackend;
-use lifecycle_linux::testing::name;
 use lifecycle_testkit::laws::Verdict;
+use lifecycle_testkit::laws::network::churn;
 
 use super::fixture::Fixture;
 
 pub(crate) async fn links_at_once(fixture: &Fixture) -> Verdict {
     const NODES: u64 = 30;
-    // A ring: each node has an interface to the one before and one to the one after.
-    let points: Vec<_> = (0..NODES).map(|_| fixture.nodes.point()).collect();
-    let requests: Vec<_> = (0..NODES)
-        .map(|number| {
-            let mut next = points[((number + 1) % NODES) as usize].clone();
-            next.ifname = name("eth2");
-            next.mac.0[0] ^= 8;
-            fixture.request(number, &points[number as usize], &next)
-        })
-        .collect();
+    let requests = fixture.nodes.ring(NODES);
     let identities = join_all(requests.iter().map(|request| fixture.backend.connect(request))).await;
     let identities: Vec<_> = identities.into_iter().collect::<Result<_, _>>().unwrap();
     let reports = join_all(identities.iter().map(|identity| fixture.backend.verify(identity))).await;
@@ -40,6 +31,24 @@ pub(crate) async fn links_at_once(fixture: &Fixture) -> Verdict {
     let gone = join_all(identities.iter().map(|identity| fixture.backend.disconnect(identity))).await;
     assert!(gone.into_iter().all(|result| result.is_ok()));
     assert_eq!(fixture.backend.observe(&fixture.nodes.namespaces()).await.unwrap(), []);
+    fixture.assert_empty_switch();
+    Ok(())
+}
+
+/// Links come and go in random order, and ports and tags are just those in use: two ports on each of as many tags.
+pub(crate) async fn links_come_and_go(fixture: &Fixture) -> Verdict {
+    let requests = fixture.nodes.ring(300);
+    churn(fixture, &requests, |in_use| {
+        let words = ["--no-wait", "--bare", "--columns=tag", "find", "port", "external_ids:lifecycle!=none"];
+        let text = fixture.daemon().vsctl(&words);
+        let mut tags: Vec<&str> = text.split_whitespace().collect();
+        tags.sort_unstable();
+        assert_eq!((tags.len(), fixture.switch_side().len()), (2 * in_use.len(), 2 * in_use.len()));
+        assert!(tags.chunks(2).all(|pair| pair[0] == pair[1]), "{tags:?}");
+        tags.dedup();
+        assert_eq!(tags.len(), in_use.len(), "two links share a tag");
+    })
+    .await;
     fixture.assert_empty_switch();
     Ok(())
 }

@@ -1,23 +1,14 @@
 //! Many links at once.
 
 use futures_util::future::join_all;
-use lifecycle_linux::testing::name;
 use lifecycle_testkit::laws::Verdict;
+use lifecycle_testkit::laws::network::churn;
 
 use super::fixture::Fixture;
 
 pub(crate) async fn links_at_once(fixture: &Fixture) -> Verdict {
     const NODES: u64 = 30;
-    // A ring: each node has an interface to the one before and one to the one after.
-    let points: Vec<_> = (0..NODES).map(|_| fixture.nodes.point()).collect();
-    let requests: Vec<_> = (0..NODES)
-        .map(|number| {
-            let mut next = points[((number + 1) % NODES) as usize].clone();
-            next.ifname = name("eth2");
-            next.mac.0[0] ^= 4;
-            fixture.request(number, &points[number as usize], &next)
-        })
-        .collect();
+    let requests = fixture.nodes.ring(NODES);
     let identities = join_all(requests.iter().map(|request| fixture.backend.connect(request))).await;
     let identities: Vec<_> = identities.into_iter().collect::<Result<_, _>>().unwrap();
     let reports = join_all(identities.iter().map(|identity| fixture.backend.verify(identity))).await;
@@ -26,5 +17,11 @@ pub(crate) async fn links_at_once(fixture: &Fixture) -> Verdict {
     let gone = join_all(identities.iter().map(|identity| fixture.backend.disconnect(identity))).await;
     assert!(gone.into_iter().all(|result| result.is_ok()));
     assert_eq!(fixture.backend.observe(&fixture.nodes.namespaces()).await.unwrap(), []);
+    Ok(())
+}
+
+/// Links come and go in random order.
+pub(crate) async fn links_come_and_go(fixture: &Fixture) -> Verdict {
+    churn(fixture, &fixture.nodes.ring(300), |_| {}).await;
     Ok(())
 }

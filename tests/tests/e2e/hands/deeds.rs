@@ -143,7 +143,7 @@ pub(super) fn plug_in(hands: &mut Hands<'_>, wire: &Wire) -> Option<Vec<Wire>> {
     let master = Some(bridge.index);
     let pair = Veth { a: NewLink { master, up: true, ..NewLink::new(&stranger) }, b: NewLink::new(&other) };
     hands.bench.run(create_veth(&pair));
-    hands.bench.until_put_right("a stranger on the bridge", &[wire.clone()]);
+    hands.bench.until_put_right("a stranger on the bridge", std::slice::from_ref(wire));
     let after = hands.bench.host_link(&stranger).unwrap();
     assert_eq!((after.master, after.admin_up), (None, true), "a stranger is taken off, and no more");
     hands.bench.run(delete_link(Which::Name(&stranger)));
@@ -216,7 +216,7 @@ pub(super) fn tap_in(hands: &mut Hands<'_>, wire: &Wire) -> Option<Vec<Wire>> {
     let words = ["add-port", &bridge, &stranger, &format!("tag={tag}"), "--", "set", "interface", &stranger];
     let switch = hands.switch?;
     switch.vsctl(&[&words[..], &["type=internal"]].concat());
-    hands.bench.until_put_right("a stranger on the segment", &[wire.clone()]);
+    hands.bench.until_put_right("a stranger on the segment", std::slice::from_ref(wire));
     assert_eq!(switch.vsctl(&["get", "port", &stranger, "tag"]), tag, "it is left on the segment, and the link is not");
     switch.vsctl(&["del-port", &stranger]);
     Some(Vec::new())

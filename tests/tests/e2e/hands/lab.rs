@@ -175,7 +175,7 @@ impl<'a> Bench<'a> {
     pub(crate) fn end_of_log(&self) -> String {
         let log = self.sandbox.log();
         let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(400)..].join("\n")
+        lines[lines.len().saturating_sub(30)..].join("\n")
     }
 
     /// Whether frames pass each way.

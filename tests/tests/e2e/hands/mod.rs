@@ -55,11 +55,11 @@ topology:
   defaults: {kind: linux, network-mode: none}
   nodes: {n0: {}, n1: {}, n2: {}, n3: {}, NODES}
   links:
-    - {type: veth, RATE, endpoints: [{node: n0, interface: eth1}, {node: n1, interface: eth2}]}
+    - {type: veth, rate: 1Gbit, endpoints: [{node: n0, interface: eth1}, {node: n1, interface: eth2}]}
     - endpoints: ['n1:eth1', 'n2:eth2']
     - endpoints: ['n2:eth1', 'n3:eth2']
-    - {type: veth, RATE, endpoints: [{node: n3, interface: eth1}, {node: n0, interface: eth2}]}
-    - {type: host, RATE, endpoint: {node: n0, interface: eth3}, host-interface: hx0}
+    - {type: veth, rate: 1Gbit, endpoints: [{node: n3, interface: eth1}, {node: n0, interface: eth2}]}
+    - {type: host, rate: 1Gbit, endpoint: {node: n0, interface: eth3}, host-interface: hx0}
     - {type: host, endpoint: {node: n1, interface: eth3}, host-interface: hx1}
 ";
 
@@ -72,7 +72,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     let veth = [&ON_ANY[..], &ON_BRIDGE, &SLOWED].concat();
     let bridge = [&ON_ANY[..], &ON_BRIDGE, &SLOWED, &STRANGERS].concat();
-    let ovs = [&ON_ANY[..], &ON_SWITCH].concat();
+    let ovs = [&ON_ANY[..], &ON_SWITCH, &SLOWED].concat();
     for (name, backend, deeds, needs) in [
         ("veth", "veth", veth, &[Need::Root][..]),
         ("linux_bridge", "linux-bridge", bridge, &[Need::Root]),
@@ -89,6 +89,7 @@ pub(crate) fn seed() -> u64 {
     given.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64 % 1_000_000)
 }
 
+#[expect(clippy::print_stdout, reason = "how long it took, and the seed")]
 fn hands(backend: &str, deeds: &[Named]) {
     let seed = seed();
     let sandbox = Sandbox::new(User::Root);
@@ -98,11 +99,9 @@ fn hands(backend: &str, deeds: &[Named]) {
     let config =
         format!("limits: {{link-pass: 2s}}\nplugins: {{ovs: {{database: \"{database}\", datapath: netdev}}}}\n");
     let config = sandbox.write("config.yaml", &config);
-    let rate = if backend == "ovs" { "mtu: 9500" } else { "rate: 1Gbit" };
-    let lab = LAB.replace("RATE", rate);
     let lab = match backend {
-        "veth" => lab.replace("NODES", "lcbr: {kind: bridge}") + SEGMENT,
-        _ => lab.replace(", NODES", ""),
+        "veth" => LAB.replace("NODES", "lcbr: {kind: bridge}") + SEGMENT,
+        _ => LAB.replace(", NODES", ""),
     };
     sandbox.write("hands.clab.yml", &lab);
     let mut serve = sandbox.serve_with(&[
