@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::id::LinkId;
-use crate::machine::LinkState;
+use crate::machine::{LinkState, TunnelState};
 use crate::name::HostName;
 use crate::topology::DEFAULT_MTU;
 
@@ -39,17 +39,35 @@ pub struct PlacedLink<'a> {
     pub hosts: [&'a HostName; 2],
 }
 
-/// The tunnels that must exist, each with the links that use it: one per pair of hosts between which at least one link
-/// is being created or up.
-pub fn tunnels<'a>(links: impl IntoIterator<Item = PlacedLink<'a>>) -> BTreeMap<HostPair, BTreeSet<LinkId>> {
-    let mut tunnels: BTreeMap<HostPair, BTreeSet<LinkId>> = BTreeMap::new();
+/// A tunnel between two hosts, as the links tell that use it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsedTunnel {
+    /// It is as good as the links that shall go through it.
+    pub state: TunnelState,
+    /// The links that it is there for.
+    pub links: BTreeSet<LinkId>,
+}
+
+/// The tunnels that must exist: one per pair of hosts between which at least one link is being created or up.
+pub fn tunnels<'a>(links: impl IntoIterator<Item = PlacedLink<'a>>) -> BTreeMap<HostPair, UsedTunnel> {
+    let mut by_pair: BTreeMap<HostPair, Vec<PlacedLink<'a>>> = BTreeMap::new();
     for link in links {
-        let needs_it = matches!(link.state, LinkState::Creating | LinkState::Up);
-        if let Some(pair) = HostPair::new(link.hosts[0], link.hosts[1]).filter(|_| needs_it) {
-            tunnels.entry(pair).or_default().insert(link.link);
+        if let Some(pair) = HostPair::new(link.hosts[0], link.hosts[1]) {
+            by_pair.entry(pair).or_default().push(link);
         }
     }
-    tunnels
+    let used = by_pair.into_iter().filter_map(|(pair, links)| {
+        let any = |state| links.iter().any(|link| link.state == state);
+        let state = match (any(LinkState::Up), any(LinkState::Creating), any(LinkState::Error)) {
+            (true, _, false) => TunnelState::Active,
+            (true, _, true) => TunnelState::Degraded,
+            (false, true, _) => TunnelState::Pending,
+            (false, false, _) => return None,
+        };
+        let users = links.iter().filter(|link| matches!(link.state, LinkState::Creating | LinkState::Up));
+        Some((pair, UsedTunnel { state, links: users.map(|link| link.link).collect() }))
+    });
+    used.collect()
 }
 
 /// Bytes of a packet that a tunnel to `remote` takes: the frame's Ethernet header, and those of VXLAN, UDP and IP.
@@ -93,6 +111,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_tunnel_is_as_good_as_its_links() {
+        use LinkState::{Creating, Down, Error, Up};
+        let hosts = ["a", "b"].map(|name| HostName::new(name).unwrap());
+        for (links, expected) in [
+            (&[][..], None),
+            (&[Up, Up, Down], Some(TunnelState::Active)),
+            (&[Up, Creating], Some(TunnelState::Active)),
+            (&[Up, Error], Some(TunnelState::Degraded)),
+            (&[Creating, Error], Some(TunnelState::Pending)),
+            (&[Down, Error], None),
+        ] {
+            let placed = (0..).zip(links).map(|(id, &state)| PlacedLink {
+                link: LinkId::from_u64(id),
+                state,
+                hosts: hosts.each_ref(),
+            });
+            let found: Vec<TunnelState> = tunnels(placed).values().map(|tunnel| tunnel.state).collect();
+            assert_eq!(found, Vec::from_iter(expected), "{links:?}");
+        }
+    }
+
+    #[test]
     fn mtu_is_the_smaller_or_the_wanted_or_refused_with_both_numbers() {
         assert_eq!(mtu(None, 1450), Ok(1450));
         assert_eq!(mtu(None, 65_000), Ok(9500));
@@ -120,11 +160,12 @@ mod tests {
                         .filter(|l| l.state == LinkState::Creating || l.state == LinkState::Up)
                         .map(|l| l.link)
                         .collect();
-                    let tunnel = found.get(&HostPair::new(b, a).unwrap()).cloned().unwrap_or_default();
+                    let pair = HostPair::new(b, a).unwrap();
+                    let tunnel = found.get(&pair).map(|it| it.links.clone()).unwrap_or_default();
                     prop_assert_eq!(tunnel, users);
                 }
             }
-            prop_assert!(found.values().all(|links| !links.is_empty()));
+            prop_assert!(found.values().all(|tunnel| !tunnel.links.is_empty()));
         }
     }
 }

@@ -13,6 +13,7 @@ use lifecycle_core::plugin::vendor::KindData;
 use lifecycle_core::policy::enforcement::EnforcementPolicy;
 use lifecycle_core::policy::link::LinkKey;
 use lifecycle_core::policy::segment::{SegmentKind, SegmentPool};
+use lifecycle_core::policy::tunnel::{HostPair, PlacedLink, UsedTunnel, tunnels};
 use lifecycle_core::time::{BootInstant, Timestamp};
 use lifecycle_core::topology::NodeSpec;
 use serde::{Deserialize, Serialize};
@@ -353,6 +354,15 @@ impl World {
             Subject::Link(id) => self.link_work.get(&id).is_some_and(|work| work.effect.is_some()),
             Subject::Host => false,
         }
+    }
+
+    /// The tunnels between hosts, as the links tell that use them.
+    pub fn tunnels(&self) -> BTreeMap<HostPair, UsedTunnel> {
+        let spanning = self.links.values().filter_map(|link| {
+            let hosts = [link.host.as_ref()?, &link.span.as_ref()?.host];
+            Some(PlacedLink { link: link.id, state: link.actual, hosts })
+        });
+        tunnels(spanning)
     }
 
     /// A provider on a host.

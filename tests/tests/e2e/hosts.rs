@@ -1,17 +1,20 @@
 //! A lab that spans two hosts: network namespaces with a cable between them, each with its own providers and backends.
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use libtest_mimic::Trial;
 use lifecycle_linux::namespace::FreshNamespace;
-use lifecycle_linux::testing::hosts::{UPLINK, inside, join_hosts};
+use lifecycle_linux::testing::hosts::{UPLINK, give_addresses, inside, join_hosts, route_in, take_addresses};
 use lifecycle_tests::census::eventually;
 use lifecycle_tests::nodes::{is_up, until_up};
 use lifecycle_tests::sandbox::{LONG, Sandbox, User};
 use lifecycle_tests::trial::{Need, trial};
 use nix::sys::signal::Signal;
+use serde_json::{Value, json};
 
 use super::backends::bulk_passes;
 
@@ -40,7 +43,9 @@ fn a_lab_spans_two_hosts() {
     let namespace = FreshNamespace::new().unwrap();
     let other = format!("/proc/{}/fd/{}", std::process::id(), namespace.ns.as_raw_fd());
     join_hosts([&sandbox.network(), other.as_ref()]);
-    let config = format!("hosts: {{ h2: {{ plugins: {{ linux-bridge: {{ namespace: {other} }} }} }} }}\n");
+    let config = format!(
+        "limits: {{ link-pass: 1s }}\nhosts: {{ h2: {{ plugins: {{ linux-bridge: {{ namespace: {other} }} }} }} }}\n"
+    );
     let config = sandbox.write("config.yaml", &config);
     let file = sandbox.write("span.clab.yml", LAB);
     let mut serve = sandbox.serve_with(&[("LIFECYCLE_CONFIG", config.to_str().unwrap())]);
@@ -59,12 +64,31 @@ fn a_lab_spans_two_hosts() {
     // What the cable carries, less the headers of a tunnel; links within a host are as large as ever.
     assert_eq!(["a", "b", "c"].map(|node| read(node, "mtu")), ["1450\n", "1450\n", "9500\n"]);
 
+    let tunnels = get(&sandbox, "/api/v1/tunnels")["items"].clone();
+    assert_eq!(
+        (&tunnels[0]["hosts"], &tunnels[0]["state"]),
+        (&json!(["h2", "local"]), &json!("active")),
+        "{tunnels:#}"
+    );
+    assert_eq!((tunnels.as_array().unwrap().len(), &tunnels[0]["links"][0]["mtu"]), (1, &json!(1450)));
+
     // A node that stops takes the carrier of the far end also on the other host, and of no other.
     sandbox.ok(&["stop", "a"]);
     eventually("b sees that nobody is there", LONG, || (read("b", "carrier") == "0\n").then_some(()));
     sandbox.ok(&["start", "a"]);
     eventually("the lab is up again", LONG, || (is_up(&sandbox.lab()) && read("b", "carrier") == "1\n").then_some(()));
     all_carry();
+
+    // The other host gets another address, and the link keeps what it is made of.
+    let before = read("b", "ifindex");
+    // A second address of a network goes with the first.
+    take_addresses(&mut route_in(other.as_ref()), 1, 0, UPLINK);
+    give_addresses(&mut route_in(other.as_ref()), 1, 1, UPLINK);
+    eventually("a reaches b at the new address", LONG, || {
+        let ping = sandbox.run(&["exec", "a", "--", "ping", "-c", "1", "-W", "1", "10.7.0.2"]);
+        (ping.status.success() && is_up(&sandbox.lab())).then_some(())
+    });
+    assert_eq!(read("b", "ifindex"), before);
 
     // All stopped, all deployed.
     sandbox.ok(&["stop", "a", "b", "c"]);
@@ -76,6 +100,15 @@ fn a_lab_spans_two_hosts() {
     assert_eq!(interfaces(other.as_ref()), BTreeSet::from(["lo".to_owned(), UPLINK.to_owned()]));
     sandbox.ip(&["link", "delete", UPLINK]);
     sandbox.assert_clean();
+}
+
+/// What the controller's interface answers.
+fn get(sandbox: &Sandbox, path: &str) -> Value {
+    let mut stream = UnixStream::connect(sandbox.runtime().unwrap().join("api.sock")).unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
 }
 
 /// The interfaces in a network namespace.

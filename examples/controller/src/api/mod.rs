@@ -14,6 +14,7 @@ mod logs;
 mod nodes;
 pub mod problem;
 mod selfcheck;
+mod tunnels;
 pub mod wire;
 
 use std::io;
@@ -67,6 +68,7 @@ fn router(api: Api) -> Router {
         .route("/jobs", get(jobs::list))
         .route("/jobs/{job}", get(jobs::get))
         .route("/jobs/{job}/cancel", post(jobs::cancel))
+        .route("/tunnels", get(tunnels::list))
         .route("/events", get(events::events))
         .route("/audit", get(audit::audit))
         .route("/selfcheck", get(selfcheck::selfcheck));

@@ -9,6 +9,7 @@ mod event;
 mod lab;
 mod link;
 mod node;
+mod tunnel;
 
 pub use bytes::Bytes;
 pub use control::{
@@ -19,3 +20,4 @@ pub use event::{AuditRow, Event, EventBody, Hello, Reset};
 pub use lab::{Job, Lab, LabSnapshot};
 pub use link::{End, Link};
 pub use node::{Exit, ManagementIps, Node};
+pub use tunnel::{Tunnel, TunnelledLink};
