@@ -7,6 +7,7 @@
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use lifecycle_core::plugin::network::Shaping;
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -15,10 +16,13 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, NetlinkAddr, bind, recvmsg
 
 use crate::netlink::Link;
 use crate::netlink::decode::{attributes, i32_of, messages};
+use crate::netlink::queue::Discipline;
 use crate::sys::sockopt::set_int;
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
+const RTM_NEWQDISC: u16 = 36;
+const RTM_DELQDISC: u16 = 37;
 const RTM_DELNSID: u16 = 89;
 const NETNSA_NSID: u16 = 1;
 const NSID_HEADER: usize = 4;
@@ -27,7 +31,7 @@ const RECEIVE_BUFFER: usize = 8 << 20;
 const DATAGRAM: usize = 32 << 10;
 
 /// What the kernel tells.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Notice {
     /// An interface was made or changed.
     Changed {
@@ -42,6 +46,15 @@ pub enum Notice {
         nsid: Option<i32>,
         /// The interface as it was last.
         link: Link,
+    },
+    /// What slows an interface down was changed.
+    Shaped {
+        /// The hub's number of its namespace; none for the hub itself.
+        nsid: Option<i32>,
+        /// Index of the interface.
+        index: u32,
+        /// What was put there, one discipline at a time; none when all was taken away.
+        shaping: Option<Shaping>,
     },
     /// A namespace lost its number, since it is gone.
     NamespaceGone {
@@ -68,7 +81,7 @@ impl NoticeSocket {
         set_int(&fd, libc::SOL_NETLINK, libc::NETLINK_LISTEN_ALL_NSID, 1)?;
         // A socket without a port of its own is passed over: the kernel takes it for the sender.
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
-        for group in [libc::RTNLGRP_LINK, libc::RTNLGRP_NSID] {
+        for group in [libc::RTNLGRP_LINK, libc::RTNLGRP_TC, libc::RTNLGRP_NSID] {
             set_int(&fd, libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, group.cast_signed())?;
         }
         Ok(Self { fd })
@@ -151,6 +164,11 @@ fn decode(kind: u16, body: &[u8], nsid: Option<i32>) -> Option<Notice> {
             Some(Notice::Changed { nsid, link: Link::decode(body)? })
         }
         RTM_DELLINK => Some(Notice::Gone { nsid, link: Link::decode(body)? }),
+        RTM_NEWQDISC => {
+            let queue = Discipline::decode(body)?;
+            Some(Notice::Shaped { nsid, index: queue.index, shaping: (!queue.is_default).then_some(queue.shaping) })
+        }
+        RTM_DELQDISC => Some(Notice::Shaped { nsid, index: Discipline::decode(body)?.index, shaping: None }),
         // Numbers that other namespaces gave are nobody's business here.
         RTM_DELNSID if nsid.is_none() => {
             let (_, value) = attributes(body, NSID_HEADER).find(|(kind, _)| *kind == NETNSA_NSID)?;

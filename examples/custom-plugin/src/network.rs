@@ -119,9 +119,13 @@ impl Cables {
         let joined = matches!(found.as_slice(), [Some((a, _)), Some((b, _))] if a.is_joined_to(b) && b.is_joined_to(a));
         let read = |found: &Option<(End, Mark)>| match found {
             None => EndReport::default(),
-            Some((end, mark)) => {
-                EndReport { intact: true, admin_up: mark.up, carrier: joined && end.has_carrier(), mtu: mark.mtu }
-            }
+            Some((end, mark)) => EndReport {
+                intact: true,
+                admin_up: mark.up,
+                carrier: joined && end.has_carrier(),
+                mtu: mark.mtu,
+                ..EndReport::default()
+            },
         };
         let problem = |(side, found): (Side, &Option<(End, Mark)>)| match found {
             None => Some(format!("end {side} is gone or was made anew")),

@@ -197,7 +197,7 @@ impl NetworkBackend for MemoryNetwork {
         let carrier = joined && a.is_some_and(|a| a.admin_up) && b.is_some_and(|b| b.admin_up);
         let report = |found: Option<&Interface>| {
             let Some(found) = found else { return EndReport::default() };
-            EndReport { intact: true, admin_up: found.admin_up, carrier, mtu: found.mtu }
+            EndReport { intact: true, admin_up: found.admin_up, carrier, mtu: found.mtu, ..EndReport::default() }
         };
         let mut problems = Vec::new();
         for (side, found) in [(Side::A, a), (Side::B, b)] {

@@ -121,8 +121,52 @@ impl LinkIdentity {
     }
 }
 
+/// What slows down what is sent towards an end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Shaping {
+    /// Bits per second.
+    pub rate: Option<u64>,
+    /// Delay in microseconds.
+    pub delay: Option<u32>,
+    /// Random deviation of the delay in microseconds.
+    pub jitter: Option<u32>,
+    /// Share of frames lost, 0 to 1.
+    pub loss: Option<f64>,
+}
+
+impl Shaping {
+    /// What a link with these attributes has.
+    pub const fn of(attrs: &LinkAttrs) -> Self {
+        Self { rate: attrs.rate, delay: attrs.delay, jitter: attrs.jitter, loss: attrs.loss }
+    }
+
+    /// Whether both come to the same. Who carries it out rounds: rates to bytes, shares to what fits into 32 bits.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let time = |it: Option<u32>| it.unwrap_or_default();
+        let loss = |it: Option<f64>| it.unwrap_or_default();
+        let rate = match (self.rate, other.rate) {
+            (Some(a), Some(b)) => a.abs_diff(b) < 8,
+            (a, b) => a == b,
+        };
+        rate && time(self.delay) == time(other.delay)
+            && time(self.jitter) == time(other.jitter)
+            && (loss(self.loss) - loss(other.loss)).abs() < 1e-6
+    }
+}
+
+/// What was read of the port of a switch that an end is plugged into.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PortReport {
+    /// It is set up.
+    pub admin_up: bool,
+    /// Its maximum transmission unit in bytes.
+    pub mtu: u32,
+}
+
 /// What was read of one end.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct EndReport {
     /// It exists with the identity that was recorded when it was attached.
@@ -133,6 +177,10 @@ pub struct EndReport {
     pub carrier: bool,
     /// Its maximum transmission unit in bytes.
     pub mtu: u32,
+    /// What slows it down: at the port, where there is one, else at the end itself. None where that is not read.
+    pub shaping: Option<Shaping>,
+    /// The backend's own side of it; none where the end leads straight to the other one.
+    pub port: Option<PortReport>,
 }
 
 /// What became of a test frame.
@@ -156,7 +204,7 @@ pub enum ProbeResult {
 }
 
 /// What was read of a link.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LinkReport {
     /// First end.
     pub a: EndReport,
@@ -213,6 +261,9 @@ pub enum NetworkEvent {
 /// - *Atomic*: a link is built or nothing of it remains.
 /// - *Connect is idempotent*: repeated for one (link, incarnation) between the same points it returns the same identity.
 ///   What an older incarnation left is replaced.
+/// - *Connect mends*: what somebody changed of a link since it was built is put right in place, as far as it is the
+///   backend's own: segments, ports, bridges, and their attributes. What a node set at its interface is left. An end that is
+///   not there any more is made again, and the identity is another one then.
 /// - *Marked from birth*: whatever is made can be told from what is not ours from the moment it exists, and
 ///   [`observe`](Self::observe) finds it.
 /// - *Foreign objects are refused*: an interface that is not ours in the place of ours is

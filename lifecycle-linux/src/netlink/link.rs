@@ -8,6 +8,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage,
 };
+use nix::libc;
 
 use super::decode::{attributes, i32_of, text_of, u16_of, u32_at, u32_of};
 use super::{NetlinkError, Request, RouteSocket, Vxlan};
@@ -19,6 +20,7 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
+const IFLA_PROTINFO: u16 = 12;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_GROUP: u16 = 27;
@@ -134,6 +136,10 @@ impl Link {
                 IFLA_MTU => link.mtu = u32_of(value)?,
                 IFLA_LINK => link.lower = u32_of(value),
                 IFLA_MASTER => link.master = u32_of(value),
+                // The bridge's own family tells of a port thus.
+                IFLA_PROTINFO if body.first() == Some(&(libc::AF_BRIDGE as u8)) => {
+                    link.port = Some(Port::decode(value))
+                }
                 IFLA_LINKINFO => link.decode_info(value),
                 IFLA_IFALIAS => link.alias = Some(text_of(value)),
                 IFLA_GROUP => link.group = u32_of(value)?,
@@ -241,6 +247,17 @@ impl RouteSocket {
             Err(error) => Err(error),
         };
         self.ask_all(requests).into_iter().map(read).collect()
+    }
+
+    /// Lists the ports of the bridge with this index.
+    ///
+    /// # Errors
+    /// As [`RouteSocket::links`].
+    pub fn ports(&mut self, bridge: u32) -> Result<Vec<Link>, NetlinkError> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::Controller(bridge));
+        let request = Request::dump("list the ports of the bridge", get(message));
+        Ok(self.list(&request)?.iter().filter_map(|body| Link::decode(body)).collect())
     }
 
     /// Lists all interfaces.

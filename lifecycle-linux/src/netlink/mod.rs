@@ -12,6 +12,7 @@ mod error;
 mod link;
 mod nsid;
 mod qdisc;
+pub(crate) mod queue;
 mod request;
 mod route;
 mod shape;

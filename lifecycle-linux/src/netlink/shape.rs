@@ -7,18 +7,18 @@ use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 
 use super::Request;
 
-const TCA_TBF_PARMS: u16 = 1;
-const TCA_TBF_RATE64: u16 = 4;
+pub(super) const TCA_TBF_PARMS: u16 = 1;
+pub(super) const TCA_TBF_RATE64: u16 = 4;
 const TCA_TBF_BURST: u16 = 6;
-const TCA_OPTIONS: u16 = 2;
-const TCA_NETEM_LATENCY64: u16 = 10;
-const TCA_NETEM_JITTER64: u16 = 11;
+pub(super) const TCA_OPTIONS: u16 = 2;
+pub(super) const TCA_NETEM_LATENCY64: u16 = 10;
+pub(super) const TCA_NETEM_JITTER64: u16 = 11;
 const LINKLAYER_ETHERNET: u8 = 1;
 /// Frames that wait for a delay to pass: a gigabit per second of full frames for a tenth of a second.
 const NETEM_LIMIT: u32 = 10_000;
 /// The discipline for the rate, and the class in it that the other one hangs on.
 const TOP: TcHandle = TcHandle { major: 1, minor: 0 };
-const BELOW: TcHandle = TcHandle { major: 1, minor: 1 };
+pub(super) const BELOW: TcHandle = TcHandle { major: 1, minor: 1 };
 
 fn message(index: u32, parent: TcHandle) -> TcMessage {
     let mut message = TcMessage::default();
@@ -70,7 +70,7 @@ fn push(content: &mut Vec<u8>, kind: u16, value: &[u8]) {
 }
 
 /// A token bucket for `rate` bits per second: `struct tc_tbf_qopt` and what does not fit into it.
-fn tbf(rate: u64, mtu: u32) -> Vec<u8> {
+pub(super) fn tbf(rate: u64, mtu: u32) -> Vec<u8> {
     let bytes = rate.div_ceil(8).max(1);
     // What may go at once: two frames at least, and what passes in 10 ms, since the kernel's clock may tick that slowly.
     let burst = u32::try_from(bytes / 100).unwrap_or(u32::MAX).max(2 * (mtu + 18));
@@ -95,7 +95,7 @@ fn tbf(rate: u64, mtu: u32) -> Vec<u8> {
 }
 
 /// Delay, jitter and loss: `struct tc_netem_qopt` and the delays in nanoseconds.
-fn netem(attrs: &LinkAttrs) -> Vec<u8> {
+pub(super) fn netem(attrs: &LinkAttrs) -> Vec<u8> {
     let nanoseconds = |micros: Option<u32>| i64::from(micros.unwrap_or_default()) * 1_000;
     let share = attrs.loss.unwrap_or_default().clamp(0.0, 1.0);
     let loss = (share * f64::from(u32::MAX)) as u32;
@@ -125,5 +125,17 @@ mod tests {
         assert_eq!(tbf(1_000_000, 1500).len(), 4 + 36 + 8);
         assert_eq!(tbf(100_000_000_000, 1500).len(), 4 + 36 + 8 + 12);
         assert_eq!(netem(&LinkAttrs { delay: Some(5), ..LinkAttrs::default() }).len(), 24 + 2 * 12);
+    }
+
+    /// Byte for byte, since not every kernel can try it: `tc_netem_qopt` (latency, limit, loss, gap, duplicate, jitter),
+    /// then latency and jitter in nanoseconds, each with its length and kind before it.
+    #[test]
+    fn netem_is_written_as_the_kernel_reads_it() {
+        let attrs = LinkAttrs { delay: Some(5_000), jitter: Some(1_000), loss: Some(0.5), ..LinkAttrs::default() };
+        let words = |words: [u32; 6]| words.map(u32::to_ne_bytes).concat();
+        let attribute =
+            |kind: u16, value: i64| [&12u16.to_ne_bytes()[..], &kind.to_ne_bytes(), &value.to_ne_bytes()].concat();
+        let expected = [words([0, 10_000, 0x7fff_ffff, 0, 0, 0]), attribute(10, 5_000_000), attribute(11, 1_000_000)];
+        assert_eq!(netem(&attrs), expected.concat());
     }
 }

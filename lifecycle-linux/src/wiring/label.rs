@@ -8,12 +8,14 @@
 use std::fmt;
 
 use lifecycle_core::attach::Mac;
+use lifecycle_core::error::ErrorKind;
 use lifecycle_core::id::{ControllerId, LinkId};
 use lifecycle_core::name::IfName;
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::policy::naming::{LINK_GROUP, MAC_PREFIX, OurName, may_be_ours, text_hash};
 
 use super::doomed::DOOMED_GROUP;
+use super::{Failure, Outcome};
 use crate::netlink::Link;
 
 const WORD: &str = "lifecycle";
@@ -130,6 +132,32 @@ impl Owner {
             Self::Foreign | Self::Bridge => false,
         }
     }
+
+    /// Refuses to build the end that `wanted` names over what stands there as `name`, unless that is of the same link and
+    /// not of a later incarnation.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Foreign`] for what is not ours, [`ErrorKind::Conflict`] for what is of something else of ours.
+    pub fn refuse_as(self, name: &str, wanted: &Label) -> Outcome<()> {
+        let conflict = |message: String| Err(Failure::new(ErrorKind::Conflict, message));
+        match self {
+            Self::Foreign => Err(in_the_way(name)),
+            Self::Bridge => conflict(format!("{name} is a bridge of ours")),
+            Self::End(label) if label.link != wanted.link => {
+                conflict(format!("{name} is an end of link {}", label.link))
+            }
+            Self::End(label) if label.incarnation > wanted.incarnation => {
+                conflict(format!("incarnation {} of the link stands already", label.incarnation))
+            }
+            Self::End(_) | Self::Unlabelled => Ok(()),
+        }
+    }
+}
+
+/// The refusal of what stands in the way and is not ours to remove.
+pub fn in_the_way(name: &str) -> Failure {
+    let message = format!("an interface or port {name} that is not ours stands in the way; rename or remove it");
+    Failure::new(ErrorKind::Foreign, message)
 }
 
 fn alias(link: &Link) -> Said {

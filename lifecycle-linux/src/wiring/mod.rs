@@ -14,11 +14,12 @@ pub mod label;
 mod news;
 mod place;
 mod reaper;
+pub mod shaping;
 mod test_frame;
 mod ticket;
 mod underlay;
 
-pub use ends::{note_own_changes, refuse, report};
+pub use ends::{is_finished, note_own_changes, refuse, report, report_plugged};
 pub use failure::{Failure, Outcome};
 pub use hand::{Hand, Note};
 pub use news::{EndKey, News, NewsStream};

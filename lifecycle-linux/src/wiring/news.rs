@@ -16,7 +16,7 @@ use std::time::Duration;
 use futures_core::Stream;
 use lifecycle_core::attach::Mac;
 use lifecycle_core::id::LinkId;
-use lifecycle_core::plugin::network::NetworkEvent;
+use lifecycle_core::plugin::network::{NetworkEvent, Shaping};
 
 use crate::netlink::{Link, Vxlan};
 use crate::notify::{Notice, NoticeSocket};
@@ -34,10 +34,29 @@ struct EndState {
     admin_up: bool,
     carrier: bool,
     vxlan: Option<Vxlan>,
+    /// What it lets through as a port.
+    mask: Option<u16>,
+    /// It could forward as a port, and does not.
+    blocked: bool,
 }
 
 impl From<&Link> for EndState {
     fn from(link: &Link) -> Self {
+        // A bridge takes its carrier, its MTU and some more from its ports, which are heard of themselves.
+        if link.kind.as_deref() == Some("bridge") {
+            let (name, admin_up) = (link.name.clone(), link.admin_up);
+            return Self {
+                name,
+                mac: None,
+                mtu: 0,
+                master: None,
+                admin_up,
+                carrier: true,
+                vxlan: None,
+                mask: None,
+                blocked: false,
+            };
+        }
         Self {
             name: link.name.clone(),
             mac: link.mac,
@@ -46,6 +65,8 @@ impl From<&Link> for EndState {
             admin_up: link.admin_up,
             carrier: link.carrier,
             vxlan: link.vxlan,
+            mask: link.port.map(|port| port.group_fwd_mask),
+            blocked: link.carrier && link.port.is_some_and(|port| !port.forwarding),
         }
     }
 }
@@ -72,6 +93,8 @@ impl fmt::Debug for News {
 #[derive(Debug, Default)]
 struct State {
     ends: HashMap<EndKey, (LinkId, EndState)>,
+    /// What slows down those of them that are slowed down.
+    shaped: HashMap<EndKey, Shaping>,
     /// Cookies of namespaces by the site that hears them and its number for them.
     numbers: HashMap<(usize, Option<i32>), u64>,
     heard: HashSet<(usize, u64)>,
@@ -100,14 +123,26 @@ impl News {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records how an end was left, or found.
+    /// Records how an end was left, or found; or the bridge of a link, to which nobody else has anything to plug in.
     pub fn settle(&self, link: LinkId, key: EndKey, state: &Link) {
         self.lock().ends.insert(key, (link, state.into()));
     }
 
+    /// Records by what an end was slowed down when it was left, or found.
+    pub fn settle_shaping(&self, key: EndKey, shaping: Shaping) {
+        let mut state = self.lock();
+        if shaping == Shaping::default() {
+            state.shaped.remove(&key);
+        } else {
+            state.shaped.insert(key, shaping);
+        }
+    }
+
     /// Forgets an end that is about to be removed.
     pub fn forget(&self, key: EndKey) {
-        self.lock().ends.remove(&key);
+        let mut state = self.lock();
+        state.ends.remove(&key);
+        state.shaped.remove(&key);
     }
 
     /// Marks links as being worked on, until [`News::done`].
@@ -163,16 +198,26 @@ impl News {
         let mut state = self.lock();
         // Only the last notice of an end counts: what was in between is over.
         let mut last: HashMap<EndKey, Option<Link>> = HashMap::new();
+        let mut shaped: HashMap<EndKey, Shaping> = HashMap::new();
         let (mut changed, mut lost, mut resync) = (BTreeSet::new(), BTreeSet::new(), false);
         for notice in notices {
             let (number, link, there) = match notice {
                 Notice::Changed { nsid, link } => (nsid, link, true),
                 Notice::Gone { nsid, link } => (nsid, link, false),
+                Notice::Shaped { nsid, index, shaping } => {
+                    let Some(cookie) = state.numbers.get(&(site, nsid)) else { continue };
+                    let key = (*cookie, index);
+                    let known = state.shaped.get(&key).copied().unwrap_or_default();
+                    let now = shaped.entry(key).or_insert(known);
+                    *now = shaping.map_or_else(Shaping::default, |part| with(*now, part));
+                    continue;
+                }
                 Notice::NamespaceGone { nsid } => {
                     if let Some(cookie) = state.numbers.remove(&(site, Some(nsid))) {
                         state.heard.remove(&(site, cookie));
                         let gone = state.ends.extract_if(|(namespace, _), _| *namespace == cookie);
                         lost.extend(gone.map(|(_, (link, _))| link));
+                        state.shaped.retain(|(namespace, _), _| *namespace != cookie);
                     }
                     continue;
                 }
@@ -185,7 +230,13 @@ impl News {
             last.insert((*cookie, link.index), there.then_some(link));
         }
         for (key, link) in last {
-            // An end that is not recorded is being made or removed here, or is none of ours.
+            // An end that is not recorded is being made or removed here, or is none of ours, which has no business on the
+            // bridge of a link.
+            if !state.ends.contains_key(&key) {
+                let master = link.as_ref().and_then(|link| link.master);
+                changed.extend(master.and_then(|master| Some(state.ends.get(&(key.0, master))?.0)));
+                continue;
+            }
             let Some((whose, known)) = state.ends.get_mut(&key) else { continue };
             let now = link.as_ref().map(EndState::from);
             if now.as_ref() == Some(known) {
@@ -197,7 +248,17 @@ impl News {
                 None => {
                     lost.insert(*whose);
                     state.ends.remove(&key);
+                    state.shaped.remove(&key);
                 }
+            }
+        }
+        for (key, now) in shaped {
+            let known = state.shaped.get(&key).copied().unwrap_or_default();
+            if let Some((whose, _)) = state.ends.get(&key)
+                && !now.is_like(&known)
+            {
+                changed.insert(*whose);
+                state.shaped.insert(key, now);
             }
         }
         changed.extend(&lost);
@@ -216,6 +277,14 @@ impl News {
     /// News may have been lost: everything has to be looked at.
     pub fn resync(&self) {
         tell(&mut self.lock(), |pending| pending.resync = true);
+    }
+}
+
+/// What slows an interface down once a further discipline was put there: each does a part of it.
+fn with(now: Shaping, part: Shaping) -> Shaping {
+    match part.rate {
+        Some(_) => Shaping { rate: part.rate, ..now },
+        None => Shaping { rate: now.rate, ..part },
     }
 }
 

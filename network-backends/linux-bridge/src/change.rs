@@ -1,28 +1,22 @@
 //! Changing links that stand.
 
-use lifecycle_core::attach::AttachKind;
 use lifecycle_core::error::ErrorKind;
 use lifecycle_core::id::LinkId;
-use lifecycle_core::plugin::network::LinkIdentity;
+use lifecycle_core::plugin::network::{LinkIdentity, Shaping};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::{Admin, LinkAttrs};
 use lifecycle_crash::crash_point;
-use lifecycle_linux::netlink::{Change, Which, change_link, shape, unshape};
-use lifecycle_linux::wiring::{self, Failure, Outcome, Place};
+use lifecycle_linux::netlink::{Change, Which, change_link};
+use lifecycle_linux::wiring::shaping::slow_down;
+use lifecycle_linux::wiring::{self, Failure, Outcome};
 
 use crate::stand::{Standing, ends_of};
-use crate::tunnel::{of_what_leaves, tunnel_at};
+use crate::tunnel::{sent_to, tunnel_at};
 use crate::worker::Worker;
 
 impl Worker {
     /// Refuses what no link can do here, by name.
     pub(crate) fn refuse(&self, attrs: &LinkAttrs) -> Outcome<()> {
-        if attrs.rate == Some(0) {
-            return Err(Failure::new(
-                ErrorKind::InvalidInput,
-                "a rate of 0 lets nothing pass; set the link down instead",
-            ));
-        }
         wiring::refuse(crate::NAME, attrs, |attribute| self.facts.can_set(attribute))
     }
 
@@ -46,7 +40,9 @@ impl Worker {
             done += 1;
         }
         for ((place, port), end) in ports.iter().zip(ends_of(identity)?) {
-            outcome = outcome.and_then(|()| slow_down(place, port.index, &end.point.place, attrs));
+            let sent = sent_to(&end.point.place, attrs);
+            outcome = outcome.and_then(|()| slow_down(place, port.index, &sent));
+            self.news.settle_shaping((place.cookie, port.index), Shaping::of(&sent));
         }
         if outcome.is_err() {
             for standing in &all[..done] {
@@ -79,16 +75,6 @@ impl Worker {
         }
         Ok(())
     }
-}
-
-/// Gives what a port sends, which is what its end receives, rate, delay, jitter and loss.
-pub(crate) fn slow_down(place: &Place, index: u32, end: &AttachKind, attrs: &LinkAttrs) -> Outcome<()> {
-    let attrs = &tunnel_at(end).map_or(*attrs, |_| of_what_leaves(attrs));
-    // What was there goes first: a discipline that hangs on another one would be in the way of it alone.
-    let _ = place.route(|route| route.run(unshape(index)));
-    let requests = shape(index, attrs);
-    let shaped: Result<(), _> = place.route(|route| route.run_all(&requests)).into_iter().collect();
-    Ok(shaped?)
 }
 
 fn missing() -> Failure {

@@ -6,26 +6,26 @@ use std::rc::Rc;
 use lifecycle_core::attach::{AttachKind, AttachPoint};
 use lifecycle_core::error::ErrorKind;
 use lifecycle_core::name::IfName;
-use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, LinkRequest};
+use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, LinkRequest, Shaping};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::policy::naming::{LINK_GROUP, OurName};
 use lifecycle_core::topology::Admin;
 use lifecycle_crash::crash_point;
 use lifecycle_linux::netlink::{
-    BRIDGE_PORT_FORWARD_ALL, Change, Link, NewLink, PortChange, Veth, Which, change_link, create_bridge, create_veth,
-    set_port,
+    BRIDGE_PORT_FORWARD_ALL, Change, Link, NewLink, Port, PortChange, Request, Veth, Which, change_link, create_bridge,
+    create_veth, set_port,
 };
 use lifecycle_linux::tap::NewTap;
 use lifecycle_linux::wiring::bridge::keep_quiet;
 use lifecycle_linux::wiring::label::{
-    Label, Owner, link_bridge, link_bridge_alias, link_bridge_mac, owner, port_mac, port_owner,
+    Label, Owner, in_the_way, link_bridge, link_bridge_alias, link_bridge_mac, owner, port_mac, port_owner,
 };
-use lifecycle_linux::wiring::{Failure, Outcome, Place, are_peers, doomed};
+use lifecycle_linux::wiring::shaping::slow_down;
+use lifecycle_linux::wiring::{Failure, Outcome, Place, are_peers, doomed, is_finished};
 
-use crate::change::slow_down;
 use crate::detail::Segment;
 use crate::stand::is_own_port;
-use crate::tunnel::{self, tunnel_at};
+use crate::tunnel::{self, sent_to, tunnel_at};
 use crate::worker::Worker;
 
 /// One end of a link, with what stands there already.
@@ -49,6 +49,13 @@ struct Plan<'a> {
     ends: [End<'a>; 2],
 }
 
+/// What of a link stands already and can stay.
+#[derive(Debug, Clone, Copy, Default)]
+struct Stands {
+    bridge: bool,
+    ends: [bool; 2],
+}
+
 impl End<'_> {
     fn is_tap(&self) -> bool {
         matches!(self.point.place, AttachKind::Tap { .. })
@@ -66,28 +73,24 @@ impl End<'_> {
     fn refuse_what_is_not_ours(&self) -> Outcome<()> {
         let node = self.node.as_ref().map(|link| (&link.name, owner(link, self.label.controller)));
         let port = self.port.as_ref().map(|link| (&link.name, self.port_owner(link)));
-        for (name, owner) in [node, port].into_iter().flatten() {
-            match owner {
-                Owner::Foreign | Owner::Bridge => return Err(Worker::in_the_way(name)),
-                Owner::End(label) if label.link != self.label.link => {
-                    let message = format!("{name} is an end of link {}", label.link);
-                    return Err(Failure::new(ErrorKind::Conflict, message));
-                }
-                Owner::End(label) if label.incarnation > self.label.incarnation => {
-                    let message = format!("incarnation {} of the link stands already", label.incarnation);
-                    return Err(Failure::new(ErrorKind::Conflict, message));
-                }
-                Owner::End(_) | Owner::Unlabelled => {}
-            }
-        }
-        Ok(())
+        [node, port].into_iter().flatten().try_for_each(|(name, owner)| owner.refuse_as(name, &self.label))
     }
 
-    /// Whether what stands here is this end of this incarnation, plugged into the bridge with this index.
-    fn stands(&self, switch: &Place, bridge: u32) -> Outcome<bool> {
+    /// Whether the interface at the link's end was labelled and set up before.
+    fn was_finished(&self) -> bool {
+        self.node.as_ref().is_some_and(|node| is_finished(node, self.label))
+    }
+
+    /// Whether it is a node's own interface and was finished before, so that it is as its node wants it.
+    fn is_left_to_its_node(&self) -> bool {
+        self.was_finished() && matches!(self.point.place, AttachKind::Namespace(_))
+    }
+
+    /// Whether what stands here is this end of this incarnation, be it plugged in or not.
+    fn stands(&self, switch: &Place) -> Outcome<bool> {
         let Some(port) = &self.port else { return Ok(false) };
         let ours = |owner: Owner| owner == Owner::End(self.label) || owner == Owner::Unlabelled;
-        if port.group != LINK_GROUP || !ours(self.port_owner(port)) || port.master != Some(bridge) {
+        if port.group != LINK_GROUP || !ours(self.port_owner(port)) {
             return Ok(false);
         }
         if let Some(tunnel) = tunnel_at(&self.point.place) {
@@ -97,9 +100,9 @@ impl End<'_> {
             return Ok(true);
         }
         let Some(node) = &self.node else { return Ok(false) };
-        Ok(ours(owner(node, self.label.controller))
-            && node.mac == Some(self.point.mac)
-            && are_peers(&self.place, node, switch, port)?)
+        // Once it is finished, its node may give it another address.
+        let born = || owner(node, self.label.controller) == Owner::Unlabelled && node.mac == Some(self.point.mac);
+        Ok((self.was_finished() || born()) && are_peers(&self.place, node, switch, port)?)
     }
 }
 
@@ -117,24 +120,21 @@ impl Worker {
             )));
         }
         let plan = self.plan(request)?;
-        let stands = match &plan.bridge {
-            Some(bridge) if self.is_of(bridge, request) => {
-                plan.ends[0].stands(&plan.switch, bridge.index)? && plan.ends[1].stands(&plan.switch, bridge.index)?
-            }
-            _ => false,
-        };
-        let built = if stands {
-            self.label(&plan, true)
-        } else {
-            self.make_way(&plan)?;
-            self.bear(&plan).and_then(|()| self.label(&plan, false))
-        };
-        let identity = built.and_then(|()| self.identity(&plan));
+        let stands = self.what_stands(&plan)?;
+        self.make_way(&plan, stands)?;
+        let built = self.bear(&plan, stands).and_then(|()| self.label(&plan, stands));
+        let identity = built.and_then(|()| self.identity(&plan, stands));
         match &identity {
             Ok(identity) => drop(self.known.insert(identity.link, identity.clone())),
             Err(_) => self.undo(request),
         }
         identity
+    }
+
+    fn what_stands(&self, plan: &Plan<'_>) -> Outcome<Stands> {
+        let [a, b] = &plan.ends;
+        let bridge = plan.bridge.as_ref().is_some_and(|bridge| self.is_of(bridge, plan.request));
+        Ok(Stands { bridge, ends: [a.stands(&plan.switch)?, b.stands(&plan.switch)?] })
     }
 
     fn is_of(&self, bridge: &Link, request: &LinkRequest) -> bool {
@@ -175,7 +175,7 @@ impl Worker {
         let bridge_name = OurName::LinkBridge { link: request.link }.ifname();
         let bridge = switch.link(Which::Name(&bridge_name))?;
         match bridge.as_ref().map(|bridge| link_bridge(bridge, self.controller)) {
-            Some(None) => return Err(Self::in_the_way(bridge_name.as_str())),
+            Some(None) => return Err(in_the_way(bridge_name.as_str())),
             Some(Some((_, Some(incarnation)))) if incarnation > request.incarnation => {
                 let message = format!("incarnation {incarnation} of the link stands already");
                 return Err(Failure::new(ErrorKind::Conflict, message));
@@ -186,14 +186,15 @@ impl Worker {
     }
 
     /// Removes what older incarnations left, or what of this one is not whole.
-    fn make_way(&mut self, plan: &Plan<'_>) -> Outcome<()> {
+    fn make_way(&mut self, plan: &Plan<'_>, stands: Stands) -> Outcome<()> {
         let mut places = Vec::new();
-        let ports = plan.ends.iter().filter_map(|end| end.port.as_ref());
-        for link in plan.bridge.iter().chain(ports) {
+        let fallen = || plan.ends.iter().zip(stands.ends).filter_map(|(end, stands)| (!stands).then_some(end));
+        let bridge = plan.bridge.as_ref().filter(|_| !stands.bridge);
+        for link in bridge.into_iter().chain(fallen().filter_map(|end| end.port.as_ref())) {
             self.doom_part(&plan.switch, link)?;
             places.push(&plan.switch);
         }
-        for end in &plan.ends {
+        for end in fallen() {
             if let Some(node) = &end.node {
                 let port = end.port.as_ref();
                 self.news.forget((end.place.cookie, node.index));
@@ -207,17 +208,25 @@ impl Worker {
         places.into_iter().try_for_each(|place| doomed::sweep(place))
     }
 
-    /// Makes the bridge, and both ports on it at birth, each with its end in its final place. Nothing is up yet.
-    fn bear(&self, plan: &Plan<'_>) -> Outcome<()> {
+    /// Makes the bridge, and ports on it at birth, each with its end in its final place; what stands is plugged in. Nothing
+    /// new is up yet.
+    fn bear(&self, plan: &Plan<'_>, stands: Stands) -> Outcome<()> {
         let Plan { request, switch, bridge_name, .. } = plan;
-        let mac = Some(link_bridge_mac(self.controller, request.link));
-        let new = NewLink { mac, group: LINK_GROUP, ..NewLink::new(bridge_name) };
-        switch.route(|route| route.run(create_bridge(&new)))?;
-        crash_point("link-bridge-made");
+        if !stands.bridge {
+            let mac = Some(link_bridge_mac(self.controller, request.link));
+            let new = NewLink { mac, group: LINK_GROUP, ..NewLink::new(bridge_name) };
+            switch.route(|route| route.run(create_bridge(&new)))?;
+            crash_point("link-bridge-made");
+        }
         let vanished = || Failure::new(ErrorKind::Conflict, "the bridge vanished while the link was being built");
         let bridge = switch.link(Which::Name(bridge_name))?.ok_or_else(vanished)?;
-        let mut pairs = Vec::new();
-        for end in &plan.ends {
+        let mut requests = Vec::new();
+        for (end, stands) in plan.ends.iter().zip(stands.ends) {
+            if stands {
+                let plug = Change { master: Some(bridge.index), ..Change::default() };
+                requests.push(change_link(Which::Name(&end.port_name), &plug));
+                continue;
+            }
             if let AttachKind::Tap { name, owner, flags } = &end.point.place {
                 self.bear_tap(plan, end, (name, *owner, *flags), bridge.index)?;
                 continue;
@@ -235,9 +244,12 @@ impl Worker {
                 continue;
             }
             let node = NewLink { ns: Some(end.place.ns.as_fd()), ..new(&end.point.ifname, end.point.mac) };
-            pairs.push(create_veth(&Veth { a: port, b: node }));
+            requests.push(create_veth(&Veth { a: port, b: node }));
         }
-        let made: Result<(), _> = switch.route(|route| route.run_all(&pairs)).into_iter().collect();
+        if stands.bridge {
+            requests.extend(unplug_strangers(plan, bridge.index)?);
+        }
+        let made: Result<(), _> = switch.route(|route| route.run_all(&requests)).into_iter().collect();
         crash_point("link-ports-made");
         Ok(made?)
     }
@@ -264,24 +276,23 @@ impl Worker {
         tap.keep().map_err(failed)
     }
 
-    /// Labels all parts of a link and sets them up, the bridge first and the nodes' ends last.
-    fn label(&self, plan: &Plan<'_>, stands: bool) -> Outcome<()> {
+    /// Labels all parts of a link and sets them up, the bridge first and the nodes' ends last. An end that was finished
+    /// before is as its node wants it.
+    fn label(&self, plan: &Plan<'_>, stands: Stands) -> Outcome<()> {
         let Plan { request, switch, bridge_name, .. } = plan;
         let bridge = Which::Name(bridge_name);
         keep_quiet(switch, bridge);
         let alias = link_bridge_alias(self.controller, request.link, request.incarnation);
         let change = Change { up: Some(true), alias: Some(&alias), ..Change::default() };
         switch.route(|route| route.run(change_link(bridge, &change)))?;
-        let up = Some(request.attrs.admin == Admin::Up);
-        // What stands already may have been built with other attributes.
-        let mtu = stands.then_some(request.attrs.mtu);
+        let (up, mtu) = (Some(request.attrs.admin == Admin::Up), Some(request.attrs.mtu));
         // Two ends need no memory of who is where: whatever comes in goes out on the other side, as on a cable.
         let pass = PortChange { group_fwd_mask: Some(BRIDGE_PORT_FORWARD_ALL), learning: Some(false) };
-        for end in &plan.ends {
+        for (end, stands) in plan.ends.iter().zip(stands.ends) {
             let port = Which::Name(&end.port_name);
             keep_quiet(switch, port);
             let alias = if end.is_tap() { end.label.to_string() } else { end.label.of_port() };
-            let change = Change { up, mtu, alias: Some(&alias), ..Change::default() };
+            let change = Change { up, mtu: mtu.filter(|_| stands), alias: Some(&alias), ..Change::default() };
             let requests = [set_port(port, pass), change_link(port, &change)];
             let finished: Result<(), _> = switch.route(|route| route.run_all(&requests)).into_iter().collect();
             finished.map_err(|error| match tunnel_at(&end.point.place) {
@@ -289,9 +300,12 @@ impl Worker {
                 None => error.into(),
             })?;
         }
-        for end in plan.ends.iter().filter(|end| !end.is_own_port()) {
+        for (end, stands) in plan.ends.iter().zip(stands.ends) {
+            if end.is_own_port() || stands && end.is_left_to_its_node() {
+                continue;
+            }
             let alias = end.label.to_string();
-            let change = Change { up, mtu, alias: Some(&alias), ..Change::default() };
+            let change = Change { up, mtu: mtu.filter(|_| stands), alias: Some(&alias), ..Change::default() };
             end.place.route(|route| route.run(change_link(Which::Name(&end.point.ifname), &change)))?;
             crash_point("link-end-finished");
         }
@@ -299,13 +313,13 @@ impl Worker {
     }
 
     /// Reads a link back as it was built, and makes it as slow as it is to be.
-    fn identity(&mut self, plan: &Plan<'_>) -> Outcome<LinkIdentity> {
+    fn identity(&mut self, plan: &Plan<'_>, stands: Stands) -> Outcome<LinkIdentity> {
         let Plan { request, switch, .. } = plan;
         let vanished = || Failure::new(ErrorKind::Conflict, "a part vanished while the link was being built");
         let bridge = switch.link(Which::Name(&plan.bridge_name))?.ok_or_else(vanished)?;
         let up = request.attrs.admin == Admin::Up;
         let (mut ends, mut ports) = (Vec::new(), [0; 2]);
-        for end in &plan.ends {
+        for (end, stands) in plan.ends.iter().zip(stands.ends) {
             let mut port = switch.link(Which::Name(&end.port_name))?.ok_or_else(vanished)?;
             if port.master != Some(bridge.index) {
                 return Err(vanished());
@@ -313,13 +327,13 @@ impl Worker {
             if tunnel_at(&end.point.place).is_some() {
                 tunnel::refuse_shorter(&port, request.attrs.mtu)?;
             }
-            slow_down(switch, port.index, &end.point.place, &request.attrs)?;
+            let sent = sent_to(&end.point.place, &request.attrs);
+            slow_down(switch, port.index, &sent)?;
+            self.news.settle_shaping((switch.cookie, port.index), Shaping::of(&sent));
             ports[end.label.side.index()] = port.index;
-            // What the kernel will announce of the end as it was left is no news.
-            (port.admin_up, port.carrier) = (up, up && !end.is_tap());
-            self.news.settle(request.link, (switch.cookie, port.index), &port);
-            let link = if end.is_own_port() {
-                port
+            let (index, mac) = if end.is_own_port() {
+                port.carrier = up;
+                (port.index, port.mac.unwrap_or(end.point.mac))
             } else {
                 let mut node = end.place.link(Which::Name(&end.point.ifname))?.ok_or_else(vanished)?;
                 if !are_peers(&end.place, &node, switch, &port)? {
@@ -328,13 +342,20 @@ impl Worker {
                         "an end was replaced while the link was being built",
                     ));
                 }
-                (node.admin_up, node.carrier) = (up, up);
+                // What the kernel will announce of the end as it was left is no news.
+                node.admin_up = if stands && end.is_left_to_its_node() { node.admin_up } else { up };
+                node.carrier = up && node.admin_up;
+                port.carrier = node.carrier;
                 self.news.settle(request.link, (end.place.cookie, node.index), &node);
-                node
+                (node.index, end.point.mac)
             };
-            let mac = link.mac.unwrap_or(end.point.mac);
-            ends.push(EndIdentity { point: end.point.clone(), namespace: end.place.cookie, ifindex: link.index, mac });
+            port.admin_up = up;
+            port.carrier &= !end.is_tap();
+            port.port = port.port.map(|state| Port { forwarding: true, ..state });
+            self.news.settle(request.link, (switch.cookie, port.index), &port);
+            ends.push(EndIdentity { point: end.point.clone(), namespace: end.place.cookie, ifindex: index, mac });
         }
+        self.news.settle(request.link, (switch.cookie, bridge.index), &bridge);
         let detail = Segment { switch: switch.cookie, bridge: bridge.index, ports }.write();
         let b = ends.pop();
         let a = ends.pop().ok_or_else(vanished)?;
@@ -344,10 +365,18 @@ impl Worker {
 
     /// Removes what was made of a link that could not be finished.
     fn undo(&mut self, request: &LinkRequest) {
-        let undone = self.plan(request).and_then(|plan| self.make_way(&plan));
+        let undone = self.plan(request).and_then(|plan| self.make_way(&plan, Stands::default()));
         if let Err(failure) = undone {
             // It bears the mark, so that collection finds it.
             tracing::warn!(link = %request.link, ?failure, "half a link could not be removed at once");
         }
     }
+}
+
+/// What others plugged into the bridge of a link is taken off it, and otherwise left as it is.
+fn unplug_strangers(plan: &Plan<'_>, bridge: u32) -> Outcome<Vec<Request>> {
+    let ours = |name: &str| plan.ends.iter().any(|end| end.port_name.as_str() == name);
+    let off = Change { master: Some(0), ..Change::default() };
+    let ports = plan.switch.route(|route| route.ports(bridge))?;
+    Ok(ports.iter().filter(|port| !ours(&port.name)).map(|port| change_link(Which::Index(port.index), &off)).collect())
 }

@@ -6,7 +6,7 @@ use std::fs;
 use lifecycle_core::attach::PlaceKind;
 use lifecycle_core::plugin::network::NetworkCapabilities;
 use lifecycle_linux::capability::{Feature, Missing};
-use lifecycle_linux::wiring::{Failure, Outcome};
+use lifecycle_linux::wiring::{Failure, Outcome, shaping};
 
 const ROOTLESS: &str = "only root may attach something to the host's own network namespace";
 /// What matters here of what a kernel has or lacks. The veth comes first, since others are tried on it.
@@ -46,10 +46,7 @@ impl Facts {
 
     /// Whether an attribute of a link, by its name, can be set.
     pub(crate) fn can_set(&self, attribute: &str) -> bool {
-        match attribute {
-            "rate" => self.missing.has(Feature::Tbf),
-            _ => self.missing.has(Feature::Netem),
-        }
+        shaping::can_set(&self.missing, attribute)
     }
 
     /// The same as other crates see it.
@@ -83,26 +80,14 @@ impl Facts {
         if !self.missing.has(Feature::Veth) || !self.missing.has(Feature::Bridge) {
             pairs.clear();
         }
-        for (attribute, feature) in
-            [("rate", Feature::Tbf), ("delay", Feature::Netem), ("jitter", Feature::Netem), ("loss", Feature::Netem)]
-        {
-            if let Some(reason) = self.missing.reason(feature) {
-                missing.insert(attribute.to_owned(), format!("it takes {feature}: {reason}"));
-            }
-        }
         if self.filtered {
             let reason = "the host's packet filter sees what passes through bridges and may drop it; turn that off with \
                           `sysctl net.bridge.bridge-nf-call-iptables=0`, or use another backend";
             missing.insert("unfiltered bridges".to_owned(), reason.to_owned());
         }
-        NetworkCapabilities {
-            pairs,
-            switched: true,
-            rate: self.can_set("rate"),
-            delay: self.can_set("delay"),
-            loss: self.can_set("loss"),
-            missing,
-        }
+        let mut can = NetworkCapabilities { pairs, switched: true, missing, ..NetworkCapabilities::default() };
+        shaping::declare(&self.missing, &mut can);
+        can
     }
 }
 

@@ -3,7 +3,7 @@
 use lifecycle_core::plugin::network::{LinkIdentity, LinkReport};
 use lifecycle_core::policy::link::Side;
 use lifecycle_linux::netlink::{BRIDGE_PORT_FORWARD_ALL, Link};
-use lifecycle_linux::wiring::{Outcome, TestFrames, are_peers, note_own_changes, report};
+use lifecycle_linux::wiring::{Outcome, TestFrames, are_peers, note_own_changes, report_plugged, shaping};
 
 use crate::stand::{Stand, ends_of, is_own_port};
 use crate::tunnel::{self, tunnel_at};
@@ -15,7 +15,11 @@ impl Worker {
         let ends = ends_of(identity)?;
         let mut stand = self.stand(identity)?;
         let mut problems = Vec::new();
-        let mut joined = is_bridge_there(&stand, &mut problems);
+        let mut joined = is_bridge_there(&stand, &mut problems)?;
+        if let (Some(switch), Some(bridge)) = (&stand.switch, &stand.bridge) {
+            self.news.settle(identity.link, (switch.cookie, bridge.index), bridge);
+        }
+        let mut shaping = [None; 2];
         let mut ways = [true; 2];
         for side in [Side::A, Side::B] {
             let end = ends[side.index()];
@@ -38,7 +42,13 @@ impl Worker {
             let found = stand.ends[side.index()].as_ref();
             let plugged = match (&stand.switch, &stand.ports[side.index()], found) {
                 (Some(switch), Some(port), Some((place, link))) => {
-                    self.news.settle(identity.link, (switch.cookie, port.index), port);
+                    let key = (switch.cookie, port.index);
+                    self.news.settle(identity.link, key, port);
+                    let slowed = shaping::read(switch, port.index, &port.name, &mut problems)?;
+                    joined &= slowed.is_some();
+                    // What leaves through a tunnel is slowed down in part only.
+                    shaping[side.index()] = slowed.filter(|_| tunnel_at(&end.point.place).is_none());
+                    self.news.settle_shaping(key, slowed.unwrap_or_default());
                     is_own_port(&end.point.place) || are_peers(place, link, switch, port)?
                 }
                 _ => false,
@@ -64,20 +74,31 @@ impl Worker {
         if joined {
             self.known.entry(identity.link).or_insert_with(|| identity.clone());
         }
-        let [mut a, mut b] = found.map(|found| report(found.map(|(_, link)| link)));
+        let [mut a, mut b] = [Side::A, Side::B].map(|side| {
+            let side = side.index();
+            report_plugged(found[side].map(|(_, link)| link), stand.ports[side].as_ref(), shaping[side])
+        });
         a.carrier &= ways[0];
         b.carrier &= ways[1];
         Ok(LinkReport { a, b: Some(b), joined, probe, problems })
     }
 }
 
-fn is_bridge_there(stand: &Stand, problems: &mut Vec<String>) -> bool {
-    match &stand.bridge {
-        None => problems.push("the bridge of the link is gone".to_owned()),
-        Some(bridge) if !bridge.admin_up => problems.push(format!("the bridge {} is down", bridge.name)),
-        Some(_) => return true,
+/// Whether the bridge of a link is there, is up, and joins nothing else.
+fn is_bridge_there(stand: &Stand, problems: &mut Vec<String>) -> Outcome<bool> {
+    let (Some(switch), Some(bridge)) = (&stand.switch, &stand.bridge) else {
+        problems.push("the bridge of the link is gone".to_owned());
+        return Ok(false);
+    };
+    let before = problems.len();
+    if !bridge.admin_up {
+        problems.push(format!("the bridge {} is down", bridge.name));
     }
-    false
+    let ports = switch.route(|route| route.ports(bridge.index))?;
+    for stranger in ports.iter().filter(|port| !stand.segment.ports.contains(&port.index)) {
+        problems.push(format!("{} was plugged into the bridge of the link", stranger.name));
+    }
+    Ok(problems.len() == before)
 }
 
 /// Whether a port is on the link's bridge and lets through what it should.

@@ -3,14 +3,13 @@
 use std::rc::Rc;
 
 use lifecycle_core::attach::{AttachKind, NsRef};
-use lifecycle_core::error::ErrorKind;
 use lifecycle_core::id::LinkId;
 use lifecycle_core::name::IfName;
 use lifecycle_core::plugin::network::{LinkIdentity, ObservedLink};
 use lifecycle_crash::crash_point;
 use lifecycle_linux::netlink::{Link, Which};
 use lifecycle_linux::wiring::label::{Owner, link_bridge, nameless, owner, port_link, port_owner};
-use lifecycle_linux::wiring::{Failure, Outcome, Place, Site, doomed};
+use lifecycle_linux::wiring::{Outcome, Place, Site, doomed};
 
 use crate::stand::{ends_of, is_own_port};
 use crate::worker::Worker;
@@ -139,11 +138,5 @@ impl Worker {
         if gone && let Err(failure) = self.doom(&identity).and_then(|site| self.sweep(site)) {
             tracing::warn!(%link, ?failure, "half a link could not be removed at once");
         }
-    }
-
-    /// Refuses what stands in the way and is not ours to remove.
-    pub(crate) fn in_the_way(name: &str) -> Failure {
-        let message = format!("an interface {name} that is not ours stands in the way; rename or remove it");
-        Failure::new(ErrorKind::Foreign, message)
     }
 }

@@ -79,22 +79,13 @@ impl Worker {
                 _ => port_owner(link, self.controller),
             };
             let port = port.filter(|link| link.group == LINK_GROUP && whose(link).may_be_of(id, incarnation));
-            stand.ends[side.index()] =
-                if is_own_port(place) { stand.switch.clone().zip(port.clone()) } else { self.end(identity, end)? };
+            stand.ends[side.index()] = if is_own_port(place) {
+                stand.switch.clone().zip(port.clone())
+            } else {
+                self.places.end(self.controller, identity, end, None)?
+            };
             stand.ports[side.index()] = port;
         }
         Ok(stand)
-    }
-
-    fn end(&mut self, identity: &LinkIdentity, end: &EndIdentity) -> Outcome<Option<Standing>> {
-        let place = match self.places.of(&end.point.place, None) {
-            Ok(place) if place.cookie == end.namespace => place,
-            Ok(_) => return Ok(None),
-            Err(failure) if failure.is_gone() => return Ok(None),
-            Err(failure) => return Err(failure),
-        };
-        let link = place.link(Which::Index(end.ifindex))?;
-        let ours = |link: &Link| owner(link, self.controller).may_be_of(identity.link, identity.incarnation);
-        Ok(link.filter(ours).map(|link| (place, link)))
     }
 }

@@ -44,8 +44,13 @@ fn device(host: &Place, tunnel: &Tunnel) -> Outcome<Vxlan> {
 /// What of a link's attributes holds for what leaves through the tunnel. Delay, jitter and loss meet what arrives at an
 /// end, so that each way has them once: here, and at the far end. The rate holds here as well, so that what the far end
 /// would drop is not sent.
-pub(crate) fn of_what_leaves(attrs: &LinkAttrs) -> LinkAttrs {
+fn of_what_leaves(attrs: &LinkAttrs) -> LinkAttrs {
     LinkAttrs { delay: None, jitter: None, loss: None, ..*attrs }
+}
+
+/// What of a link's attributes holds for what is sent to the end at a place.
+pub(crate) fn sent_to(place: &AttachKind, attrs: &LinkAttrs) -> LinkAttrs {
+    tunnel_at(place).map_or(*attrs, |_| of_what_leaves(attrs))
 }
 
 /// Makes the device of a tunnel.

@@ -17,6 +17,7 @@ use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::LinkAttrs;
 use lifecycle_linux::wiring::{News, Outcome, ticket};
 
+use crate::alive::Health;
 use crate::name::{lab_bridge, shared_bridge};
 use crate::ovsdb::Endpoint;
 use crate::settings::Settings;
@@ -38,6 +39,7 @@ const ROOTLESS: &str = "only root may attach interfaces to Open vSwitch";
 pub struct OvsBackend {
     hand: Hand,
     news: Arc<News>,
+    health: Arc<Health>,
     endpoint: Endpoint,
     /// The bridge of labs that share one.
     shared: IfName,
@@ -65,8 +67,8 @@ impl OvsBackend {
         let endpoint = settings.endpoint()?;
         let controller = context.controller;
         let start = |source| Error::new(ErrorKind::Exhausted, "make the ovs backend", "no thread").because(source);
-        let (hand, news) = Hand::start(controller, settings, endpoint.clone()).map_err(start)?;
-        Ok(Self { hand, news, endpoint, shared: shared_bridge(controller) })
+        let (hand, news, health) = Hand::start(controller, settings, endpoint.clone()).map_err(start)?;
+        Ok(Self { hand, news, health, endpoint, shared: shared_bridge(controller) })
     }
 
     /// The bridge that a new link goes to. What is done to links that stand does not depend on where they are.
@@ -161,6 +163,7 @@ impl NetworkBackend for OvsBackend {
     }
 
     async fn observe(&self, _namespaces: &[NsRef]) -> Result<Vec<ObservedLink>> {
+        self.health.check().map_err(|failure| failure.of("observe", "links"))?;
         self.about("observe", "links", Worker::observe).await
     }
 
@@ -174,6 +177,7 @@ impl NetworkBackend for OvsBackend {
     }
 
     async fn verify(&self, identity: &LinkIdentity) -> Result<LinkReport> {
+        self.health.check().map_err(|failure| failure.of("verify link", identity.link))?;
         let (link, identity) = (identity.link, identity.clone());
         self.about("verify link", link, move |worker| worker.verify(&identity)).await
     }

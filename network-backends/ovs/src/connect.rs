@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 use std::rc::Rc;
 
-use lifecycle_core::attach::{AttachPoint, PlaceKind, Tunnel};
+use lifecycle_core::attach::{AttachKind, AttachPoint, PlaceKind, Tunnel};
 use lifecycle_core::error::ErrorKind;
 use lifecycle_core::name::IfName;
 use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, LinkRequest};
@@ -19,7 +19,7 @@ use lifecycle_linux::ethtool::{Offloads, set_offloads};
 use lifecycle_linux::netlink::{Change, Link, NewLink, Veth, Which, change_link, create_veth, delete_link};
 use lifecycle_linux::wiring::bridge::keep_quiet;
 use lifecycle_linux::wiring::label::{Label, Owner, owner, port_mac, port_owner};
-use lifecycle_linux::wiring::{self, Failure, Outcome, Place, are_peers};
+use lifecycle_linux::wiring::{self, Failure, Outcome, Place, are_peers, is_finished};
 
 use crate::detail::{self, PortIdentity};
 use crate::ovsdb::Replica;
@@ -46,8 +46,10 @@ struct Plan<'a> {
     bridge: &'a IfName,
     switch: Rc<Place>,
     ends: [End<'a>; 2],
-    /// Both pairs of interfaces and both ports stand and belong together.
-    stands: bool,
+    /// Which ends' pairs of interfaces stand, whether or not the switch has them.
+    pairs: [bool; 2],
+    /// Which ends' ports stand as well.
+    plugged: [bool; 2],
 }
 
 /// Refuses what no link of this backend can do, by name.
@@ -128,36 +130,14 @@ impl Worker {
         if where_it_is(&ends[0]) == where_it_is(&ends[1]) {
             return Err(Failure::new(ErrorKind::InvalidInput, "both ends are one and the same interface"));
         }
-        let on_bridge = |port: &Port, db: &Replica| {
-            Bridge::named(db, bridge.as_str(), self.controller).is_some_and(|bridge| bridge.ports.contains(&port.uuid))
-        };
-        let mut stands = true;
-        for end in &ends {
-            let as_built = |port: &Port| {
-                port.owner == Owner::End(end.label) && port.is_attached() && client.read(|db| on_bridge(port, db))
-            };
-            if let Some(tunnel) = end.tunnel() {
-                let wanted = tunnel::options(tunnel)?;
-                let is_it = |port: &Port| port.tunnel.as_ref() == Some(&wanted) && as_built(port);
-                stands &= end.host.is_none() && end.port.as_ref().is_some_and(is_it);
-                continue;
-            }
-            let (Some(node), Some(host), Some(port)) = (&end.node, &end.host, &end.port) else {
-                stands = false;
-                continue;
-            };
-            let ours = |owner| owner == Owner::End(end.label) || owner == Owner::Unlabelled;
-            stands &= host.group == LINK_GROUP
-                && ours(owner(node, self.controller))
-                && ours(port_owner(host, self.controller))
-                && node.mac == Some(end.point.mac)
-                && as_built(port)
-                && port.ifindex.is_none_or(|ifindex| ifindex == host.index)
-                && are_peers(&end.place, node, &switch, host)?;
-        }
-        if !stands {
-            for end in &ends {
+        let (mut pairs, mut plugged) = ([false; 2], [false; 2]);
+        for (side, end) in ends.iter().enumerate() {
+            pairs[side] = self.is_pair(end, &switch)?;
+            plugged[side] = pairs[side] && self.is_plugged_into(end, bridge)?;
+            if !plugged[side] {
                 doomed.ports.extend(end.port.as_ref().map(|port| port.uuid.clone()));
+            }
+            if !pairs[side] {
                 // One end of a pair takes the other along.
                 if let Some(host) = &end.host {
                     self.doom_interface(&switch, host, doomed);
@@ -167,42 +147,76 @@ impl Worker {
                 }
             }
         }
-        Ok(Plan { request, bridge, switch, ends, stands })
+        Ok(Plan { request, bridge, switch, ends, pairs, plugged })
     }
 
-    /// Makes both pairs of interfaces, each in its final places, and sets them up.
+    /// Whether an end's two interfaces stand and belong together. A tunnel needs none, and they would be in its way.
+    fn is_pair(&self, end: &End<'_>, switch: &Place) -> Outcome<bool> {
+        if end.tunnel().is_some() {
+            return Ok(end.host.is_none());
+        }
+        let (Some(node), Some(host)) = (&end.node, &end.host) else { return Ok(false) };
+        let ours = |owner| owner == Owner::End(end.label) || owner == Owner::Unlabelled;
+        // Once it is finished, its node may give it another address.
+        let born = || owner(node, self.controller) == Owner::Unlabelled && node.mac == Some(end.point.mac);
+        Ok(host.group == LINK_GROUP
+            && ours(port_owner(host, self.controller))
+            && (end.was_finished() || born())
+            && are_peers(&end.place, node, switch, host)?)
+    }
+
+    /// Whether the switch has the port of an end whose interfaces stand. A port that was opened for another interface of the
+    /// same name is none: only taking it off and, once the switch has done so, adding it again helps.
+    fn is_plugged_into(&self, end: &End<'_>, bridge: &IfName) -> Outcome<bool> {
+        let Some(port) = &end.port else { return Ok(false) };
+        let on_bridge = self.client()?.read(|db| {
+            Bridge::named(db, bridge.as_str(), self.controller).is_some_and(|it| it.ports.contains(&port.uuid))
+        });
+        let attached = on_bridge && port.owner == Owner::End(end.label) && port.is_attached();
+        if let Some(tunnel) = end.tunnel() {
+            return Ok(attached && port.tunnel.as_ref() == Some(&tunnel::options(tunnel)?));
+        }
+        let Some(host) = &end.host else { return Ok(false) };
+        let known = self.known.get(&end.label.link).and_then(|known| PortIdentity::read(known, end.label.side));
+        let reopened = known.is_some_and(|known| known.uuid == port.uuid && known.ifindex != host.index);
+        Ok(attached && !reopened && port.ifindex.is_none_or(|ifindex| ifindex == host.index))
+    }
+
+    /// Makes the pairs of interfaces that do not stand, each in its final places, and sets up what is ours. An end that was
+    /// finished before is as its node wants it.
     fn bear(&self, plan: &Plan<'_>) -> Outcome<()> {
         let switch = &plan.switch;
         let attrs = &plan.request.attrs;
         let names = [plan.ends[0].label.port_name(), plan.ends[1].label.port_name()];
-        if !plan.stands {
-            let pair = |(end, name): (&End<'_>, &IfName)| {
-                let new = |name, mac| NewLink {
-                    mac: Some(mac),
-                    mtu: Some(attrs.mtu),
-                    group: LINK_GROUP,
-                    ..NewLink::new(name)
-                };
-                let host = new(name, port_mac(self.controller, name.as_str()));
-                let node = NewLink { ns: Some(end.place.ns.as_fd()), ..new(&end.point.ifname, end.point.mac) };
-                create_veth(&Veth { a: host, b: node })
-            };
-            let ends = plan.ends.iter().zip(&names).filter(|(end, _)| end.tunnel().is_none());
-            let pairs: Vec<_> = ends.map(pair).collect();
-            let made: Result<(), _> = switch.route(|route| route.run_all(&pairs)).into_iter().collect();
-            made?;
-        }
+        let pair = |index: usize| {
+            let (end, name) = (&plan.ends[index], &names[index]);
+            let new =
+                |name, mac| NewLink { mac: Some(mac), mtu: Some(attrs.mtu), group: LINK_GROUP, ..NewLink::new(name) };
+            let host = new(name, port_mac(self.controller, name.as_str()));
+            let node = NewLink { ns: Some(end.place.ns.as_fd()), ..new(&end.point.ifname, end.point.mac) };
+            create_veth(&Veth { a: host, b: node })
+        };
+        let needs_pair = |index: &usize| !plan.pairs[*index] && plan.ends[*index].tunnel().is_none();
+        let missing: Vec<_> = [0, 1].into_iter().filter(needs_pair).map(pair).collect();
+        let made: Result<(), _> = switch.route(|route| route.run_all(&missing)).into_iter().collect();
+        made?;
         let up = Some(attrs.admin == Admin::Up);
-        // What stands already may have been built with other attributes.
-        let mtu = plan.stands.then_some(attrs.mtu);
-        for (end, name) in plan.ends.iter().zip(&names).filter(|(end, _)| end.tunnel().is_none()) {
+        for (index, (end, name)) in plan.ends.iter().zip(&names).enumerate() {
+            if end.tunnel().is_some() {
+                continue;
+            }
             if self.userspace {
                 end.place.route(|route| set_offloads(&*route, &end.point.ifname, Offloads::NONE))?;
             }
             keep_quiet(switch, Which::Name(name));
+            // What stands already may have been set otherwise.
+            let mtu = plan.pairs[index].then_some(attrs.mtu);
             let alias = end.label.of_port();
             let change = Change { up, mtu, alias: Some(&alias), ..Change::default() };
             switch.route(|route| route.run(change_link(Which::Name(name), &change)))?;
+            if plan.is_left_to_its_node(index) {
+                continue;
+            }
             let alias = end.label.to_string();
             let change = Change { up, mtu, alias: Some(&alias), ..Change::default() };
             end.place.route(|route| route.run(change_link(Which::Name(&end.point.ifname), &change)))?;
@@ -246,7 +260,7 @@ impl Worker {
         let client = self.client()?;
         match number? {
             Some(number) => self.await_switch(&client, number),
-            None if plans.iter().all(|plan| plan.stands) => Ok(()),
+            None if plans.iter().all(|plan| plan.plugged == [true; 2]) => Ok(()),
             // It was committed and the answer got lost, so that the number to wait for is not known.
             None => self.await_switch(&client, commit(&client, &Draft::default().finish("settle"))?),
         }
@@ -283,7 +297,7 @@ impl Worker {
         let mut detail = BTreeMap::from([(detail::BRIDGE.to_owned(), plan.bridge.to_string())]);
         let up = plan.request.attrs.admin == Admin::Up;
         let mut ends = Vec::new();
-        for end in &plan.ends {
+        for (index, end) in plan.ends.iter().enumerate() {
             let name = end.label.port_name();
             if end.tunnel().is_some() {
                 let port = client.read(|db| Port::named(db, name.as_str(), self.controller)).ok_or_else(vanished)?;
@@ -301,11 +315,13 @@ impl Worker {
             let number = port.number.unwrap_or_default();
             PortIdentity { ifindex: host.index, uuid: port.uuid, number }.write(end.label.side, &mut detail);
             // What the kernel will announce of the end as it was left is no news.
-            (node.admin_up, node.carrier, host.admin_up, host.carrier) = (up, up, up, up);
+            node.admin_up = if plan.is_left_to_its_node(index) { node.admin_up } else { up };
+            let carrier = up && node.admin_up;
+            (node.carrier, host.admin_up, host.carrier) = (carrier, up, carrier);
             self.news.settle(plan.request.link, (end.place.cookie, node.index), &node);
             self.news.settle(plan.request.link, (switch.cookie, host.index), &host);
-            let mac = node.mac.unwrap_or(end.point.mac);
-            ends.push(EndIdentity { point: end.point.clone(), namespace: end.place.cookie, ifindex: node.index, mac });
+            let (point, mac) = (end.point.clone(), end.point.mac);
+            ends.push(EndIdentity { point, namespace: end.place.cookie, ifindex: node.index, mac });
         }
         let b = ends.pop();
         let a = ends.pop().ok_or_else(vanished)?;
@@ -342,6 +358,14 @@ impl Worker {
     }
 }
 
+impl Plan<'_> {
+    /// Whether an end stood and was finished before, so that it is as its node wants it.
+    fn is_left_to_its_node(&self, index: usize) -> bool {
+        let end = &self.ends[index];
+        self.pairs[index] && end.was_finished() && matches!(end.point.place, AttachKind::Namespace(_))
+    }
+}
+
 impl End<'_> {
     fn tunnel(&self) -> Option<&Tunnel> {
         tunnel_at(&self.point.place)
@@ -358,25 +382,13 @@ impl End<'_> {
         let name = self.label.port_name();
         let host = self.host.as_ref().map(|link| (name.as_str(), port_owner(link, controller)));
         let port = self.port.as_ref().map(|port| (port.name.as_str(), port.owner));
-        for (name, owner) in [node, host, port].into_iter().flatten() {
-            match owner {
-                Owner::Foreign | Owner::Bridge => {
-                    let message =
-                        format!("an interface or port {name} that is not ours stands in the way; rename or remove it");
-                    return Err(Failure::new(ErrorKind::Foreign, message));
-                }
-                Owner::End(label) if label.link != self.label.link => {
-                    let message = format!("{name} is an end of link {}", label.link);
-                    return Err(Failure::new(ErrorKind::Conflict, message));
-                }
-                Owner::End(label) if label.incarnation > self.label.incarnation => {
-                    let message = format!("incarnation {} of the link stands already", label.incarnation);
-                    return Err(Failure::new(ErrorKind::Conflict, message));
-                }
-                Owner::End(_) | Owner::Unlabelled => {}
-            }
-        }
-        Ok(())
+        let mut found = [node, host, port].into_iter().flatten();
+        found.try_for_each(|(name, owner)| owner.refuse_as(name, &self.label))
+    }
+
+    /// Whether the interface at the link's end was labelled and set up before.
+    fn was_finished(&self) -> bool {
+        self.node.as_ref().is_some_and(|node| is_finished(node, self.label))
     }
 }
 
@@ -398,8 +410,10 @@ fn draft(
             return Err(Failure::new(ErrorKind::Foreign, message));
         }
         let tags = bridge.as_ref().map(|bridge| bridge.tags(db)).unwrap_or_default();
-        if bridge.is_none() {
-            missing.insert(name);
+        match &bridge {
+            None => drop(missing.insert(name)),
+            Some(bridge) if !bridge.passes_all => draft.pass_all(bridge),
+            Some(_) => {}
         }
         let pool = pools.entry(name.to_string()).or_insert_with(|| SegmentPool::new(SegmentKind::Tag));
         // What was handed out in an earlier draft is either carried now or free again.

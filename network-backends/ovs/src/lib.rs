@@ -3,6 +3,7 @@
 
 pub mod ovsdb;
 
+mod alive;
 mod backend;
 mod change;
 mod connect;

@@ -1,18 +1,76 @@
 //! What the switch's database tells of links.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use lifecycle_core::id::LinkId;
 use lifecycle_core::policy::naming::OurName;
 use lifecycle_linux::wiring::News;
 
-use crate::ovsdb::{Change, Heard};
+use crate::alive::Health;
+use crate::ovsdb::{Change, Heard, Row};
+use crate::switch::CONTROLLER;
 
 /// Passes on what the database tells.
-pub(crate) fn listener(news: Arc<News>) -> impl Fn(Heard<'_>) + Send + Sync + 'static {
-    move |heard| match heard {
-        Heard::Synced | Heard::Lost => news.resync(),
-        Heard::Changed(changes) => news.heard(changes.iter().filter_map(disturbed)),
+pub(crate) fn listener(news: Arc<News>, health: Arc<Health>) -> impl Fn(Heard<'_>) + Send + Sync + 'static {
+    let tags = Mutex::new(Tags::default());
+    move |heard| {
+        let mut tags = tags.lock().unwrap_or_else(PoisonError::into_inner);
+        health.note(&heard);
+        match heard {
+            Heard::Synced(rows) => {
+                *tags = Tags::default();
+                rows.iter().for_each(|row| {
+                    tags.note(row);
+                });
+                news.resync();
+            }
+            Heard::Lost | Heard::Holder { .. } => news.resync(),
+            Heard::Changed(changes) => {
+                if changes.iter().any(is_of_all) {
+                    news.resync();
+                }
+                let intruded: Vec<LinkId> = changes.iter().filter_map(|change| tags.note(change)).collect();
+                news.heard(changes.iter().filter_map(disturbed).chain(intruded));
+            }
+        }
+    }
+}
+
+/// The segments of links, so that it is noticed when somebody else's port is put on one.
+#[derive(Debug, Default)]
+struct Tags(HashMap<i64, LinkId>);
+
+impl Tags {
+    /// Takes in a change; the link on whose segment somebody else's port is now.
+    fn note(&mut self, change: &Change) -> Option<LinkId> {
+        let row = change.new.as_ref().or(change.old.as_ref()).filter(|_| change.table == "Port")?;
+        let tag = |row: &Option<Row>| row.as_ref().and_then(|row| row.integer("tag"));
+        let (old, new) = (tag(&change.old), tag(&change.new));
+        let Some(link) = link_of(row) else {
+            return new.filter(|_| new != old).and_then(|tag| self.0.get(&tag).copied());
+        };
+        if let Some(old) = old.filter(|old| new != Some(*old) && self.0.get(old) == Some(&link)) {
+            self.0.remove(&old);
+        }
+        self.0.extend(new.map(|tag| (tag, link)));
+        None
+    }
+}
+
+/// Whether a change is one of a bridge of Lifecycle's, and so one of all its links.
+fn is_of_all(change: &Change) -> bool {
+    let (Some(old), Some(new)) = (&change.old, &change.new) else { return false };
+    change.table == "Bridge"
+        && ["datapath_type", "other_config"].iter().any(|column| old.get(column) != new.get(column))
+        && old.map("external_ids").contains_key(CONTROLLER)
+}
+
+/// The link that a port belongs to by its name.
+fn link_of(row: &Row) -> Option<LinkId> {
+    match OurName::parse(row.text("name")?) {
+        Some(OurName::LinkEnd { link, .. }) => Some(link),
+        _ => None,
     }
 }
 
@@ -24,7 +82,7 @@ fn disturbed(change: &Change) -> Option<LinkId> {
         "Interface" => &["name", "type", "options", "ofport", "ifindex", "error"],
         _ => return None,
     };
-    let Some(OurName::LinkEnd { link, .. }) = OurName::parse(old.text("name")?) else { return None };
+    let link = link_of(old)?;
     let Some(new) = &change.new else { return Some(link) };
     // That the switch fills in what it finds out of a new port is no news, unless it is an error.
     let differs = |column: &&&str| {

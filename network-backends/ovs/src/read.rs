@@ -6,12 +6,12 @@ use std::rc::Rc;
 use lifecycle_core::error::ErrorKind;
 use lifecycle_core::id::LinkId;
 use lifecycle_core::name::IfName;
-use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, LinkReport, ObservedLink};
+use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, LinkReport, ObservedLink, ProbeResult};
 use lifecycle_core::policy::link::Side;
 use lifecycle_linux::ethtool::{Offloads, offloads};
 use lifecycle_linux::netlink::{Link, Which};
 use lifecycle_linux::wiring::label::{Owner, owner, port_owner};
-use lifecycle_linux::wiring::{Failure, Outcome, Place, TestFrames, are_peers, note_own_changes, report};
+use lifecycle_linux::wiring::{Failure, Outcome, Place, TestFrames, are_peers, note_own_changes, report_plugged};
 
 use crate::detail::{self, PortIdentity};
 use crate::switch::{Bridge, Port, our_ports};
@@ -25,7 +25,8 @@ impl Worker {
     /// Compares a link with its identity and sends a frame each way. Changes nothing.
     pub(crate) fn verify(&mut self, identity: &LinkIdentity) -> Outcome<LinkReport> {
         let mut problems = Vec::new();
-        let client = self.current_client()?;
+        let client = self.client_for_reading()?;
+        self.see_switch()?;
         let end_b = identity.b.as_ref().ok_or_else(foreign_identity)?;
         let bridge_name = identity.detail.get(detail::BRIDGE).ok_or_else(foreign_identity)?;
         let controller = self.controller;
@@ -34,10 +35,15 @@ impl Worker {
             let tags = bridge.as_ref().map(|bridge| bridge.tags(db)).unwrap_or_default();
             (bridge, tags)
         });
-        if bridge.is_none() {
-            problems.push(format!("the bridge {bridge_name} is gone"));
+        match &bridge {
+            None => problems.push(format!("the bridge {bridge_name} is gone")),
+            Some(bridge) if !bridge.passes_all => {
+                problems.push(format!("the bridge {bridge_name} does not pass all link-local frames"));
+            }
+            Some(_) => {}
         }
-        let mut joined = bridge.is_some();
+        let mut joined = bridge.as_ref().is_some_and(|bridge| bridge.passes_all);
+        let mut hosts = [None, None];
         let mut found: [Found; 2] = [None, None];
         let mut tunnels = [None, None];
         let mut segments = [None, None];
@@ -46,7 +52,9 @@ impl Worker {
             let tunnel = tunnel_at(&end.point.place);
             let here = if tunnel.is_some() { None } else { self.find(identity, end, &mut problems)? };
             if let Some((place, node)) = &here {
-                joined &= self.is_plugged(identity, (place, node), &port, &mut problems)?;
+                let host = self.plugged(identity, (place, node), &port, &mut problems)?;
+                joined &= host.is_some();
+                hosts[side.index()] = host;
                 if bridge.as_ref().is_some_and(|bridge| bridge.userspace) {
                     joined &= does_its_own_work(place, node, &mut problems)?;
                 }
@@ -89,13 +97,22 @@ impl Worker {
             true if tunnels.iter().any(Option::is_some) => {
                 TestFrames::skipped("the far end of a tunnel is on another host")
             }
-            true => self.frames.exchange(&self.places, ends, &mut problems)?,
+            true => match self.frames.exchange(&self.places, ends, &mut problems)? {
+                ProbeResult::Failed { .. } => {
+                    // Once it has said that it runs, one that was only about to begin has all its ports.
+                    self.question_switch(&client)?;
+                    problems.pop();
+                    self.frames.exchange(&self.places, ends, &mut problems)?
+                }
+                probe => probe,
+            },
             false => TestFrames::skipped("the link does not stand"),
         };
         if joined {
             self.known.entry(identity.link).or_insert_with(|| identity.clone());
         }
-        let [on_a, on_b] = ends.map(|found| report(found.map(|(_, link)| link)));
+        let [on_a, on_b] =
+            [0, 1].map(|side| report_plugged(ends[side].map(|(_, link)| link), hosts[side].as_ref(), None));
         let [a, b] = [(tunnels[0].take(), on_a), (tunnels[1].take(), on_b)].map(|(tunnel, end)| tunnel.unwrap_or(end));
         Ok(LinkReport { a, b: Some(b), joined, probe, problems })
     }
@@ -112,14 +129,14 @@ impl Worker {
         Ok(Some((place, link)))
     }
 
-    /// Whether the interface on the switch's side is still the one that was made, and the peer of the end.
-    fn is_plugged(
+    /// The interface on the switch's side, if it is still the one that was made, and the peer of the end.
+    fn plugged(
         &mut self,
         identity: &LinkIdentity,
         (place, node): (&Place, &Link),
         port: &PortIdentity,
         problems: &mut Vec<String>,
-    ) -> Outcome<bool> {
+    ) -> Outcome<Option<Link>> {
         let switch = self.switch()?;
         let host = switch.link(Which::Index(port.ifindex))?;
         let ours = |host: &Link| port_owner(host, self.controller).may_be_of(identity.link, identity.incarnation);
@@ -128,10 +145,10 @@ impl Worker {
             && are_peers(place, node, &switch, &host)?
         {
             self.news.settle(identity.link, (switch.cookie, host.index), &host);
-            return Ok(true);
+            return Ok(Some(host));
         }
         problems.push(format!("the peer of {} on the switch's side is gone", node.name));
-        Ok(false)
+        Ok(None)
     }
 
     /// Finds everything that is of links of this controller. Ends in nodes go with their peers on the switch's side, so that
@@ -146,7 +163,9 @@ impl Worker {
             entry.incarnation = entry.incarnation.min(incarnation);
         };
         if !self.is_without_switch() {
-            let ports = self.current_client()?.read(|db| our_ports(db, self.controller));
+            let client = self.client_for_reading()?;
+            self.see_switch()?;
+            let ports = client.read(|db| our_ports(db, self.controller));
             ports.iter().filter_map(Port::label).for_each(|label| note(label.link, Some(label.incarnation), None));
         }
         let switch = self.switch()?;

@@ -94,16 +94,7 @@ impl Worker {
         if identity.boot != self.boot || tunnel_at(&end.point.place).is_some() {
             return Ok(None);
         }
-        let place = match self.place(&end.point.place) {
-            Ok(place) if place.cookie == end.namespace => place,
-            Ok(_) => return Ok(None),
-            Err(failure) if failure.is_gone() => return Ok(None),
-            Err(failure) => return Err(failure),
-        };
-        let link = place.link(Which::Index(end.ifindex))?;
-        let ours = |link: &Link| owner(link, self.controller).may_be_of(identity.link, identity.incarnation);
-        let link = link.filter(ours);
-        Ok(link.map(|link| (place, link)))
+        self.places.end(self.controller, identity, end, None)
     }
 
     /// Removes whatever bears the mark of a link.
@@ -218,7 +209,7 @@ impl Worker {
     }
 
     pub(crate) fn await_switch(&self, client: &Client, number: i64) -> Outcome<()> {
-        let done = client.wait(CARRY_OUT, |db| carried_out(db).filter(|done| *done >= number));
+        let done = client.wait_for_holder(CARRY_OUT, |db| carried_out(db).filter(|done| *done >= number));
         done.map(drop).ok_or_else(|| {
             let message = format!("ovs-vswitchd has not taken up a change within {CARRY_OUT:?}; is it running?");
             Failure::new(lifecycle_core::error::ErrorKind::Unreachable, message)

@@ -12,6 +12,9 @@ use crate::tunnel::{Options, VXLAN};
 
 pub(crate) const DATABASE: &str = "Open_vSwitch";
 
+/// The lock that `ovs-vswitchd` holds in the database as long as it lives.
+pub(crate) const LOCK: &str = "ovs_vswitchd";
+
 /// What of the database is watched.
 pub(crate) const WATCHED: &[(&str, &[&str])] = &[
     (DATABASE, &["bridges", "cur_cfg"]),
@@ -23,10 +26,12 @@ pub(crate) const WATCHED: &[(&str, &[&str])] = &[
 /// Key in `external_ids` under which a port bears its label.
 const LABEL: &str = "lifecycle";
 /// Key in `external_ids` under which a bridge bears its controller, and a port its bridge.
-const CONTROLLER: &str = "lifecycle-controller";
+pub(crate) const CONTROLLER: &str = "lifecycle-controller";
 const BRIDGE: &str = "lifecycle-bridge";
 /// Type of datapaths in user space.
 const USERSPACE: &str = "netdev";
+/// Key in a bridge's `other_config`, which has it pass spanning tree, LACP, LLDP and 802.1X as a cable does.
+const PASS_ALL: &str = "forward-bpdu";
 /// How a port passes frames: all of them, with or without tags of their own, within its segment.
 const VLAN_MODE: &str = "dot1q-tunnel";
 
@@ -99,6 +104,8 @@ pub(crate) struct Bridge {
     pub(crate) name: String,
     pub(crate) ours: bool,
     pub(crate) userspace: bool,
+    /// It forwards the link-local frames that a cable does.
+    pub(crate) passes_all: bool,
     pub(crate) ports: BTreeSet<Uuid>,
 }
 
@@ -110,6 +117,7 @@ impl Bridge {
             name: row.text("name")?.to_owned(),
             ours: row.map("external_ids").get(CONTROLLER).is_some_and(|whose| *whose == controller.to_string()),
             userspace: row.text("datapath_type") == Some(USERSPACE),
+            passes_all: row.map("other_config").get(PASS_ALL).is_some_and(|value| *value == "true"),
             ports: row.uuids("ports"),
         })
     }
@@ -202,6 +210,14 @@ impl Draft {
         self.operations.push(Operation::update("Port", &[("_uuid", "==", port.value())], row));
     }
 
+    /// Has a bridge of ours pass what a cable does, whatever somebody set it to.
+    pub(crate) fn pass_all(&mut self, bridge: &Bridge) {
+        let which = [("_uuid", "==", bridge.uuid.value())];
+        let wrong = ("other_config", "delete", set([json!(PASS_ALL)]));
+        let right = ("other_config", "insert", map([(PASS_ALL, "true")]));
+        self.operations.push(Operation::mutate("Bridge", &which, &[wrong, right]));
+    }
+
     /// Makes a bridge, along with the ports that were added to it in this draft.
     pub(crate) fn add_bridge(&mut self, name: &IfName, controller: ControllerId, userspace: bool) {
         let (port, interface) = (format!("p_{name}"), format!("i_{name}"));
@@ -214,8 +230,7 @@ impl Draft {
         let row = json!({
             "name": name.as_str(), "ports": set(ports), "fail_mode": "standalone",
             "datapath_type": if userspace { USERSPACE } else { "system" },
-            // A cable passes spanning tree, LACP, LLDP and 802.1X.
-            "other_config": map([("forward-bpdu", "true")]),
+            "other_config": map([(PASS_ALL, "true")]),
             "external_ids": map([(CONTROLLER, controller.to_string())]),
         });
         self.operations.push(Operation::insert("Bridge", name.as_str(), row));

@@ -23,10 +23,11 @@ use lifecycle_linux::identity::boot_id;
 use lifecycle_linux::limits::raise_open_files;
 use lifecycle_linux::wiring::{Failure, News, Outcome, Place, Places, TestFrames, Ticket, UnderlayChoice, doomed};
 
+use crate::alive::Health;
 use crate::news::listener;
 use crate::ovsdb::{Client, Endpoint};
 use crate::settings::Settings;
-use crate::switch::{DATABASE, WATCHED};
+use crate::switch::{DATABASE, LOCK, WATCHED};
 
 /// How long namespaces stay open after the last piece of work, for the next one that usually follows.
 const IDLE: Duration = Duration::from_millis(20);
@@ -34,6 +35,9 @@ const IDLE: Duration = Duration::from_millis(20);
 const BATCH: usize = 256;
 /// How long a connection to the database may take, before whatever needs it is given up.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The same for what only reads.
+const PATIENCE_OF_READERS: Duration = Duration::from_millis(100);
 
 /// A piece of work.
 pub(crate) enum Job {
@@ -56,6 +60,7 @@ pub(crate) struct Worker {
     pub(crate) userspace: bool,
     pub(crate) places: Places,
     pub(crate) news: Arc<News>,
+    pub(crate) health: Arc<Health>,
     /// Numbers of segments, by the name of their bridge.
     pub(crate) pools: HashMap<String, SegmentPool>,
     /// A removal that the switch was not yet seen to have carried out.
@@ -67,6 +72,8 @@ pub(crate) struct Worker {
     pub(crate) frames: TestFrames,
     /// Which address tunnels have.
     pub(crate) underlay: Option<UnderlayChoice>,
+    /// When the switch was last asked in vain.
+    pub(crate) silent: Option<Instant>,
     endpoint: Endpoint,
     client: Option<Rc<Client>>,
     /// When the client was last waited for in vain.
@@ -74,7 +81,12 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    fn new(controller: ControllerId, settings: &Settings, endpoint: Endpoint, news: Arc<News>) -> Outcome<Self> {
+    fn new(
+        controller: ControllerId,
+        settings: &Settings,
+        endpoint: Endpoint,
+        (news, health): (Arc<News>, Arc<Health>),
+    ) -> Outcome<Self> {
         if let Err(error) = raise_open_files() {
             tracing::warn!(%error, "the number of open files stays limited");
         }
@@ -84,10 +96,12 @@ impl Worker {
             userspace: settings.datapath.is_userspace(),
             places: Places::new(Arc::clone(&news), settings.namespace.clone()),
             news,
+            health,
             pools: HashMap::new(),
             removal: None,
             unsettled: false,
             known: HashMap::new(),
+            silent: None,
             endpoint,
             client: None,
             waited: Cell::new(None),
@@ -106,8 +120,9 @@ impl Worker {
     /// Connects to the database, unless that was done before. That it is not there yet is no failure.
     fn start_client(&mut self) -> Outcome<()> {
         if self.client.is_none() {
-            let heard = listener(Arc::clone(&self.news));
-            self.client = Some(Rc::new(Client::start(self.endpoint.clone(), DATABASE, WATCHED, heard)?));
+            let heard = listener(Arc::clone(&self.news), Arc::clone(&self.health));
+            self.client =
+                Some(Rc::new(Client::start_beside(self.endpoint.clone(), DATABASE, WATCHED, Some(LOCK), heard)?));
         }
         Ok(())
     }
@@ -119,13 +134,24 @@ impl Worker {
         Ok(client)
     }
 
+    /// The same for who only reads: what cannot be read at once is not known to be up, and that must not wait.
+    pub(crate) fn client_for_reading(&self) -> Outcome<Rc<Client>> {
+        let client = self.client_within(PATIENCE_OF_READERS)?;
+        client.catch_up(PATIENCE)?;
+        Ok(client)
+    }
+
     /// The client, with a replica that follows the database.
     pub(crate) fn client(&self) -> Outcome<Rc<Client>> {
+        self.client_within(PATIENCE)
+    }
+
+    fn client_within(&self, patience: Duration) -> Outcome<Rc<Client>> {
         let client =
             self.client.as_ref().ok_or_else(|| Failure::new(ErrorKind::Failed, "the backend was not initialized"))?;
         // One wait in vain is enough for all that queue behind it.
         let waited = self.waited.get().is_some_and(|waited| waited.elapsed() < PATIENCE);
-        let ready = client.ready(if waited { Duration::ZERO } else { PATIENCE });
+        let ready = client.ready(if waited { Duration::ZERO } else { patience });
         self.waited.set(ready.is_err().then(Instant::now));
         ready?;
         Ok(Rc::clone(client))
@@ -176,7 +202,7 @@ impl Hand {
         controller: ControllerId,
         settings: Settings,
         endpoint: Endpoint,
-    ) -> std::io::Result<(Self, Arc<News>)> {
+    ) -> std::io::Result<(Self, Arc<News>, Arc<Health>)> {
         let (jobs, inbox) = mpsc::channel::<Job>();
         let mourners = jobs.clone();
         let news = Arc::new(News::default());
@@ -184,14 +210,15 @@ impl Hand {
             // Once the thread has ended there is nobody to tell.
             let _ = mourners.send(Job::Mourn(link));
         });
-        let theirs = Arc::clone(&news);
+        let health = Arc::new(Health::default());
+        let theirs = (Arc::clone(&news), Arc::clone(&health));
         let thread = std::thread::Builder::new().name("switch-worker".into()).spawn(move || {
             match Worker::new(controller, &settings, endpoint, theirs) {
                 Ok(worker) => run(worker, &inbox),
                 Err(failure) => tracing::error!(?failure, "the worker for the switch cannot start"),
             }
         })?;
-        Ok((Self { jobs, thread: Some(thread) }, news))
+        Ok((Self { jobs, thread: Some(thread) }, news, health))
     }
 
     /// Hands a piece of work over. A thread that has ended drops it, and with it whoever waits.

@@ -2,20 +2,25 @@
 
 use lifecycle_core::attach::AttachKind;
 use lifecycle_core::error::ErrorKind;
-use lifecycle_core::plugin::network::LinkIdentity;
+use lifecycle_core::plugin::network::{LinkIdentity, Shaping};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::{Admin, LinkAttrs};
 use lifecycle_crash::crash_point;
 use lifecycle_linux::netlink::{Change, Link, Which, change_link};
-use lifecycle_linux::wiring::{Failure, Outcome, Place};
+use lifecycle_linux::wiring::shaping::slow_down;
+use lifecycle_linux::wiring::{self, Failure, Outcome, Place};
 
-use crate::connect::refuse;
 use crate::worker::Worker;
 
 impl Worker {
+    /// Refuses what no link can do here, by name.
+    pub(crate) fn refuse(&self, attrs: &LinkAttrs) -> Outcome<()> {
+        wiring::refuse(crate::NAME, attrs, |attribute| self.facts.can_set(attribute))
+    }
+
     /// Changes attributes at both ends, or at none.
     pub(crate) fn set_params(&mut self, identity: &LinkIdentity, attrs: &LinkAttrs) -> Outcome<()> {
-        refuse(attrs)?;
+        self.refuse(attrs)?;
         let ends = self.all_ends(identity)?;
         let mut mtu = attrs.mtu;
         for (_, _, link) in &ends {
@@ -29,7 +34,11 @@ impl Worker {
         }
         let wanted = Change { up: Some(attrs.admin == Admin::Up), mtu: Some(mtu), ..Change::default() };
         for (done, (_, place, link)) in ends.iter().enumerate() {
-            if let Err(failure) = self.change(identity, place, link, &wanted) {
+            let changed = self.change(identity, place, link, &wanted).and_then(|()| {
+                self.news.settle_shaping((place.cookie, link.index), Shaping::of(attrs));
+                slow_down(place, link.index, attrs)
+            });
+            if let Err(failure) = changed {
                 for (_, place, link) in &ends[..done] {
                     let before = Change { up: Some(link.admin_up), mtu: Some(link.mtu), ..Change::default() };
                     if let Err(failure) = self.change(identity, place, link, &before) {

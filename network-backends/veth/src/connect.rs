@@ -6,18 +6,19 @@ use std::rc::Rc;
 
 use lifecycle_core::attach::{AttachKind, AttachPoint};
 use lifecycle_core::error::ErrorKind;
-use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, LinkRequest};
+use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, LinkRequest, Shaping};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::policy::naming::LINK_GROUP;
-use lifecycle_core::topology::{Admin, LinkAttrs, MacvlanMode};
+use lifecycle_core::topology::{Admin, MacvlanMode};
 use lifecycle_crash::crash_point;
 use lifecycle_linux::netlink::{
-    Change, Link, NetlinkError, NewLink, Veth, Which, change_link, create_dummy, create_ifb, create_macvlan,
-    create_veth, delete_link,
+    BRIDGE_PORT_FORWARD_ALL, Change, Link, NetlinkError, NewLink, Port, Veth, Which, change_link, create_dummy,
+    create_ifb, create_macvlan, create_veth, delete_link,
 };
 use lifecycle_linux::wiring::bridge::{keep_quiet, pass_all};
 use lifecycle_linux::wiring::label::{Label, Owner, owner};
-use lifecycle_linux::wiring::{self, Failure, Outcome, Place, are_peers};
+use lifecycle_linux::wiring::shaping::slow_down;
+use lifecycle_linux::wiring::{Failure, Outcome, Place, are_peers, is_finished};
 use nix::errno::Errno;
 
 use crate::detail;
@@ -33,6 +34,13 @@ struct End<'a> {
     mtu: u32,
 }
 
+impl End<'_> {
+    /// Whether it is a node's own interface.
+    fn is_in_node(&self) -> bool {
+        matches!(self.point.place, AttachKind::Namespace(_))
+    }
+}
+
 /// How the ends come into being.
 enum Birth {
     Veth,
@@ -40,15 +48,10 @@ enum Birth {
     Dummy,
 }
 
-/// Refuses what no link of this backend can do, by name.
-pub(crate) fn refuse(attrs: &LinkAttrs) -> Outcome<()> {
-    wiring::refuse("veth", attrs, |_| false)
-}
-
 impl Worker {
     /// Builds a link, or finds that it stands already.
     pub(crate) fn connect(&mut self, request: &LinkRequest) -> Outcome<LinkIdentity> {
-        refuse(&request.attrs)?;
+        self.refuse(&request.attrs)?;
         let (a, b) = (request.a.place.name(), request.b.place.name());
         let can = self.facts.capabilities();
         if !can.can_connect(a, b) {
@@ -109,7 +112,7 @@ impl Worker {
         match bear(ends, birth) {
             Ok(()) => {}
             Err(error) if error.is_exists() => {
-                stands = self.make_way(request, ends)?;
+                stands = self.make_way(ends)?;
                 if !stands {
                     bear(ends, birth)?;
                 }
@@ -126,7 +129,7 @@ impl Worker {
 
     /// Looks at what is in the way. Says whether it is the very link, whole; otherwise removes what older incarnations
     /// left, or refuses and changes nothing.
-    fn make_way(&mut self, request: &LinkRequest, ends: &[End<'_>]) -> Outcome<bool> {
+    fn make_way(&mut self, ends: &[End<'_>]) -> Outcome<bool> {
         let mut found = Vec::new();
         for end in ends {
             found.push(end.place.link(Which::Name(&end.point.ifname))?);
@@ -137,27 +140,12 @@ impl Worker {
                 same = false;
                 continue;
             };
-            let name = &end.point.ifname;
-            match owner(link, self.controller) {
-                Owner::Foreign => {
-                    let message =
-                        format!("an interface {name} that is not ours stands in the way; rename or remove it");
-                    return Err(Failure::new(ErrorKind::Foreign, message));
-                }
-                Owner::Bridge => {
-                    return Err(Failure::new(ErrorKind::Conflict, format!("{name} is a bridge of ours")));
-                }
-                Owner::End(label) if label.link != request.link => {
-                    let message = format!("{name} is an end of link {}", label.link);
-                    return Err(Failure::new(ErrorKind::Conflict, message));
-                }
-                Owner::End(label) if label.incarnation > request.incarnation => {
-                    let message = format!("incarnation {} of the link stands already", label.incarnation);
-                    return Err(Failure::new(ErrorKind::Conflict, message));
-                }
-                Owner::End(label) => same &= label == end.label,
-                Owner::Unlabelled => same &= link.mac == Some(end.point.mac),
-            }
+            let owner = owner(link, self.controller);
+            owner.refuse_as(end.point.ifname.as_str(), &end.label)?;
+            same &= match owner {
+                Owner::End(label) => label == end.label,
+                _ => link.mac == Some(end.point.mac),
+            };
         }
         if same && self.is_whole(ends, &found)? {
             return Ok(true);
@@ -194,15 +182,19 @@ impl Worker {
         {
             return Err(Failure::new(ErrorKind::Conflict, "an end was replaced while the link was being built"));
         }
-        let up = request.attrs.admin == Admin::Up;
+        let (up, wanted) = (request.attrs.admin == Admin::Up, Shaping::of(&request.attrs));
         for (end, link) in ends.iter().zip(&mut links) {
             let which = Which::Index(link.index);
+            if stands && end.is_in_node() && is_finished(link, end.label) {
+                // From then on it is as its node wants it.
+                continue;
+            }
             let alias = end.label.to_string();
             let change = Change {
                 up: Some(up),
                 alias: Some(&alias),
                 master: end.master,
-                // What stands already may have been built with other attributes.
+                // What stands already may have been set otherwise.
                 mtu: stands.then_some(end.mtu),
                 ..Change::default()
             };
@@ -212,6 +204,11 @@ impl Worker {
             end.place.route(|route| route.run(change_link(which, &change)))?;
             if end.master.is_some() {
                 pass_all(&end.place, which)?;
+                link.port = Some(Port { forwarding: up, group_fwd_mask: BRIDGE_PORT_FORWARD_ALL });
+            }
+            if stands || wanted != Shaping::default() {
+                slow_down(&end.place, link.index, &request.attrs)?;
+                self.news.settle_shaping((end.place.cookie, link.index), wanted);
             }
             crash_point("end-finished");
             // What the kernel will announce of the end as it was left is no news.
@@ -229,7 +226,7 @@ impl Worker {
                 point: end.point.clone(),
                 namespace: end.place.cookie,
                 ifindex: link.index,
-                mac: link.mac.unwrap_or(end.point.mac),
+                mac: end.point.mac,
             });
             if let Some(master) = end.master {
                 details.insert(detail::bridge(end.label.side), master.to_string());

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use lifecycle_core::attach::PlaceKind;
 use lifecycle_core::name::IfName;
 use lifecycle_core::plugin::network::NetworkCapabilities;
+use lifecycle_linux::capability::{Feature, Missing};
 use lifecycle_linux::namespace::FreshNamespace;
 use lifecycle_linux::netlink::{NetlinkError, NewLink, Request, RouteSocket, Veth, create_bridge, create_dummy};
 use lifecycle_linux::netlink::{create_ifb, create_veth};
-use lifecycle_linux::wiring::{Failure, Outcome};
+use lifecycle_linux::wiring::{Failure, Outcome, shaping};
 use nix::errno::Errno;
 
 const ROOTLESS: &str = "only root may attach something to the host's own network namespace";
@@ -20,12 +21,14 @@ pub(crate) struct Facts {
     pub(crate) rootless: bool,
     /// Types of interfaces that the kernel lacks, with the reason.
     lacking: BTreeMap<&'static str, String>,
+    /// What it lacks of what slows links down.
+    missing: Missing,
 }
 
 impl Facts {
     /// What is likely, before anything was tried.
     pub(crate) fn of_user() -> Self {
-        Self { rootless: !nix::unistd::geteuid().is_root(), lacking: BTreeMap::new() }
+        Self { rootless: !nix::unistd::geteuid().is_root(), ..Self::default() }
     }
 
     /// Tries in a namespace that goes away by itself, with what was made in it.
@@ -59,7 +62,13 @@ impl Facts {
                 }
             }
         }
-        Ok(Self { rootless: namespace.in_user_namespace, lacking })
+        let missing = Missing::detect_some(&[Feature::Veth, Feature::Tbf, Feature::Netem]).map_err(Failure::from)?;
+        Ok(Self { rootless: namespace.in_user_namespace, lacking, missing })
+    }
+
+    /// Whether an attribute of a link, by its name, can be set.
+    pub(crate) fn can_set(&self, attribute: &str) -> bool {
+        shaping::can_set(&self.missing, attribute)
     }
 
     /// The same as other crates see it.
@@ -93,10 +102,9 @@ impl Facts {
         if let (Some(dummy), Some(ifb)) = (self.lacking.get("dummy"), self.lacking.get("ifb")) {
             lacks("dummy", &format!("{dummy}, and for a stand-in, {ifb}"), &[Dummy]);
         }
-        for attribute in ["rate", "delay", "jitter", "loss"] {
-            missing.insert(attribute.to_owned(), "a veth pair of this backend passes everything at once".to_owned());
-        }
-        NetworkCapabilities { pairs, missing, ..NetworkCapabilities::default() }
+        let mut can = NetworkCapabilities { pairs, missing, ..NetworkCapabilities::default() };
+        shaping::declare(&self.missing, &mut can);
+        can
     }
 }
 
@@ -120,6 +128,7 @@ mod tests {
         let lacking = |kinds: &[&'static str]| Facts {
             rootless: false,
             lacking: kinds.iter().map(|kind| (*kind, format!("the kernel has no {kind}"))).collect(),
+            missing: Missing::default(),
         };
         let pair = (PlaceKind::Namespace, PlaceKind::Dummy);
         assert!(lacking(&["dummy"]).capabilities().pairs.contains(&pair));

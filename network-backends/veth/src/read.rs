@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use lifecycle_core::attach::NsRef;
+use lifecycle_core::attach::{AttachKind, NsRef};
 use lifecycle_core::error::ErrorKind;
 use lifecycle_core::id::LinkId;
 use lifecycle_core::name::IfName;
-use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, LinkReport, ObservedLink, ProbeResult};
+use lifecycle_core::plugin::network::{EndIdentity, EndReport, LinkIdentity, LinkReport, ObservedLink, ProbeResult};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::policy::naming::LINK_GROUP;
 use lifecycle_linux::netlink::{BRIDGE_PORT_FORWARD_ALL, Link, Which};
+use lifecycle_linux::wiring::bridge::is_ours;
 use lifecycle_linux::wiring::label::{Owner, nameless, owner};
-use lifecycle_linux::wiring::{Failure, Outcome, Place, are_peers, note_own_changes, report};
+use lifecycle_linux::wiring::{Failure, Outcome, Place, are_peers, note_own_changes, report, shaping};
 
 use crate::detail::{first_side, recorded_bridge};
 use crate::worker::Worker;
@@ -44,23 +45,24 @@ impl Worker {
         let mut problems = Vec::new();
         let first = first_side(identity);
         let a = self.find(identity, &identity.a, first, &mut problems)?;
-        let report_a = report(a.as_ref().map(|(_, link)| link));
+        let (report_a, clean_a) = self.report(&a, &identity.a, &mut problems)?;
         let Some(end_b) = &identity.b else {
-            let joined = report_a.intact;
+            let joined = report_a.intact && clean_a;
             return Ok(LinkReport { a: report_a, b: None, joined, probe: ProbeResult::NotNeeded, problems });
         };
         let b = self.find(identity, end_b, Side::B, &mut problems)?;
-        let report_b = report(b.as_ref().map(|(_, link)| link));
+        let (report_b, clean_b) = self.report(&b, end_b, &mut problems)?;
         let mut joined = false;
         if let (Some((place_a, link_a)), Some((place_b, link_b))) = (&a, &b) {
-            joined = are_peers(place_a, link_a, place_b, link_b)?;
-            if !joined {
+            let peers = are_peers(place_a, link_a, place_b, link_b)?;
+            joined = peers && clean_a && clean_b;
+            if !peers {
                 problems.push("the ends are not each other's peers".to_owned());
             }
         }
         for (side, found) in [(Side::A, &a), (Side::B, &b)] {
             if let (Some(bridge), Some((place, link))) = (recorded_bridge(identity, side), found) {
-                joined &= is_port(place, link, bridge, &mut problems)?;
+                joined &= self.is_port(place, link, bridge, &mut problems)?;
             }
         }
         Ok(LinkReport { a: report_a, b: Some(report_b), joined, probe: ProbeResult::NotNeeded, problems })
@@ -79,8 +81,7 @@ impl Worker {
             problems.push(format!("the network namespace of {name} does not exist any more"));
             return Ok(None);
         };
-        let link = place.link(Which::Index(end.ifindex))?;
-        let Some(link) = link.filter(|link| self.is_end_of(link, identity)) else {
+        let Some(link) = self.standing(&place, identity, end)? else {
             problems.push(format!("the interface {name} (index {}) is gone", end.ifindex));
             return Ok(None);
         };
@@ -89,9 +90,10 @@ impl Worker {
         Ok(Some((place, link)))
     }
 
-    /// Whether an interface can be what was built as an end of a link, going by its marks.
-    pub(crate) fn is_end_of(&self, link: &Link, identity: &LinkIdentity) -> bool {
-        owner(link, self.controller).may_be_of(identity.link, identity.incarnation)
+    /// Finds an end in its place, going by index and marks.
+    fn standing(&self, place: &Place, identity: &LinkIdentity, end: &EndIdentity) -> Outcome<Option<Link>> {
+        let ours = |link: &Link| owner(link, self.controller).may_be_of(identity.link, identity.incarnation);
+        Ok(place.link(Which::Index(end.ifindex))?.filter(ours))
     }
 
     /// Finds all ends of links of this controller.
@@ -152,8 +154,7 @@ impl Worker {
         for (side, end) in [first, (Side::B, identity.b.as_ref())] {
             let Some(end) = end else { continue };
             let Some(place) = self.end_place(identity, side)? else { continue };
-            let link = place.link(Which::Index(end.ifindex))?;
-            if let Some(link) = link.filter(|link| self.is_end_of(link, identity)) {
+            if let Some(link) = self.standing(&place, identity, end)? {
                 ends.push((side, place, link));
             }
         }
@@ -169,24 +170,37 @@ impl Worker {
         }
         Err(Failure::new(ErrorKind::NotFound, "the link does not stand as it was built"))
     }
-}
 
-/// Whether an end is still a port of the bridge with index `bridge`, and lets through what it should.
-fn is_port(place: &Place, link: &Link, bridge: u32, problems: &mut Vec<String>) -> Outcome<bool> {
-    let name = &link.name;
-    if link.master != Some(bridge) {
-        problems.push(format!("{name} is not a port of its bridge any more"));
-        return Ok(false);
+    /// What was read of an end, and whether it is free of what others put there and would have to be taken away.
+    fn report(&self, found: &Found, end: &EndIdentity, problems: &mut Vec<String>) -> Outcome<(EndReport, bool)> {
+        let Some((place, link)) = found else { return Ok((EndReport::default(), true)) };
+        let read = shaping::read(place, link.index, &link.name, problems)?;
+        self.news.settle_shaping((place.cookie, link.index), read.unwrap_or_default());
+        let is_nodes = matches!(end.point.place, AttachKind::Namespace(_));
+        Ok((EndReport { shaping: read, ..report(Some(link)) }, is_nodes || read.is_some()))
     }
-    let port = link.port.unwrap_or_default();
-    if port.group_fwd_mask != BRIDGE_PORT_FORWARD_ALL {
-        problems.push(format!("{name} does not let all link-local frames through"));
+
+    /// Whether an end is still a port of the bridge with index `bridge`, and lets through what it should.
+    fn is_port(&self, place: &Place, link: &Link, bridge: u32, problems: &mut Vec<String>) -> Outcome<bool> {
+        let name = &link.name;
+        if link.master != Some(bridge) {
+            problems.push(format!("{name} is not a port of its bridge any more"));
+            return Ok(false);
+        }
+        let port = link.port.unwrap_or_default();
+        if port.group_fwd_mask != BRIDGE_PORT_FORWARD_ALL {
+            problems.push(format!("{name} does not let all link-local frames through"));
+            return Ok(false);
+        }
+        let bridge = place.link(Which::Index(bridge))?;
+        if bridge.as_ref().is_none_or(|bridge| !bridge.admin_up) {
+            problems.push(format!("the bridge of {name} is down"));
+            // Somebody else's is as they want it.
+            return Ok(!bridge.is_some_and(|bridge| is_ours(&bridge, self.controller)));
+        }
+        if link.carrier && !port.forwarding {
+            problems.push(format!("the bridge of {name} does not forward what it receives"));
+        }
+        Ok(true)
     }
-    let is_up = place.link(Which::Index(bridge))?.is_some_and(|bridge| bridge.admin_up);
-    if !is_up {
-        problems.push(format!("the bridge of {name} is down"));
-    } else if link.carrier && !port.forwarding {
-        problems.push(format!("the bridge of {name} does not forward what it receives"));
-    }
-    Ok(true)
 }

@@ -6,10 +6,12 @@ mod bad_input;
 mod crashes;
 mod drift;
 mod fixtures;
+mod hands;
 mod hosts;
 mod labs;
 mod life;
 mod secrets;
+mod switch_kills;
 
 use libtest_mimic::{Arguments, Trial};
 use lifecycle_tests::sandbox::User;
@@ -54,8 +56,10 @@ fn main() {
         bad_input::host_ends_are_refused_rootless,
     ));
     trials.extend(backends::trials());
+    trials.extend(hands::trials());
     trials.extend(hosts::trials());
     trials.extend(labs::trials());
+    trials.extend(switch_kills::trials());
     trials.extend(fixtures::trials());
     libtest_mimic::run(&arguments, trials).exit();
 }

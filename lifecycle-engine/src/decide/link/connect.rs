@@ -38,16 +38,10 @@ impl<T: Into<String>> From<T> for Obstacle {
     }
 }
 
-/// What is asked for to build a link: one half of it on each of two hosts, or the whole on one.
-struct Build {
-    backend: PluginName,
-    halves: Vec<(HostName, ConnectPlan)>,
-}
-
 /// Asks for a link to be built.
 pub(super) fn connect(cx: &mut Cx<'_>, id: LinkId) {
-    let build = match plan(cx, id) {
-        Ok(build) => build,
+    let halves = match plan(cx, id) {
+        Ok(halves) => halves,
         Err(Obstacle::Now) => return refresh_oper(cx, id, None),
         // Where it might have been there is no place for it any more.
         Err(Obstacle::For(_)) if cx.world.links.get(&id).is_some_and(|link| link.deleting) => {
@@ -55,7 +49,7 @@ pub(super) fn connect(cx: &mut Cx<'_>, id: LinkId) {
         }
         Err(Obstacle::For(reason)) => return cannot_be(cx, id, &reason),
     };
-    if build.halves.iter().any(|(host, _)| is_lost(cx.world, host, &build.backend)) {
+    if cx.world.links.get(&id).is_some_and(|link| link.hosts().any(|host| is_lost(cx.world, host, &link.backend))) {
         return refresh_oper(cx, id, None);
     }
     to_pending(cx, id, "its ends can be attached to");
@@ -66,7 +60,6 @@ pub(super) fn connect(cx: &mut Cx<'_>, id: LinkId) {
         link.carrier = [Some(attrs.admin == Admin::Up); 2];
     });
     cx.link_becomes(id, LinkState::Creating, Why::enforcement());
-    let halves = build.halves.into_iter().map(|(host, plan)| (host, Action::Connect(Box::new(plan)))).collect();
     begin(cx, id, LinkPhase::Connect, halves);
 }
 
@@ -89,8 +82,8 @@ fn cannot_be(cx: &mut Cx<'_>, id: LinkId, reason: &str) {
     refresh_oper(cx, id, None);
 }
 
-/// Plans how a link is built, and records where, so that it is looked at again when its backend there can be reached.
-fn plan(cx: &mut Cx<'_>, id: LinkId) -> Result<Build, Obstacle> {
+/// Plans how a link is built, one half of it on each of two hosts or the whole on one, and records where, so that it is looked at again when its backend there can be reached.
+fn plan(cx: &mut Cx<'_>, id: LinkId) -> Result<Vec<(HostName, Action)>, Obstacle> {
     let link = cx.world.links.get(&id).ok_or_else(Obstacle::gone)?;
     let [near, far] = hosts(cx.world, link)?;
     let places = [place(cx.world, link, Side::A)?, place(cx.world, link, Side::B)?];
@@ -117,17 +110,30 @@ fn plan(cx: &mut Cx<'_>, id: LinkId) -> Result<Build, Obstacle> {
     });
 
     let link = cx.world.links.get(&id).ok_or_else(Obstacle::gone)?;
-    let [a, b] = [end(cx.world, link, Side::A)?, end(cx.world, link, Side::B)?];
-    let half = |ends| connect_plan(cx.world, link, ends);
-    let halves = match &link.span {
-        None => vec![(near, half([a, b]))],
-        Some(_) => {
-            let [to_far, to_near] = [span::end(cx.world, link, Side::A), span::end(cx.world, link, Side::B)];
-            let (to_far, to_near) = to_far.zip(to_near).ok_or_else(Obstacle::gone)?;
-            vec![(near, half([a, to_far])), (far, half([to_near, b]))]
-        }
-    };
-    Ok(Build { backend, halves })
+    halves(cx.world, link, [near, far])
+}
+
+/// What is asked for to build a link again as it was planned; nothing where it would be planned otherwise now.
+pub(super) fn plan_again(world: &World, link: &LinkRecord) -> Option<Vec<(HostName, Action)>> {
+    let [near, far] = hosts(world, link).ok()?;
+    let places = [place(world, link, Side::A).ok()?, place(world, link, Side::B).ok()?];
+    let there = if near == far { places[1] } else { PlaceKind::Tunnel };
+    let backend = choose(world, link, &near, [places[0], there]).ok()?;
+    let planned = [link.host.as_ref()?, link.span.as_ref().map_or(&near, |span| &span.host)];
+    let alike = backend == link.backend && planned == [&near, &far];
+    if alike { halves(world, link, [near, far]).ok() } else { None }
+}
+
+/// What is asked for to build a link of which it is recorded how and where.
+fn halves(world: &World, link: &LinkRecord, [near, far]: [HostName; 2]) -> Result<Vec<(HostName, Action)>, Obstacle> {
+    let [a, b] = [end(world, link, Side::A)?, end(world, link, Side::B)?];
+    let half = |ends| Action::Connect(Box::new(connect_plan(world, link, ends)));
+    if link.span.is_none() {
+        return Ok(vec![(near, half([a, b]))]);
+    }
+    let [to_far, to_near] = [span::end(world, link, Side::A), span::end(world, link, Side::B)];
+    let (to_far, to_near) = to_far.zip(to_near).ok_or_else(Obstacle::gone)?;
+    Ok(vec![(near, half([a, to_far])), (far, half([to_near, b]))])
 }
 
 fn connect_plan(world: &World, link: &LinkRecord, ends: [EndPlan; 2]) -> ConnectPlan {

@@ -6,6 +6,8 @@
 
 mod connect;
 mod keep;
+mod mend;
+mod ours;
 mod outcome;
 mod remove;
 mod report;
@@ -39,6 +41,8 @@ pub enum LinkPhase {
     Idle,
     /// It is being built.
     Connect,
+    /// What was built is being put right in place.
+    Mend,
     /// It is being removed.
     Disconnect,
     /// It was removed, and whether nothing is left is being read.
@@ -74,6 +78,8 @@ pub struct LinkWork {
     pub doubted: Option<BootInstant>,
     /// What was set by hand at an end is being put back.
     pub put_back: bool,
+    /// What was built is no longer what it was, and mending it in place comes before building it anew.
+    pub mend: bool,
 }
 
 impl Default for LinkWork {
@@ -88,6 +94,7 @@ impl Default for LinkWork {
             proved: false,
             doubted: None,
             put_back: false,
+            mend: false,
         }
     }
 }
@@ -115,7 +122,7 @@ pub(super) fn advance(cx: &mut Cx<'_>, id: LinkId) {
         }
         void(cx, id, "the place that it was attached to is gone");
     } else if link.identity.is_some() && link.rebuild {
-        return remove::rebuild(cx, id);
+        return mend::repair(cx, id);
     }
     let Some(link) = cx.world.links.get(&id) else { return };
     if !is_attachable(cx.world, link) {

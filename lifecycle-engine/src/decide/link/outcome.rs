@@ -3,6 +3,7 @@
 use lifecycle_core::error::{Error, ErrorKind};
 use lifecycle_core::id::LinkId;
 use lifecycle_core::machine::LinkState;
+use lifecycle_core::model::LinkRecord;
 use lifecycle_core::name::HostName;
 use lifecycle_core::plugin::network::{LinkIdentity, LinkReport};
 use lifecycle_core::policy::enforcement::Spent;
@@ -13,7 +14,7 @@ use lifecycle_core::topology::Admin;
 use super::super::effect::{Action, Done, Effect, EndPlan, Outcome, Subject};
 use super::super::planted::Bug;
 use super::super::{Cx, Why, World, passes};
-use super::{LinkPhase, nodes_run, refresh_oper, span, strict, to_pending, void};
+use super::{LinkPhase, mend, nodes_run, ours, refresh_oper, span, strict, to_pending, void};
 
 /// Takes in how an effect on a link ended.
 pub(in super::super) fn take(cx: &mut Cx<'_>, id: LinkId, asked: &Effect, outcome: Outcome) {
@@ -33,6 +34,9 @@ pub(in super::super) fn take(cx: &mut Cx<'_>, id: LinkId, asked: &Effect, outcom
         (LinkPhase::Connect, Ok(Done::Connected(identity))) => connected(cx, id, *identity, first),
         (LinkPhase::Connect, Ok(_)) => not_connected(cx, id, &unanswered("connect"), first.is_some()),
         (LinkPhase::Connect, Err(error)) => not_connected(cx, id, &error, first.is_some()),
+        (LinkPhase::Mend, Ok(Done::Connected(identity))) => mend::mended(cx, id, *identity, first),
+        (LinkPhase::Mend, Ok(_)) => mend::not_mended(cx, id, &unanswered("connect")),
+        (LinkPhase::Mend, Err(error)) => mend::not_mended(cx, id, &error),
         (LinkPhase::Disconnect, Ok(_)) => {
             // That it is gone is read back, since what is left of it would be in the way of what comes next.
             super::ask(cx, id, LinkPhase::Confirm, Action::Verify);
@@ -117,20 +121,21 @@ fn unanswered(operation: &'static str) -> Error {
 
 /// It is built: what was built last, after the half that was built first.
 fn connected(cx: &mut Cx<'_>, id: LinkId, last: LinkIdentity, first: Option<Done>) {
-    cx.change_link(id, |link| {
-        // Something else was wanted while it was being built.
-        link.rebuild = last.incarnation != link.incarnation;
-        match (first, &mut link.span) {
-            (Some(Done::Connected(near)), Some(span)) => {
-                (link.identity, span.identity) = (Some(*near), Some(last));
-            }
-            _ => link.identity = Some(last),
-        }
-    });
+    cx.change_link(id, |link| record(link, last, first));
     let work = cx.world.link_work.entry(id).or_default();
     (work.unverified, work.again, work.proved) = (true, false, false);
     cx.link_becomes(id, LinkState::Down, Why::outcome().because("wired"));
     wake_nodes(cx, id);
+}
+
+/// Records what was built.
+pub(super) fn record(link: &mut LinkRecord, last: LinkIdentity, first: Option<Done>) {
+    // Something else may have been wanted while it was being built.
+    link.rebuild = last.incarnation != link.incarnation;
+    match (first, &mut link.span) {
+        (Some(Done::Connected(near)), Some(span)) => (link.identity, span.identity) = (Some(*near), Some(last)),
+        _ => link.identity = Some(last),
+    }
 }
 
 /// It is not built, or nobody knows; of a link between two hosts, one half may stand.
@@ -262,6 +267,12 @@ fn verified(cx: &mut Cx<'_>, id: LinkId, report: &LinkReport) {
         broken(cx, id, if problems.is_empty() { "it is not intact" } else { &problems });
         return refresh_oper(cx, id, Some(report));
     }
+    let Some(link) = cx.world.links.get(&id) else { return };
+    let differs = ours::differences(link, report);
+    if !differs.is_empty() {
+        broken(cx, id, &differs.join("; "));
+        return refresh_oper(cx, id, Some(report));
+    }
     cx.world.link_work.entry(id).or_default().proved = true;
     let Some(link) = cx.world.links.get(&id) else { return };
     let (state, run) = (link.actual, nodes_run(cx.world, link));
@@ -298,7 +309,7 @@ fn verified(cx: &mut Cx<'_>, id: LinkId, report: &LinkReport) {
     refresh_oper(cx, id, Some(report));
 }
 
-/// What was built is no longer what it was: it is built again. What was never right is a failed attempt.
+/// What was built is no longer what it was: it is mended, or built again. What was never right is a failed attempt.
 fn broken(cx: &mut Cx<'_>, id: LinkId, problems: &str) {
     let proved = cx.world.link_work.get(&id).is_some_and(|work| work.proved);
     let was_up = cx.world.links.get(&id).is_some_and(|link| link.actual == LinkState::Up);
@@ -308,6 +319,7 @@ fn broken(cx: &mut Cx<'_>, id: LinkId, problems: &str) {
         count_failure(cx, id, &Error::new(ErrorKind::Failed, "verify link", problems));
     }
     cx.change_link(id, |link| link.rebuild = true);
+    cx.world.link_work.entry(id).or_default().mend = proved || was_up;
     if cx.world.links.get(&id).is_some_and(|link| link.budget.given_up_at.is_some()) {
         let message = cx.world.links.get(&id).map(|link| link.budget.give_up_message()).unwrap_or_default();
         to_error(cx, id, &message);
@@ -330,7 +342,7 @@ fn give_up(cx: &mut Cx<'_>, id: LinkId, reason: &str) {
     });
 }
 
-fn wake_nodes(cx: &mut Cx<'_>, id: LinkId) {
+pub(super) fn wake_nodes(cx: &mut Cx<'_>, id: LinkId) {
     let nodes = cx.world.links.get(&id).map(|link| link.nodes).unwrap_or_default();
     nodes.into_iter().flatten().for_each(|node| cx.world.touch_node(node));
 }

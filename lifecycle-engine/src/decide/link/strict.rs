@@ -5,7 +5,7 @@ use lifecycle_core::error::{Error, ErrorKind};
 use lifecycle_core::id::LinkId;
 use lifecycle_core::machine::LinkState;
 use lifecycle_core::model::LinkRecord;
-use lifecycle_core::plugin::network::{LinkIdentity, LinkReport};
+use lifecycle_core::plugin::network::{LinkIdentity, LinkReport, Shaping};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::{Admin, Manage};
 
@@ -57,6 +57,9 @@ fn differences(link: &LinkRecord, report: &LinkReport) -> Vec<String> {
         }
         if has_mtu && end.mtu != attrs.mtu {
             found.push(format!("the MTU of {name} was set to {} instead of {}", end.mtu, attrs.mtu));
+        }
+        if end.shaping.is_some_and(|now| !now.is_like(&Shaping::of(&attrs))) {
+            found.push(format!("what slows down {name} was changed"));
         }
     }
     found

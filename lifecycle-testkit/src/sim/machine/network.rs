@@ -7,7 +7,7 @@ use lifecycle_core::error::{Error, ErrorKind, Result};
 use lifecycle_core::id::LinkId;
 use lifecycle_core::name::IfName;
 use lifecycle_core::plugin::network::{
-    EndIdentity, EndReport, LinkIdentity, LinkReport, LinkRequest, ObservedLink, ProbeResult,
+    EndIdentity, EndReport, LinkIdentity, LinkReport, LinkRequest, ObservedLink, ProbeResult, Shaping,
 };
 use lifecycle_core::plugin::overlay::Underlay;
 use lifecycle_core::policy::link::Side;
@@ -269,7 +269,14 @@ impl Host {
             Some((_, found)) => {
                 let peer = found.peer.and_then(|peer| self.interfaces.get(&peer));
                 let carrier = found.up && peer.is_some_and(|peer| peer.up);
-                EndReport { intact: true, admin_up: found.up, carrier, mtu: found.attrs.mtu }
+                EndReport {
+                    intact: true,
+                    admin_up: found.up,
+                    carrier,
+                    mtu: found.attrs.mtu,
+                    shaping: Some(Shaping::of(&found.attrs)),
+                    port: None,
+                }
             }
         };
         let (a, b) = (read(&identity.a), identity.b.as_ref().map(&mut read));

@@ -17,10 +17,15 @@ use super::{Change, Done, Endpoint, Message, Operation, Refused, Replica, read_a
 /// What the client has heard; told on its thread, which must not be held up.
 #[derive(Debug)]
 pub enum Heard<'a> {
-    /// The replica was built anew, after the first connection or a later one.
-    Synced,
+    /// The replica was built anew, after the first connection or a later one, of these rows.
+    Synced(&'a [Change]),
     /// The connection broke; the replica is as it was then.
     Lost,
+    /// The daemon that holds the lock in question lives, or has gone.
+    Holder {
+        /// Whether it lives.
+        lives: bool,
+    },
     /// Rows changed; the replica has taken them in.
     Changed(&'a [Change]),
 }
@@ -73,6 +78,8 @@ pub(super) struct State {
     /// The connection stands and the replica follows it.
     pub(super) synced: bool,
     pub(super) stopped: bool,
+    /// Whether the daemon lives that holds the lock in question, as long as that is known.
+    pub(super) holder_lives: Option<bool>,
     /// Why there is no connection.
     pub(super) reason: Option<String>,
     /// Requests to be sent.
@@ -115,6 +122,20 @@ impl Client {
         watched: &[(&str, &[&str])],
         heard: impl Fn(Heard<'_>) + Send + 'static,
     ) -> std::io::Result<Self> {
+        Self::start_beside(endpoint, database, watched, None, heard)
+    }
+
+    /// As [`Client::start`], and watches over the daemon that holds `lock` in the database as long as it lives.
+    ///
+    /// # Errors
+    /// As [`Client::start`].
+    pub fn start_beside(
+        endpoint: Endpoint,
+        database: &str,
+        watched: &[(&str, &[&str])],
+        lock: Option<&'static str>,
+        heard: impl Fn(Heard<'_>) + Send + 'static,
+    ) -> std::io::Result<Self> {
         let (wake, woken) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
@@ -123,7 +144,7 @@ impl Client {
             watched.iter().map(|(table, columns)| ((*table).to_owned(), json!({ "columns": columns }))).collect();
         let monitor = json!([database, null, tables]);
         let (theirs, there) = (Arc::clone(&shared), endpoint.clone());
-        let run = move || session::run(&theirs, &there, &woken, &monitor, &heard);
+        let run = move || session::run(&theirs, &there, &woken, &monitor, lock, &heard);
         let thread = std::thread::Builder::new().name("ovsdb".into()).spawn(run)?;
         Ok(Self { shared, endpoint, thread: Some(thread) })
     }
@@ -131,6 +152,11 @@ impl Client {
     /// Looks at the replica, also while there is no connection.
     pub fn read<T>(&self, look: impl FnOnce(&Replica) -> T) -> T {
         look(&self.shared.lock().replica)
+    }
+
+    /// Whether the daemon lives that holds the lock in question; none while that is not known.
+    pub fn holder_lives(&self) -> Option<bool> {
+        self.shared.lock().holder_lives
     }
 
     /// Waits until the connection stands and the replica follows.
@@ -143,10 +169,27 @@ impl Client {
 
     /// Waits until `look` finds what it looks for in a replica that follows the database; none when that does not come
     /// about in time.
-    pub fn wait<T>(&self, patience: Duration, mut look: impl FnMut(&Replica) -> Option<T>) -> Option<T> {
+    pub fn wait<T>(&self, patience: Duration, look: impl FnMut(&Replica) -> Option<T>) -> Option<T> {
+        self.wait_while(patience, |_| true, look)
+    }
+
+    /// As [`Client::wait`], for something that the daemon does that holds the lock in question: not any longer than it lives.
+    pub fn wait_for_holder<T>(&self, patience: Duration, look: impl FnMut(&Replica) -> Option<T>) -> Option<T> {
+        self.wait_while(patience, |state| state.holder_lives != Some(false), look)
+    }
+
+    fn wait_while<T>(
+        &self,
+        patience: Duration,
+        is_worth_it: impl Fn(&State) -> bool,
+        mut look: impl FnMut(&Replica) -> Option<T>,
+    ) -> Option<T> {
         let end = Instant::now() + patience;
         let mut state = self.shared.lock();
         loop {
+            if !is_worth_it(&state) {
+                return None;
+            }
             if state.synced
                 && let Some(found) = look(&state.replica)
             {

@@ -11,6 +11,7 @@ mod operation;
 mod replica;
 mod session;
 mod value;
+mod vigil;
 
 pub use client::{Client, ClientError, Heard};
 pub use endpoint::{Endpoint, InvalidEndpoint};

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::client::Shared;
 use super::endpoint::Stream;
+use super::vigil::Vigil;
 use super::{Endpoint, Framer, Heard, Message, Replica};
 
 /// Pause before the second attempt to connect; each further one is twice as long.
@@ -36,14 +37,16 @@ pub(super) fn run(
     endpoint: &Endpoint,
     woken: &UnixStream,
     monitor: &Value,
+    lock: Option<&str>,
     heard: &dyn Fn(Heard<'_>),
 ) {
     let mut failures = 0;
     while !shared.lock().stopped {
         let connected = Stream::connect(endpoint);
-        let ended = connected.and_then(|stream| Session::new(shared, stream, heard).follow(woken, monitor));
+        let ended = connected.and_then(|stream| Session::new(shared, stream, lock, heard).follow(woken, monitor));
         let mut state = shared.lock();
         let was_synced = std::mem::take(&mut state.synced);
+        state.holder_lives = None;
         // Whoever waits for an answer hears that none comes when its sender is dropped.
         state.pending.clear();
         state.outbox.clear();
@@ -90,10 +93,12 @@ struct Session<'a> {
     outgoing: (Vec<u8>, usize),
     last_heard: Instant,
     inquired: bool,
+    /// Who watches over the daemon that holds a lock.
+    vigil: Option<Vigil>,
 }
 
 impl<'a> Session<'a> {
-    fn new(shared: &'a Shared, stream: Stream, heard: &'a dyn Fn(Heard<'_>)) -> Self {
+    fn new(shared: &'a Shared, stream: Stream, lock: Option<&str>, heard: &'a dyn Fn(Heard<'_>)) -> Self {
         Self {
             shared,
             stream,
@@ -102,6 +107,7 @@ impl<'a> Session<'a> {
             outgoing: Default::default(),
             last_heard: Instant::now(),
             inquired: false,
+            vigil: lock.map(Vigil::new),
         }
     }
 
@@ -126,7 +132,8 @@ impl<'a> Session<'a> {
                 events |= PollFlags::POLLOUT;
             }
             let mut fds = [PollFd::new(self.stream.as_fd(), events), PollFd::new(woken.as_fd(), PollFlags::POLLIN)];
-            let timeout = PollTimeout::try_from(QUIET.as_millis()).unwrap_or(PollTimeout::MAX);
+            let rest = self.vigil.as_ref().and_then(Vigil::rest).unwrap_or(QUIET).min(QUIET);
+            let timeout = PollTimeout::try_from(rest.as_millis() + 1).unwrap_or(PollTimeout::MAX);
             match poll(&mut fds, timeout) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno.into()),
@@ -137,6 +144,9 @@ impl<'a> Session<'a> {
                 self.take(Message::parse(&text).map_err(io::Error::other)?)?;
             }
             self.inquire()?;
+            if let Some(request) = self.vigil.as_mut().and_then(Vigil::is_due) {
+                self.send(&request);
+            }
         }
     }
 
@@ -180,6 +190,15 @@ impl<'a> Session<'a> {
     }
 
     fn take(&mut self, message: Message) -> io::Result<()> {
+        if let Some((lives, reply)) = self.vigil.as_mut().and_then(|vigil| vigil.take(&message)) {
+            reply.iter().for_each(|reply| self.send(reply));
+            let before = self.shared.lock().holder_lives.replace(lives);
+            if before != Some(lives) {
+                self.shared.notify();
+                (self.heard)(Heard::Holder { lives });
+            }
+            return Ok(());
+        }
         match message {
             Message::Request { id, method, params } if method == "echo" => {
                 self.send(&Message::Response { id, result: Ok(params) });
@@ -191,11 +210,14 @@ impl<'a> Session<'a> {
                 let tables = result.map_err(|error| io::Error::other(format!("the monitor was refused: {error}")))?;
                 let mut state = self.shared.lock();
                 state.replica = Replica::default();
-                state.replica.apply(&tables);
+                let rows = state.replica.apply(&tables);
                 (state.synced, state.reason) = (true, None);
                 drop(state);
                 self.shared.notify();
-                (self.heard)(Heard::Synced);
+                (self.heard)(Heard::Synced(&rows));
+                if let Some(request) = self.vigil.as_mut().map(Vigil::begin) {
+                    self.send(&request);
+                }
             }
             Message::Response { id, result } => {
                 let reply = id.as_u64().and_then(|id| self.shared.lock().pending.remove(&id));
@@ -283,8 +305,9 @@ mod tests {
         let (told, tells) = mpsc::channel();
         let tell = move |heard: Heard<'_>| {
             let text = match heard {
-                Heard::Synced => "synced".to_owned(),
+                Heard::Synced(_) => "synced".to_owned(),
                 Heard::Lost => "lost".to_owned(),
+                Heard::Holder { lives } => format!("the holder lives: {lives}"),
                 Heard::Changed(changes) => format!("{} changed", changes.len()),
             };
             let _ = told.send(text);

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use lifecycle_core::ErrorKind;
 use lifecycle_core::plugin::NetworkBackend;
-use lifecycle_core::plugin::network::ProbeResult;
 use lifecycle_network_ovs::ovsdb::{Client, Operation, named, set};
 use lifecycle_testkit::laws::Verdict;
 use serde_json::json;
@@ -17,9 +16,11 @@ pub(crate) async fn a_switch_that_ended_is_not_up_and_comes_back(fixture: &Fixtu
     assert!(fixture.is_up(&identity).await);
     for _ in 0..3 {
         fixture.daemon().kill_switch();
-        // The database still says that all is well; the test frame knows better.
-        let report = fixture.backend.verify(&identity).await.unwrap();
-        assert!(!report.is_up() && matches!(report.probe, ProbeResult::Failed { .. }), "{report:?}");
+        // The database still says that all is well.
+        let error = fixture.backend.verify(&identity).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unreachable, "{error:?}");
+        let error = fixture.backend.observe(&fixture.nodes.namespaces()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unreachable, "{error:?}");
         fixture.daemon().start_switch();
         fixture.comes_up(&identity, Duration::from_secs(5)).await;
     }

@@ -206,7 +206,9 @@ fn link_is_recorded(seen: Seen<'_>, effect: &Effect) -> bool {
     let built = |identity: &LinkIdentity| link.halves().any(|half| half == (&effect.host, identity));
     here && match &effect.action {
         Action::Connect(plan) => {
-            link.actual == LinkState::Creating && link.identity.is_none() && link.incarnation == plan.incarnation
+            // Built from nothing, or what was built is mended.
+            let creating = link.actual == LinkState::Creating && link.identity.is_none();
+            (creating || link.identity.is_some() && link.rebuild) && link.incarnation == plan.incarnation
         }
         Action::Disconnect(identity) => built(identity) && (link.rebuild || link.deleting),
         Action::SetParams { identity, attrs } => built(identity) && link.attrs() == *attrs,
