@@ -1,10 +1,11 @@
 //! A row of namespaces and the links between neighbours: by raw netlink, as containerlab makes them, and by our backend.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
-use lifecycle_core::attach::{AttachKind, AttachPoint};
+use lifecycle_core::attach::{AttachKind, AttachPoint, Tunnel};
 use lifecycle_core::id::{ControllerId, LinkId};
 use lifecycle_core::name::IfName;
 use lifecycle_core::plugin::network::{LinkIdentity, LinkRequest};
@@ -101,6 +102,25 @@ impl Ours {
     pub(crate) fn up_and_down(&self, links: usize) -> Result<(f64, f64)> {
         let spaces = Space::many(links + 1)?;
         let requests = (0..links).map(|number| request(number, &spaces)).collect::<Result<Vec<_>>>()?;
+        self.both_ways(&requests, spaces)
+    }
+
+    /// The same for links that lead from a namespace each to a tunnel each, from one address to the other.
+    pub(crate) fn tunnels_up_and_down(&self, links: usize, [near, far]: [IpAddr; 2]) -> Result<(f64, f64)> {
+        let spaces = Space::many(links + 1)?;
+        let tunnel = |number: usize| -> Result<LinkRequest> {
+            let mut request = request(number, &spaces)?;
+            let vni = u32::try_from(number)? + 1;
+            let tunnel = Tunnel { vni, remote: far, local: Some(near), port: 4789, source_port: None, parent: None };
+            request.b.place = AttachKind::Tunnel(tunnel);
+            request.attrs.mtu = 1400;
+            Ok(request)
+        };
+        let requests = (0..links).map(tunnel).collect::<Result<Vec<_>>>()?;
+        self.both_ways(&requests, spaces)
+    }
+
+    fn both_ways(&self, requests: &[LinkRequest], spaces: Vec<Space>) -> Result<(f64, f64)> {
         let took = self.runtime.block_on(async {
             let begin = Instant::now();
             let made = try_join_all(requests.iter().map(|request| self.backend.connect(request))).await?;

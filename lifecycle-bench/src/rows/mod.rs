@@ -10,6 +10,7 @@ mod repair;
 mod store;
 mod switches;
 mod thousand;
+mod vxlan;
 
 use crate::measure::Result;
 use crate::table::{Cell, Line};
@@ -24,6 +25,7 @@ pub(crate) struct Row {
 pub(crate) const ROWS: &[Row] = &[
     link::ROW,
     switches::ROW,
+    vxlan::ROW,
     linear::ROW,
     thousand::ROW,
     repair::ROW,

@@ -9,10 +9,14 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tempfile::TempDir;
 
+use super::hosts::{UPLINK, give_addresses, route_in};
 use crate::namespace::FreshNamespace;
 use crate::netlink::RouteSocket;
 
 const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
+
+/// The bridge that leads out of a host.
+pub const OUTSIDE: &str = "outside";
 
 /// A private Open vSwitch. Both its processes are killed when it is dropped, and when the test program ends in whatever
 /// way.
@@ -178,6 +182,14 @@ impl OpenVswitch {
     /// Runs `ovs-vsctl` with words, without waiting for more than some seconds.
     pub fn vsctl(&self, words: &[&str]) -> String {
         self.run(Command::new("ovs-vsctl").arg(format!("--db={}", self.database())).arg("--timeout=10").args(words))
+    }
+
+    /// Plugs the host's [`UPLINK`] into a bridge of its own, [`OUTSIDE`], which has the addresses of the first or second host
+    /// from then on: a switch in user space sends tunnels out of its own bridges only.
+    pub fn plug_in(&self, host: u8) {
+        let bridge = ["--", "set", "bridge", OUTSIDE, "datapath_type=netdev"];
+        self.vsctl(&[&["add-br", OUTSIDE], &bridge[..], &["--", "add-port", OUTSIDE, UPLINK]].concat());
+        give_addresses(&mut route_in(&self.namespace()), host, 0, OUTSIDE);
     }
 
     fn run(&self, command: &mut Command) -> String {

@@ -4,11 +4,15 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use libtest_mimic::Trial;
+use lifecycle_core::policy::naming::OurName;
 use lifecycle_linux::namespace::FreshNamespace;
-use lifecycle_linux::testing::hosts::{UPLINK, give_addresses, inside, join_hosts, route_in, take_addresses};
+use lifecycle_linux::testing::hosts::{
+    UPLINK, give_addresses, inside, join_hosts, lay_cable, route_in, take_addresses,
+};
+use lifecycle_linux::testing::open_vswitch::{OUTSIDE, OpenVswitch};
 use lifecycle_tests::census::eventually;
 use lifecycle_tests::nodes::{is_up, until_up};
 use lifecycle_tests::sandbox::{LONG, Sandbox, User};
@@ -35,21 +39,68 @@ topology:
 ";
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![trial("root::hosts::linux_bridge", &[Need::Root], a_lab_spans_two_hosts)]
+    vec![
+        trial("root::hosts::linux_bridge", &[Need::Root], || a_lab_spans_two_hosts("linux-bridge", Hosts::bridges)),
+        trial("root::hosts::ovs", &[Need::Root, Need::OpenVswitch], || a_lab_spans_two_hosts("ovs", Hosts::switches)),
+    ]
 }
 
-fn a_lab_spans_two_hosts() {
+/// The sandbox and another host, with a cable between them.
+struct Hosts {
+    /// The file of the other host's network namespace.
+    other: PathBuf,
+    /// The interface of either host that has its addresses.
+    outside: &'static str,
+    config: String,
+    /// Keeps the other host's network alive, unless its switch does.
+    _namespace: Option<FreshNamespace>,
+    switches: Vec<OpenVswitch>,
+}
+
+impl Hosts {
+    fn bridges(sandbox: &Sandbox) -> Self {
+        let namespace = FreshNamespace::new().unwrap();
+        let other = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), namespace.ns.as_raw_fd()));
+        join_hosts([&sandbox.network(), &other]);
+        let there = json!({ "plugins": { "linux-bridge": { "namespace": other } } });
+        let config = json!({ "hosts": { "h2": there }, "limits": { "link-pass": "1s" } }).to_string();
+        Self { other, outside: UPLINK, config, _namespace: Some(namespace), switches: Vec::new() }
+    }
+
+    fn switches(sandbox: &Sandbox) -> Self {
+        let switches = vec![OpenVswitch::start_in(sandbox.network()), OpenVswitch::start()];
+        let other = switches[1].namespace();
+        lay_cable([&sandbox.network(), &other]);
+        (0..).zip(&switches).for_each(|(host, switch)| switch.plug_in(host));
+        let here = json!({ "ovs": { "database": switches[0].database(), "datapath": "netdev" } });
+        let there = json!({ "database": switches[1].database(), "datapath": "netdev", "namespace": other });
+        let there = json!({ "plugins": { "ovs": there } });
+        let config = json!({ "plugins": here, "hosts": { "h2": there }, "limits": { "link-pass": "1s" } }).to_string();
+        Self { other, outside: OUTSIDE, config, _namespace: None, switches }
+    }
+
+    /// Nothing is left on them but what was there before.
+    fn assert_clean(self, sandbox: &Sandbox) {
+        for switch in &self.switches {
+            assert_eq!(switch.vsctl(&["--no-wait", "list-br"]), OUTSIDE);
+            switch.vsctl(&["del-br", OUTSIDE]);
+        }
+        let left: Vec<String> =
+            interfaces(&self.other).into_iter().filter(|name| OurName::parse(name).is_some()).collect();
+        assert_eq!(left, Vec::<String>::new());
+        drop(self.switches);
+        sandbox.ip(&["link", "delete", UPLINK]);
+        sandbox.assert_clean();
+    }
+}
+
+fn a_lab_spans_two_hosts(backend: &str, hosts: fn(&Sandbox) -> Hosts) {
     let sandbox = Sandbox::new(User::Root);
-    let namespace = FreshNamespace::new().unwrap();
-    let other = format!("/proc/{}/fd/{}", std::process::id(), namespace.ns.as_raw_fd());
-    join_hosts([&sandbox.network(), other.as_ref()]);
-    let config = format!(
-        "limits: {{ link-pass: 1s }}\nhosts: {{ h2: {{ plugins: {{ linux-bridge: {{ namespace: {other} }} }} }} }}\n"
-    );
-    let config = sandbox.write("config.yaml", &config);
+    let hosts = hosts(&sandbox);
+    let config = sandbox.write("config.yaml", &hosts.config);
     let file = sandbox.write("span.clab.yml", LAB);
     let mut serve = sandbox.serve_with(&[("LIFECYCLE_CONFIG", config.to_str().unwrap())]);
-    sandbox.ok(&["deploy", "-t", file.to_str().unwrap()]);
+    sandbox.ok(&["deploy", "--backend", backend, "-t", file.to_str().unwrap()]);
     let all_carry = || {
         until_up(&sandbox);
         for (node, address) in [("a", "10.7.0.2"), ("a", "10.8.0.2"), ("b", "10.7.0.1")] {
@@ -82,8 +133,8 @@ fn a_lab_spans_two_hosts() {
     // The other host gets another address, and the link keeps what it is made of.
     let before = read("b", "ifindex");
     // A second address of a network goes with the first.
-    take_addresses(&mut route_in(other.as_ref()), 1, 0, UPLINK);
-    give_addresses(&mut route_in(other.as_ref()), 1, 1, UPLINK);
+    take_addresses(&mut route_in(&hosts.other), 1, 0, hosts.outside);
+    give_addresses(&mut route_in(&hosts.other), 1, 1, hosts.outside);
     eventually("a reaches b at the new address", LONG, || {
         let ping = sandbox.run(&["exec", "a", "--", "ping", "-c", "1", "-W", "1", "10.7.0.2"]);
         (ping.status.success() && is_up(&sandbox.lab())).then_some(())
@@ -97,9 +148,7 @@ fn a_lab_spans_two_hosts() {
 
     sandbox.ok(&["destroy", "--all"]);
     serve.end(Signal::SIGTERM);
-    assert_eq!(interfaces(other.as_ref()), BTreeSet::from(["lo".to_owned(), UPLINK.to_owned()]));
-    sandbox.ip(&["link", "delete", UPLINK]);
-    sandbox.assert_clean();
+    hosts.assert_clean(&sandbox);
 }
 
 /// What the controller's interface answers.

@@ -165,14 +165,19 @@ async fn a_link_to_a_tunnel_is_up(bench: &TunnelBench) {
 async fn two_halves_join_two_hosts(bench: &TunnelBench) {
     let (near, identity) = bench.linked(1).await;
     let [here, there] = bench.fixture.addresses();
-    let a = bench.fixture.point().await;
-    let far = LinkRequest { b: bench.end(1, [there, here], &a), a, ..near.clone() };
-    let far_identity = bench.fixture.far_backend().connect(&far).await.expect("connect on the other host");
+    let b = bench.fixture.point().await;
+    // The tunnel may be either end.
+    let far = LinkRequest { a: bench.end(1, [there, here], &b), b, ..near.clone() };
+    let backend = bench.fixture.far_backend();
+    let far_identity = backend.connect(&far).await.expect("connect on the other host");
+    assert_eq!(backend.connect(&far).await.expect("connect again"), far_identity);
     bench.becomes_up(&identity).await;
+    eventually("the other half is up", async || backend.verify(&far_identity).await.expect("verify").is_up()).await;
     let passes = async |from, to| bench.fixture.passes(from, to).await;
-    assert_eq!(passes(&near.a, &far.a).await, Ok(true), "no frame went to the other host");
-    assert_eq!(passes(&far.a, &near.a).await, Ok(true), "no frame came from the other host");
-    bench.fixture.far_backend().disconnect(&far_identity).await.expect("disconnect on the other host");
+    assert_eq!(passes(&near.a, &far.b).await, Ok(true), "no frame went to the other host");
+    assert_eq!(passes(&far.b, &near.a).await, Ok(true), "no frame came from the other host");
+    backend.disconnect(&far_identity).await.expect("disconnect on the other host");
+    assert!(!bench.fixture.exists(&far.b).await, "the end on the other host is left");
     assert!(bench.near.is_intact(&identity).await, "this host's half went with the other one");
 }
 

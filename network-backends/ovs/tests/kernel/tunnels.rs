@@ -22,7 +22,7 @@ use lifecycle_linux::testing::halves::{Halves, tunnel};
 use lifecycle_linux::testing::hosts::{
     HostAddresses, UPLINK, UPLINK_MTU, give_addresses, lay_cable, route_in, take_addresses,
 };
-use lifecycle_linux::testing::open_vswitch::OpenVswitch;
+use lifecycle_linux::testing::open_vswitch::{OUTSIDE, OpenVswitch};
 use lifecycle_linux::testing::traffic::{address, bulk};
 use lifecycle_linux::testing::{Nodes, controller, name};
 use lifecycle_network_ovs::OvsBackend;
@@ -35,20 +35,10 @@ use super::fixture::{Fixture, Mode, make};
 const OVER_V4: u32 = 50;
 const OVER_V6: u32 = 70;
 const FITS: u32 = UPLINK_MTU - OVER_V4;
-/// The bridge that the cable is plugged into.
-pub(crate) const OUTSIDE: &str = "outside";
-
 /// The other host.
 pub(crate) struct Far {
     backend: Arc<OvsBackend>,
     daemon: Mutex<OpenVswitch>,
-}
-
-/// Plugs a host's cable into a bridge of its switch, and gives that the host's addresses.
-pub(crate) fn plug_in(daemon: &OpenVswitch, host: u8) {
-    let datapath = ["set", "bridge", OUTSIDE, "datapath_type=netdev"];
-    daemon.vsctl(&[&["add-br", OUTSIDE, "--"], &datapath[..], &["--", "add-port", OUTSIDE, UPLINK]].concat());
-    give_addresses(&mut route_in(&daemon.namespace()), host, 0, OUTSIDE);
 }
 
 impl Fixture {
@@ -63,8 +53,8 @@ impl Fixture {
     async fn join(&self) {
         let daemon = OpenVswitch::start();
         lay_cable([&self.daemon().namespace(), &daemon.namespace()]);
-        plug_in(&self.daemon(), 0);
-        plug_in(&daemon, 1);
+        self.daemon().plug_in(0);
+        daemon.plug_in(1);
         let backend = make(&daemon, controller(), "netdev");
         backend.initialize().await.unwrap();
         assert!(self.far.set(Far { backend, daemon: Mutex::new(daemon) }).is_ok());
@@ -209,7 +199,7 @@ pub(crate) async fn a_device_of_linux_is_the_other_half(fixture: &Fixture) -> Ve
     let host = FreshNamespace::new().unwrap();
     let file = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), host.ns.as_raw_fd()));
     lay_cable([&fixture.daemon().namespace(), &file]);
-    plug_in(&fixture.daemon(), 0);
+    fixture.daemon().plug_in(0);
     let mut route = route_in(&file);
     give_addresses(&mut route, 1, 0, UPLINK);
     // What a virtual cable leaves to the other end, no real one would.
