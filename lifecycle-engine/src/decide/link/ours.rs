@@ -2,14 +2,15 @@
 
 use lifecycle_core::attach::AttachKind;
 use lifecycle_core::model::LinkRecord;
-use lifecycle_core::plugin::network::{LinkReport, Shaping};
+use lifecycle_core::plugin::network::{LinkIdentity, LinkReport, Shaping};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::Admin;
 
 use super::report::end_report;
 
-/// What is otherwise than it was set, in words. What a node does to its own interface is not among it.
-pub(super) fn differences(link: &LinkRecord, report: &LinkReport) -> Vec<String> {
+/// What is otherwise than it was set, in words, by what was read of what was built. What a node does to its own interface
+/// is not among it.
+pub(super) fn differences(link: &LinkRecord, built: &LinkIdentity, report: &LinkReport) -> Vec<String> {
     let attrs = link.attrs();
     let mut found = Vec::new();
     // What is about to be set anyway, or was given up, is nobody's deed.
@@ -18,7 +19,9 @@ pub(super) fn differences(link: &LinkRecord, report: &LinkReport) -> Vec<String>
     }
     for side in [Side::A, Side::B] {
         let Some(end) = end_report(report, side).filter(|end| end.intact) else { continue };
-        let name = link.spec.ends()[side.index()].to_string();
+        let place = if side == Side::A { Some(&built.a) } else { built.b.as_ref() }.map(|end| &end.point.place);
+        let tunnel = matches!(place, Some(AttachKind::Tunnel(_)));
+        let name = if tunnel { "its tunnel".to_owned() } else { link.spec.ends()[side.index()].to_string() };
         let mut differs = |what: &str, admin_up: bool, mtu: u32, carrier: Option<bool>| {
             let up = carrier.map(|carrier| carrier && attrs.admin == Admin::Up);
             if up.is_some_and(|up| up != admin_up) {
@@ -28,10 +31,10 @@ pub(super) fn differences(link: &LinkRecord, report: &LinkReport) -> Vec<String>
                 found.push(format!("the MTU of {what} was set to {mtu} instead of {}", attrs.mtu));
             }
         };
-        let is_ours = stands_on_the_host(link, side);
+        let is_ours = matches!(place, Some(AttachKind::HostNet | AttachKind::Bridge { .. }));
         if let Some(port) = end.port {
-            // An end hears of the other one through its own port.
-            let carrier = link.carrier[side.other().index()];
+            // An end hears of the other one through its own port, and nobody is at the end of a tunnel.
+            let carrier = if tunnel { Some(true) } else { link.carrier[side.other().index()] };
             differs(&format!("the port of {name}"), port.admin_up, port.mtu, carrier);
         }
         if is_ours {
@@ -44,10 +47,4 @@ pub(super) fn differences(link: &LinkRecord, report: &LinkReport) -> Vec<String>
         }
     }
     found
-}
-
-fn stands_on_the_host(link: &LinkRecord, side: Side) -> bool {
-    let Some(identity) = &link.identity else { return false };
-    let end = if side == Side::A { Some(&identity.a) } else { identity.b.as_ref() };
-    end.is_some_and(|end| matches!(end.point.place, AttachKind::HostNet | AttachKind::Bridge { .. }))
 }

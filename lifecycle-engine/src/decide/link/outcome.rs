@@ -72,8 +72,8 @@ pub(in super::super) fn take(cx: &mut Cx<'_>, id: LinkId, asked: &Effect, outcom
             not_changed(cx, id, &error);
         }
         (LinkPhase::Verify, Ok(Done::Report(report))) => match first {
-            Some(Done::Report(near)) => verified(cx, id, &span::join(*near, *report)),
-            _ => verified(cx, id, &report),
+            Some(Done::Report(near)) => verified(cx, id, *near, Some(*report)),
+            _ => verified(cx, id, *report, None),
         },
         (LinkPhase::Verify, Ok(_)) => return unproved(cx, id, &unanswered("verify")),
         (LinkPhase::Verify, Err(error)) => return unproved(cx, id, &error),
@@ -256,8 +256,15 @@ fn unproved(cx: &mut Cx<'_>, id: LinkId, error: &Error) {
     cx.wake_after(cx.world.settings.limits.reconnect, Subject::Link(id));
 }
 
-/// A link was read back.
-fn verified(cx: &mut Cx<'_>, id: LinkId, report: &LinkReport) {
+/// A link was read back, both halves of it if it has two.
+fn verified(cx: &mut Cx<'_>, id: LinkId, near: LinkReport, far: Option<LinkReport>) {
+    let Some(link) = cx.world.links.get(&id) else { return };
+    let read = link.halves().map(|(_, half)| half).zip([Some(&near), far.as_ref()].into_iter().flatten());
+    let differs: Vec<String> = read.flat_map(|(half, report)| ours::differences(link, half, report)).collect();
+    let report = match far {
+        Some(far) => &span::join(near, far),
+        None => &near,
+    };
     let trusts = cx.world.has_bug(Bug::TrustsOldReadings);
     let work = cx.world.link_work.entry(id).or_default();
     let again = std::mem::take(&mut work.again) && !trusts;
@@ -267,8 +274,6 @@ fn verified(cx: &mut Cx<'_>, id: LinkId, report: &LinkReport) {
         broken(cx, id, if problems.is_empty() { "it is not intact" } else { &problems });
         return refresh_oper(cx, id, Some(report));
     }
-    let Some(link) = cx.world.links.get(&id) else { return };
-    let differs = ours::differences(link, report);
     if !differs.is_empty() {
         broken(cx, id, &differs.join("; "));
         return refresh_oper(cx, id, Some(report));
