@@ -7,6 +7,7 @@ mod controller;
 mod feed;
 mod host;
 mod logs;
+mod probe;
 mod run;
 mod secrecy;
 

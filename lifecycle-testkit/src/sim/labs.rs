@@ -74,14 +74,11 @@ impl VendorConfig for Vendor {
 
 pub(super) fn vendor() -> Arc<dyn VendorConfig> {
     let kind = |name: &str, provider: Option<&str>, readiness: Readiness| KindData {
-        kind: name.to_owned(),
-        aliases: Vec::new(),
         provider: provider.map(plugin),
         readiness,
-        start_timeout: None,
-        env: Default::default(),
+        ..KindData::new(name)
     };
-    let probe = Readiness::Command { argv: vec!["ready".to_owned()], interval: 5, timeout: 30 };
+    let probe = Readiness::Command { command: vec!["ready".to_owned()], interval: 5, timeout: 30 };
     Arc::new(Vendor(vec![
         kind("linux", None, Readiness::WhenRunning),
         kind("router", None, probe),
