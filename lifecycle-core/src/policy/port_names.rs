@@ -9,7 +9,7 @@ use crate::name::{IfName, PortName};
 
 /// Interface that leads to the management network, by the kernel's name.
 const MANAGEMENT: &str = "eth0";
-/// Ports of a range that are compared with those of others.
+/// Ports of a range that are compared with those of others; no device has so many.
 const COMPARED: u32 = 4096;
 
 /// The names of all ports of a kind. Without a word about them, a port is called as its interface.
@@ -64,16 +64,25 @@ impl PortNames {
     /// When two ports would have one name or one interface.
     pub fn new(ports: Vec<PortMap>, management: Option<PortName>) -> Result<Self, InvalidPortNames> {
         let (mut names, mut interfaces) = (BTreeSet::new(), BTreeSet::new());
-        if let Some(name) = &management {
-            names.insert(name.clone());
-            interfaces.extend(IfName::new(MANAGEMENT));
-        }
         for range in &ports {
             range.check()?;
-            if range.count.is_none() && ports.len() > 1 {
-                return Err(InvalidPortNames::Endless(range.template.to_string()));
+            if let Some(name) = management.as_ref().filter(|name| range.index_of_port(name.as_str()).is_some()) {
+                return Err(InvalidPortNames::SamePort(name.clone()));
             }
-            let indices = 0..range.count.unwrap_or(COMPARED).min(COMPARED);
+            if let Ok(name) = IfName::new(MANAGEMENT)
+                && management.is_some()
+                && range.index_of_interface(MANAGEMENT).is_some()
+            {
+                return Err(InvalidPortNames::SameInterface(name));
+            }
+            // A range by itself has no port twice.
+            if ports.len() == 1 {
+                break;
+            }
+            let Some(count) = range.count else {
+                return Err(InvalidPortNames::Endless(range.template.to_string()));
+            };
+            let indices = 0..count.min(COMPARED);
             for (port, interface) in indices.map_while(|index| range.port_at(index).zip(range.interface_at(index))) {
                 if !names.insert(port.clone()) {
                     return Err(InvalidPortNames::SamePort(port));

@@ -1,10 +1,11 @@
 #![doc = include_str!("../README.md")]
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use lifecycle_core::name::PluginName;
 use lifecycle_core::plugin::VendorPlugin;
-use lifecycle_core::plugin::vendor::{DataVendor, KindData};
+use lifecycle_core::plugin::vendor::{DataVendor, KindData, StartupConfig, StartupMethod};
 
 /// The kind of plain Linux nodes.
 pub const LINUX: &str = "linux";
@@ -18,6 +19,8 @@ inventory::submit! { PLUGIN }
 fn linux() -> DataVendor {
     let bridge =
         |kind: &str| KindData { passive: true, provider: PluginName::new("bridge").ok(), ..KindData::new(kind) };
-    let linux = KindData { label: "Linux".to_owned(), lend_tools: true, ..KindData::new(LINUX) };
+    let ignored = StartupConfig { method: StartupMethod::Ignored, path: PathBuf::new(), writable: false };
+    let linux =
+        KindData { label: "Linux".to_owned(), lend_tools: true, startup_config: Some(ignored), ..KindData::new(LINUX) };
     DataVendor::new(vec![linux, bridge("bridge"), bridge("ovs-bridge")])
 }

@@ -66,27 +66,34 @@ fn check_exec(request: &CreateNode) -> Result<()> {
     }
 }
 
-/// A kind without a word about initial configurations does with `startup-config` what its image does, which is nothing.
 fn bring_startup_config(kind: &KindData, request: &mut CreateNode) -> Result<()> {
-    let Some(startup) = &kind.startup_config else { return Ok(()) };
-    let Some(config) = request.spec.startup_config.take() else { return Ok(()) };
+    let Some(config) = request.spec.startup_config.clone() else { return Ok(()) };
     let refuse = |message: String| {
         Err(Error::new(ErrorKind::Unsupported, "bring the startup-config", message).about(&request.name))
     };
-    if startup.method != StartupMethod::Bind {
+    let Some(startup) = &kind.startup_config else {
         return refuse(format!(
-            "kind `{}` takes its `startup-config` from a medium (`{}`) that no provider can make yet; leave it out and \
-             configure the node once it runs",
-            kind.kind, startup.method
+            "kind `{}` takes no `startup-config`; leave it out and configure the running node",
+            kind.kind
         ));
+    };
+    match startup.method {
+        StartupMethod::Ignored => return Ok(()),
+        StartupMethod::Bind => {}
+        StartupMethod::Iso | StartupMethod::ConfigDisk => {
+            return refuse(format!(
+                "kind `{}` takes its `startup-config` from a medium (`{}`) that no provider can make yet; leave it out \
+                 and configure the running node",
+                kind.kind, startup.method
+            ));
+        }
     }
     if config.contains('\n') || config.contains("://") {
-        return refuse(
-            "`startup-config` must name a file here, not be the text or its address; write it to a file beside the lab \
-             file"
-            .to_owned(),
-        );
+        let message = "`startup-config` must name a file here, not be the text or its address; write it to a file beside \
+                       the lab file";
+        return refuse(message.to_owned());
     }
+    request.spec.startup_config = None;
     request.spec.binds.push(Bind {
         source: PathBuf::from(config),
         target: startup.path.clone(),

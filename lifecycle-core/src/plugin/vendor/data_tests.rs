@@ -135,6 +135,7 @@ fn an_initial_configuration_is_bound_or_refused_by_name() {
     assert_eq!((bind.target.as_path(), bound.spec.startup_config), (Path::new("/mnt/flash/startup-config"), None));
     for (kind, config, why) in [
         (kind, "hostname r1\nend", "must name a file"),
+        (KindData::new("x"), "r1.cfg", "takes no `startup-config`"),
         (with(StartupMethod::Iso), "r1.cfg", "(`iso`)"),
         (with(StartupMethod::ConfigDisk), "r1.cfg", "(`config-disk`)"),
     ] {

@@ -36,6 +36,7 @@ pub struct StartupConfig {
     /// By which means.
     pub method: StartupMethod,
     /// Where the node looks for it: a path in the node, or a file name on the medium.
+    #[serde(default)]
     pub path: PathBuf,
     /// Whether the node may write to the file that its user named.
     #[serde(default)]
@@ -47,6 +48,8 @@ pub struct StartupConfig {
 #[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
 pub enum StartupMethod {
+    /// It gets none: a word about it in the lab file is left aside.
+    Ignored,
     /// The file appears in the node's file system.
     Bind,
     /// It is on a disc image that the machine finds at its first boot.
@@ -155,7 +158,7 @@ pub struct KindOption {
 }
 
 /// What a virtual machine of the kind is made of.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Machine {
     /// Bus of its disks.
@@ -172,6 +175,20 @@ pub struct Machine {
     pub serial_ports: u8,
     /// Network interfaces that stand between the management interface and the first port and lead nowhere.
     pub reserved_nics: u8,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self {
+            disk: DiskBus::default(),
+            nic: NicModel::default(),
+            chipset: Chipset::default(),
+            firmware: Firmware::default(),
+            serial: SerialPort::default(),
+            serial_ports: 1,
+            reserved_nics: 0,
+        }
+    }
 }
 
 /// Bus of a machine's disks.
