@@ -98,9 +98,10 @@ impl Kinds {
         Some((vendor, &vendor.kinds()[k]))
     }
 
-    /// The names of all kinds.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.by_name.keys().map(String::as_str)
+    /// All kinds that lab files can name, in the order of their own names.
+    pub fn all(&self) -> impl Iterator<Item = &KindData> {
+        let by_own_name = self.by_name.keys().filter_map(|name| self.get(name).map(|(_, kind)| (name, kind)));
+        by_own_name.filter(|(name, kind)| **name == kind.kind).map(|(_, kind)| kind)
     }
 }
 

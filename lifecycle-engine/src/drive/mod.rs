@@ -9,6 +9,7 @@ mod host;
 mod logs;
 mod probe;
 mod run;
+mod save;
 mod secrecy;
 
 pub use builder::Builder;
@@ -17,3 +18,4 @@ pub use controller::{Controller, LabSnapshot, NodeHandle};
 pub use feed::{FeedItem, Subscription};
 pub use host::{Host, LocalHost};
 pub use run::Status;
+pub use save::SavedConfig;

@@ -4,17 +4,16 @@ use std::path::Path;
 
 use lifecycle_core::policy::naming::interface_for;
 use lifecycle_core::topology::Topology;
-use lifecycle_engine::decide::Kinds;
 use lifecycle_topology::{InterfaceNames, LoadError, Options};
 
 use super::Context;
 use super::args::Reading;
-use crate::embedded::registry;
+use crate::embedded::kinds;
 use crate::failure::{Failure, Result};
 
 /// Reads a lab file and says what people should know about it.
 pub(super) fn read(context: &Context, file: &Path, reading: &Reading) -> Result<Topology> {
-    let kinds = Kinds::new(registry()?.vendors().map(|vendor| (vendor.make)()).collect());
+    let kinds = kinds(&context.config)?;
     let interfaces = InterfaceNames::new(move |kind, port| {
         let named = kinds.get(kind).and_then(|(vendor, kind)| vendor.interface(kind, port));
         named.unwrap_or_else(|| interface_for(port))

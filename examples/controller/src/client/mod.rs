@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 
 use crate::api::wire::{
     About, Accepted, Applied, AuditRow, BulkOutcome, DesiredState, ExecCommand, ExecResult, Lab, LabSnapshot, List,
-    LogLine, SelfCheck, WantedState,
+    LogLine, SaveOutcome, Saved, SelfCheck, WantedState,
 };
 use crate::cli::target::Target;
 use crate::failure::{Exit, Failure, Result};
@@ -154,6 +154,24 @@ impl Client {
     /// As [`about`](Self::about).
     pub async fn exec(&self, target: &Target, command: &ExecCommand) -> Result<ExecResult> {
         self.send(Method::POST, &format!("{}/exec", path(target)), Some(command)).await
+    }
+
+    /// The configuration of a running node.
+    ///
+    /// # Errors
+    /// As [`about`](Self::about).
+    pub async fn save(&self, target: &Target) -> Result<Saved> {
+        self.send(Method::POST, &format!("{}/save", path(target)), None::<&()>).await
+    }
+
+    /// The configurations of all nodes of a lab.
+    ///
+    /// # Errors
+    /// As [`about`](Self::about).
+    pub async fn save_all(&self, lab: &LabName) -> Result<Vec<SaveOutcome>> {
+        let saved: List<SaveOutcome> =
+            self.send(Method::POST, &format!("/api/v1/labs/{lab}/save"), None::<&()>).await?;
+        Ok(saved.items)
     }
 
     /// What a node prints.
