@@ -131,7 +131,7 @@ pub(super) fn wire(cx: &mut Cx<'_>, id: NodeId) -> Flow {
     let delay = cx.world.spec(id).map_or(0, |spec| spec.startup_delay);
     // One that waits for its own delay has had its turn.
     let turn_to_come = node.actual == NodeState::Pending || delay == 0;
-    if let Some(wait) = stagger::wait(cx, id).filter(|_| turn_to_come && !overdue) {
+    if let Some(wait) = turn_to_come.then(|| stagger::wait(cx, id)).flatten() {
         cx.wake_after(wait, Subject::Node(id));
         return Flow::Wait;
     }
