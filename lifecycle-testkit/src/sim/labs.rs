@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use lifecycle_core::machine::NodeIntent;
-use lifecycle_core::name::{HostName, IfName, LabName, NodeName, PluginName, PortName};
+use lifecycle_core::name::{HostName, IfName, LabName, NodeName, PluginName};
 use lifecycle_core::plugin::VendorConfig;
-use lifecycle_core::plugin::vendor::{KindData, Readiness, VendorAction, VendorContext};
+use lifecycle_core::plugin::vendor::{KindData, Pattern, Progress, Readiness, VendorAction, VendorContext};
 use lifecycle_core::topology::{
     Admin, Endpoint, Healthcheck, ImagePullPolicy, LinkAttrs, LinkSpec, NodeSpec, Topology,
 };
@@ -53,14 +53,6 @@ impl VendorConfig for Vendor {
         &self.0
     }
 
-    fn interface(&self, _: &KindData, port: &PortName) -> Option<IfName> {
-        IfName::new(port).ok()
-    }
-
-    fn port(&self, _: &KindData, interface: &IfName) -> Option<PortName> {
-        PortName::new(interface).ok()
-    }
-
     fn after_start(&self, kind: &KindData, node: &VendorContext<'_>) -> Vec<VendorAction> {
         if kind.kind != "router" {
             return Vec::new();
@@ -79,9 +71,10 @@ pub(super) fn vendor() -> Arc<dyn VendorConfig> {
         ..KindData::new(name)
     };
     let probe = Readiness::Command { command: vec!["ready".to_owned()], interval: 5, timeout: 30 };
+    let pattern = Pattern::new("booting").unwrap_or_else(|_| unreachable!("it is a valid pattern"));
     Arc::new(Vendor(vec![
         kind("linux", None, Readiness::WhenRunning),
-        kind("router", None, probe),
+        KindData { progress: vec![Progress { pattern, percent: 40 }], ..kind("router", None, probe) },
         kind("cell", Some(JAIL), Readiness::WhenRunning),
     ]))
 }

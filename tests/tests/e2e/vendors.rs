@@ -67,7 +67,8 @@ pub(crate) fn a_vendor_file_is_used(user: User) {
     assert!(said.contains("unknown kind `acme`") && said.contains("linux"), "{said}");
     let mut serve = sandbox.serve_with(&[("LIFECYCLE_CONFIG", &config)]);
     assert!(sandbox.log().contains("the kind `vyos` of the vendor `ACME`"), "{}", sandbox.log());
-    sandbox.ok(&["--config", &config, "deploy", "--no-wait", "-t", "wide.clab.yml"]);
+    // The controller tells those who come with a lab file what it knows.
+    sandbox.ok(&["deploy", "--no-wait", "-t", "wide.clab.yml"]);
     let progress = |percent: u64| {
         eventually(&format!("{percent} percent"), LONG, || (node(&sandbox, "a")["progress"] == percent).then_some(()));
     };

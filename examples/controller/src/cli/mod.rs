@@ -119,7 +119,7 @@ async fn run(context: &Context, command: Command) -> Result {
         Command::Events(args) => events::run(context, args).await,
         Command::Wait(args) => wait::run(context, args).await,
         Command::History(args) => history::run(context, args).await,
-        Command::Validate(args) => validate::run(context, &args),
+        Command::Validate(args) => validate::run(context, &args).await,
         Command::Graph(args) => graph::run(context, args).await,
         Command::Doctor => doctor::run(context),
         Command::Selfcheck => selfcheck::run(context).await,

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use futures_util::Stream;
 use hyper::Method;
 use lifecycle_core::name::LabName;
+use lifecycle_core::plugin::vendor::KindData;
 use lifecycle_core::topology::Topology;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -105,6 +106,14 @@ impl Client {
     /// As [`about`](Self::about).
     pub async fn topology(&self, lab: &LabName) -> Result<Topology> {
         self.get(&format!("/api/v1/labs/{lab}/topology")).await
+    }
+
+    /// The kinds of nodes that lab files can name.
+    ///
+    /// # Errors
+    /// As [`about`](Self::about).
+    pub async fn kinds(&self) -> Result<Vec<KindData>> {
+        self.list("/api/v1/vendors").await
     }
 
     /// Makes a lab as a topology says, or only tells what that would change.

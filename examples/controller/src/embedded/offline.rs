@@ -47,7 +47,7 @@ pub fn world(config: &Config) -> Result<World> {
         let backend = (plugin.make)(&context(plugin.name)).map_err(|error| unusable(plugin.name, &error))?;
         backends.push((name(plugin.name)?, backend.capabilities()));
     }
-    let kinds = super::kinds(config)?;
+    let kinds = super::kinds(config, Vec::new())?;
     let local = HostName::new("local").map_err(|error| Failure::plain(error.to_string()))?;
     let head = Head { controller: ControllerId::from_u64(0), epoch: 0, batch: 0, audit: 0, event: 0 };
     let empty =

@@ -49,10 +49,15 @@ pub(super) fn find(registry: &Registry, config: &Config) -> Result<Vendors> {
     Ok(Vendors { all, overridden })
 }
 
-/// What the vendors of this program and its configuration know.
+/// What the vendors of this program and its configuration know of kinds, and what somebody else told, who knows better.
 ///
 /// # Errors
 /// As when the files are read.
-pub fn kinds(config: &Config) -> Result<Kinds> {
-    Ok(Kinds::new(find(&registry()?, config)?.all))
+pub fn kinds(config: &Config, told: Vec<KindData>) -> Result<Kinds> {
+    let mut all = find(&registry()?, config)?.all;
+    let own = Kinds::new(all.clone());
+    // Where both say the same, a vendor that was compiled in may know more than its data say.
+    let is_news = |kind: &KindData| own.get(&kind.kind).is_none_or(|(_, known)| known != kind);
+    all.push(Arc::new(DataVendor::new(told.into_iter().filter(is_news).collect())));
+    Ok(Kinds::new(all))
 }
