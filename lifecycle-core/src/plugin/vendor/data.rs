@@ -116,5 +116,4 @@ fn wait_for_interfaces(kind: &KindData, request: &mut CreateNode) {
 }
 
 #[cfg(test)]
-#[path = "data_tests.rs"]
 mod tests;
