@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lifecycle_core::machine::NodeIntent;
 use lifecycle_core::name::{HostName, IfName, LabName, NodeName, PluginName};
 use lifecycle_core::plugin::VendorConfig;
-use lifecycle_core::plugin::vendor::{KindData, Pattern, Progress, Readiness, VendorAction, VendorContext};
+use lifecycle_core::plugin::vendor::{KindData, Readiness, VendorAction, VendorContext};
 use lifecycle_core::topology::{
     Admin, Endpoint, Healthcheck, ImagePullPolicy, LinkAttrs, LinkSpec, NodeSpec, Topology,
 };
@@ -71,10 +71,9 @@ pub(super) fn vendor() -> Arc<dyn VendorConfig> {
         ..KindData::new(name)
     };
     let probe = Readiness::Command { command: vec!["ready".to_owned()], interval: 5, timeout: 30 };
-    let pattern = Pattern::new("booting").unwrap_or_else(|_| unreachable!("it is a valid pattern"));
     Arc::new(Vendor(vec![
         kind("linux", None, Readiness::WhenRunning),
-        KindData { progress: vec![Progress { pattern, percent: 40 }], ..kind("router", None, probe) },
+        kind("router", None, probe),
         kind("cell", Some(JAIL), Readiness::WhenRunning),
     ]))
 }
