@@ -9,10 +9,10 @@ use lifecycle_core::id::ControllerId;
 use lifecycle_core::machine::{LabState, LinkState, NodeState};
 use lifecycle_core::memory::{MemoryHost, MemoryStore};
 use lifecycle_core::model::{AuditQuery, Trigger};
-use lifecycle_core::name::{IfName, LabName, NodeName, PluginName, PortName};
+use lifecycle_core::name::{IfName, LabName, NodeName, PluginName};
 use lifecycle_core::plugin::VendorConfig;
 use lifecycle_core::plugin::provider::{ExecRequest, ExitRecord};
-use lifecycle_core::plugin::vendor::{KindData, Readiness};
+use lifecycle_core::plugin::vendor::{DataVendor, KindData};
 use lifecycle_core::policy::link::OperReason;
 use lifecycle_core::topology::{Endpoint, LinkSpec, Manage, NodeSpec, Topology};
 use lifecycle_engine::drive::{Clock, FeedItem, LabSnapshot, SystemClock};
@@ -20,30 +20,8 @@ use lifecycle_engine::{CommandError, Controller, NodeAction, Reply, Settings};
 
 const WAIT: Duration = Duration::from_secs(10);
 
-#[derive(Debug)]
-struct Plain([KindData; 1]);
-
-impl VendorConfig for Plain {
-    fn kinds(&self) -> &[KindData] {
-        &self.0
-    }
-    fn interface(&self, _: &KindData, port: &PortName) -> Option<IfName> {
-        IfName::new(port).ok()
-    }
-    fn port(&self, _: &KindData, interface: &IfName) -> Option<PortName> {
-        PortName::new(interface).ok()
-    }
-}
-
 fn plain() -> Arc<dyn VendorConfig> {
-    Arc::new(Plain([KindData {
-        kind: "linux".to_owned(),
-        aliases: Vec::new(),
-        provider: None,
-        readiness: Readiness::WhenRunning,
-        start_timeout: None,
-        env: Default::default(),
-    }]))
+    Arc::new(DataVendor::new(vec![KindData::new("linux")]))
 }
 
 fn name(text: &str) -> NodeName {

@@ -7,6 +7,8 @@ pub use lifecycle_core as core;
 pub use lifecycle_engine as engine;
 #[cfg(feature = "topology")]
 pub use lifecycle_topology as topology;
+#[cfg(feature = "catalog")]
+pub use lifecycle_vendor_catalog as vendors;
 
 /// Becomes a helper process of a plugin if this process was started to be one, and never returns then; returns at once
 /// otherwise.

@@ -10,6 +10,8 @@ use lifecycle_network_veth as _;
 use lifecycle_provider_netns as _;
 #[cfg(feature = "sqlite")]
 use lifecycle_store_sqlite as _;
+#[cfg(feature = "catalog")]
+use lifecycle_vendor_catalog as _;
 #[cfg(feature = "linux")]
 use lifecycle_vendor_linux as _;
 
@@ -18,13 +20,14 @@ mod tests {
     use lifecycle_core::Registry;
 
     /// What a feature brings: the feature, whether it is on, the kind of plugin, its name.
-    const BROUGHT: [(bool, &str, &str); 7] = [
+    const BROUGHT: [(bool, &str, &str); 8] = [
         (cfg!(feature = "netns"), "provider", "netns"),
         (cfg!(feature = "veth"), "provider", "bridge"),
         (cfg!(feature = "veth"), "network", "veth"),
         (cfg!(feature = "linux-bridge"), "network", "linux-bridge"),
         (cfg!(feature = "ovs"), "network", "ovs"),
         (cfg!(feature = "linux"), "vendor", "linux"),
+        (cfg!(feature = "catalog"), "vendor", "catalog"),
         (cfg!(feature = "sqlite"), "store", "sqlite"),
     ];
 
@@ -41,5 +44,18 @@ mod tests {
         assert_eq!(registry.networks().map(|plugin| plugin.name).collect::<Vec<_>>(), brought("network"));
         assert_eq!(registry.vendors().map(|plugin| plugin.name).collect::<Vec<_>>(), brought("vendor"));
         assert_eq!(registry.stores().map(|plugin| plugin.name).collect::<Vec<_>>(), brought("store"));
+    }
+
+    /// Which of two vendors is asked about a kind must not depend on the order of their names.
+    #[test]
+    fn no_kind_is_known_to_two_vendors() {
+        let mut seen = std::collections::BTreeSet::new();
+        for vendor in Registry::discover().unwrap().vendors() {
+            for kind in (vendor.make)().kinds() {
+                for name in kind.names() {
+                    assert!(seen.insert(name.to_owned()), "`{name}` of {} is known already", vendor.name);
+                }
+            }
+        }
     }
 }

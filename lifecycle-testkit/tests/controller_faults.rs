@@ -14,8 +14,8 @@ use lifecycle_core::id::ControllerId;
 use lifecycle_core::machine::{LinkState, NodeState};
 use lifecycle_core::memory::{MemoryHost, MemoryStore};
 use lifecycle_core::model::AuditQuery;
-use lifecycle_core::name::{IfName, LabName, NodeName, PluginName, PortName};
-use lifecycle_core::plugin::vendor::{KindData, Readiness};
+use lifecycle_core::name::{IfName, LabName, NodeName, PluginName};
+use lifecycle_core::plugin::vendor::{DataVendor, KindData};
 use lifecycle_core::plugin::{NetworkBackend, Provider, StateStore, VendorConfig};
 use lifecycle_core::policy::enforcement::EnforcementPolicy;
 use lifecycle_core::topology::{Endpoint, LinkAttrs, LinkSpec, NodeSpec, Topology};
@@ -27,30 +27,8 @@ use lifecycle_testkit::faulty::{Fault, Faulty, Plan};
 /// Longer than anything here takes, with every wait below: only what never comes exceeds it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-#[derive(Debug)]
-struct Plain([KindData; 1]);
-
-impl VendorConfig for Plain {
-    fn kinds(&self) -> &[KindData] {
-        &self.0
-    }
-    fn interface(&self, _: &KindData, port: &PortName) -> Option<IfName> {
-        IfName::new(port).ok()
-    }
-    fn port(&self, _: &KindData, interface: &IfName) -> Option<PortName> {
-        PortName::new(interface).ok()
-    }
-}
-
 fn plain() -> Arc<dyn VendorConfig> {
-    Arc::new(Plain([KindData {
-        kind: "linux".to_owned(),
-        aliases: Vec::new(),
-        provider: None,
-        readiness: Readiness::WhenRunning,
-        start_timeout: None,
-        env: Default::default(),
-    }]))
+    Arc::new(DataVendor::new(vec![KindData::new("linux")]))
 }
 
 fn lab() -> LabName {

@@ -44,11 +44,12 @@ const RUNTIMES: [&str; 12] = [
     "tracing-subscriber",
 ];
 
-const PLUGINS: [&str; 6] = [
+const PLUGINS: [&str; 7] = [
     "lifecycle-provider-netns",
     "lifecycle-network-veth",
     "lifecycle-network-linux-bridge",
     "lifecycle-network-ovs",
+    "lifecycle-vendor-catalog",
     "lifecycle-vendor-linux",
     "lifecycle-store-sqlite",
 ];

@@ -43,6 +43,8 @@ pub struct Config {
     pub backend: Option<PluginName>,
     /// What labs may use beyond their own directory.
     pub permissions: Permissions,
+    /// Directories of vendor files, relative to this file; what they say wins over the kinds that are built in.
+    pub vendors: Vec<PathBuf>,
     /// What stands in for images where nodes are no containers, for the provider `netns`.
     pub images: Vec<Value>,
     /// Retries of nodes.
@@ -58,6 +60,9 @@ pub struct Config {
     /// Where it was read from.
     #[serde(skip)]
     pub file: PathBuf,
+    /// Directories of vendor files that the command line or the environment named.
+    #[serde(skip)]
+    pub more_vendors: Vec<PathBuf>,
 }
 
 /// A host besides the local one: a part of this machine that stands for a machine of its own, such as a network namespace
@@ -164,6 +169,12 @@ impl Config {
         serde_saphyr::from_str(text).map_err(|error| error.to_string())
     }
 
+    /// Directories of vendor files: those of the file, then those of the command line.
+    pub fn vendor_directories(&self) -> Vec<PathBuf> {
+        let beside = self.file.parent().unwrap_or(Path::new(""));
+        self.vendors.iter().map(|path| beside.join(path)).chain(self.more_vendors.iter().cloned()).collect()
+    }
+
     /// The engine's settings.
     pub fn settings(&self) -> Settings {
         let default = Settings::default();
@@ -220,8 +231,12 @@ enforcement: { base: 1s, max-attempts: 5 }
 limits: { link-pass: 30s, enforcement-rate: 10 }
 plugins: { sqlite: { keep_events: 5 }, linux-bridge: { underlay: eth0 } }
 hosts: { h2: { plugins: { linux-bridge: { namespace: /run/netns/h2 } } } }
+vendors: [vendors, /etc/lifecycle/vendors]
 ";
-        let config = Config::parse(text).unwrap();
+        let mut config = Config::parse(text).unwrap();
+        config.file = "/srv/config.yaml".into();
+        let directories = ["/srv/vendors", "/etc/lifecycle/vendors"].map(PathBuf::from);
+        assert_eq!(config.vendor_directories(), directories);
         let settings = config.settings();
         assert_eq!(config.log_level, Some(LogLevel::Debug));
         assert_eq!((settings.enforcement.base, settings.enforcement.max_attempts), (Duration::from_secs(1), 5));

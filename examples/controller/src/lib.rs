@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod api;
+mod beneath;
 pub mod cli;
 pub mod client;
 pub mod config;

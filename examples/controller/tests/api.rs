@@ -278,3 +278,25 @@ async fn what_users_do_is_on_record_with_their_name() {
     let me = lifecycle_controller::api::Peer::of_uid(rustix::process::geteuid().as_raw());
     assert_eq!(wanted["decided_by"], json!(me.user));
 }
+
+#[tokio::test]
+async fn vendors_and_configurations_are_told() {
+    let served = Served::start().await;
+    served.up(chain("one", 2)).await;
+    let kinds = served.send("GET", "/api/v1/vendors", None).await.json();
+    assert_eq!(names(&kinds, "kind"), ["bridge", "linux", "ovs-bridge", "shell"]);
+    assert_eq!(kinds["items"][3]["readiness"]["probe"], "when-running");
+
+    let mut topology = chain("two", 2);
+    topology.nodes[0].kind = "shell".to_owned();
+    served.up(topology).await;
+    let saved = served.send("POST", "/api/v1/labs/two/nodes/n0/save", None).await;
+    assert_eq!((saved.status, saved.json()), (200, json!({"file": "n.cfg", "text": "hostname n\n"})));
+    served.send("POST", "/api/v1/labs/two/nodes/n1/save", None).await.problem(501, "unsupported");
+    served.send("POST", "/api/v1/labs/two/nodes/n9/save", None).await.problem(404, "not_found");
+    served.send("POST", "/api/v1/labs/nine/save", None).await.problem(404, "not_found");
+    let all = served.send("POST", "/api/v1/labs/two/save", None).await.json();
+    assert_eq!(names(&all, "node_name"), ["n0", "n1"]);
+    assert_eq!((&all["items"][0]["saved"]["file"], &all["items"][0]["problem"]), (&json!("n.cfg"), &Value::Null));
+    assert_eq!(all["items"][1]["problem"]["code"], "unsupported");
+}

@@ -82,3 +82,14 @@ async fn a_console_passes_bytes_sizes_and_its_end() {
     let nobody = Target { node: node_name("n9"), ..target() };
     assert_eq!(client.console(&nobody, &[], 80, 24).await.unwrap_err().exit, Exit::NotFound);
 }
+
+#[tokio::test]
+async fn a_console_without_a_program_runs_that_of_the_kind() {
+    let served = Served::start().await;
+    let mut topology = chain("one", 1);
+    topology.nodes[0].kind = "shell".to_owned();
+    served.up(topology).await;
+    let mut console = served.client().await.console(&target(), &[], 80, 24).await.unwrap();
+    let Some(Shown::Bytes(hello)) = console.next().await.unwrap() else { panic!("it ended") };
+    assert_eq!(String::from_utf8(hello).unwrap(), "80x24 Some([\"cli\", \"-x\"])\n");
+}

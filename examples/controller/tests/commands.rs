@@ -163,3 +163,22 @@ fn a_reader_that_goes_away_is_met_with_silence() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn configurations_are_kept_beneath_a_directory() {
+    let served = Served::start().await;
+    let mut topology = chain("one", 2);
+    topology.nodes[0].kind = "shell".to_owned();
+    served.up(topology).await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().display();
+    let run = async |line: &str| served.lifecycle(&format!("{line} -d {path}")).await;
+    expect(&run("save n0").await, 0, "clab-one/n0/n.cfg", "");
+    let kept = std::fs::read_to_string(directory.path().join("clab-one/n0/n.cfg")).unwrap();
+    assert_eq!(kept, "hostname n\n");
+    // Of all nodes, one that has nothing to tell by its kind is none that failed; who names it is told.
+    expect(&run("save").await, 0, "kind `linux`", "");
+    expect(&run("save n1").await, 1, "nothing says how a node of kind `linux` tells its configuration", "");
+    expect(&run("save n0 n1").await, 3, "clab-one/n0/n.cfg", "");
+    expect(&run("save n9").await, 5, "", "no node is called `n9`");
+}

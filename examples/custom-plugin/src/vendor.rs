@@ -1,8 +1,8 @@
-//! The vendor `script`: what is particular to nodes that are a script, as data in `kinds.json` and a few pure functions.
+//! The vendor `script`: what is particular to nodes that are a script, as data in `kinds.json` and a pure
+//! function. A vendor that is data and nothing else needs no crate: a vendor file does.
 
 use std::sync::Arc;
 
-use lifecycle_core::name::{IfName, PortName};
 use lifecycle_core::plugin::provider::CreateNode;
 use lifecycle_core::plugin::vendor::{KindData, VendorConfig, VendorPlugin};
 use lifecycle_core::{Error, ErrorKind, Result};
@@ -24,23 +24,9 @@ impl Script {
     }
 }
 
-/// The number after a prefix, written as numbers are: `port01` is no other name for `port1`.
-fn number(name: &str, prefix: &str) -> Option<u32> {
-    let digits = name.strip_prefix(prefix)?;
-    digits.parse().ok().filter(|number: &u32| number.to_string() == digits)
-}
-
 impl VendorConfig for Script {
     fn kinds(&self) -> &[KindData] {
         &self.kinds
-    }
-
-    fn interface(&self, _kind: &KindData, port: &PortName) -> Option<IfName> {
-        IfName::new(format!("eth{}", number(port.as_str(), "port")?)).ok()
-    }
-
-    fn port(&self, _kind: &KindData, interface: &IfName) -> Option<PortName> {
-        PortName::new(format!("port{}", number(interface.as_str(), "eth")?)).ok()
     }
 
     fn before_create(&self, kind: &KindData, request: &mut CreateNode) -> Result<()> {

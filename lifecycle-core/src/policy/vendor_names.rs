@@ -12,21 +12,41 @@ use crate::name::{IfName, PortName};
 /// Where the number stands in a template.
 const NUMBER: &str = "{n}";
 
-/// The ports of a vendor: port `start + k · step` of the template is interface `eth(first + k)`.
+/// The usual name of an interface.
+const CANONICAL: &str = "eth{n}";
+
+/// The ports of a vendor: port `start + k · step` of the template is interface `first + k`, `eth1` for example.
 ///
-/// Different ports have different interfaces. The one exception is meant: where the template is not itself `eth{n}`,
-/// a user may call a port by the canonical name of its interface too.
+/// Different ports have different interfaces. The one exception is meant: where the template is not itself that of the
+/// interface, a user may call a port by the canonical name of its interface too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PortMap {
     /// The vendor's name of a port with `{n}` for its number: `Ethernet{n}`, `ge-0/0/{n}`.
     pub template: Cow<'static, str>,
     /// Number of the vendor's first port.
+    #[serde(default)]
     pub start: u32,
     /// Distance between the numbers of two ports, at least 1.
+    #[serde(default = "one")]
     pub step: u32,
     /// Number of the interface that the first port is.
+    #[serde(default = "one")]
     pub first: u32,
+    /// How many ports there are; no limit when absent.
+    #[serde(default)]
+    pub count: Option<u32>,
+    /// The kernel's name of an interface with `{n}` for its number.
+    #[serde(default = "canonical")]
+    pub interface: Cow<'static, str>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn canonical() -> Cow<'static, str> {
+    Cow::Borrowed(CANONICAL)
 }
 
 /// The template of a port map cannot be used.
@@ -37,6 +57,9 @@ pub enum InvalidPortMap {
         "`{0}` is no template for port names: it needs `{{n}}` exactly once, in a name of 1 to 50 printable characters"
     )]
     Template(String),
+    /// A template of interfaces has one number.
+    #[error("`{0}` is no template for interfaces: it needs `{{n}}` exactly once, in what the kernel takes as a name")]
+    Interface(String),
     /// With a step of zero all ports would be one.
     #[error("the step between port numbers must be at least 1")]
     Step,
@@ -45,7 +68,8 @@ pub enum InvalidPortMap {
 impl PortMap {
     /// A port map whose ports are numbered one by one.
     pub const fn new(template: &'static str, start: u32, first: u32) -> Self {
-        Self { template: Cow::Borrowed(template), start, step: 1, first }
+        let interface = Cow::Borrowed(CANONICAL);
+        Self { template: Cow::Borrowed(template), start, step: 1, first, count: None, interface }
     }
 
     /// Checks a map that somebody wrote by hand. One that fails maps nothing but names to themselves.
@@ -54,9 +78,14 @@ impl PortMap {
     /// [`InvalidPortMap`], which says what is wrong.
     pub fn check(&self) -> Result<(), InvalidPortMap> {
         let template = self.template.as_ref();
-        let once = self.shape().is_some_and(|(_, suffix)| !suffix.contains(NUMBER));
-        if !once || template.len() > 50 || PortName::new(template).is_err() {
+        let once = |template: &str| shape(template).is_some_and(|(_, suffix)| !suffix.contains(NUMBER));
+        if !once(template) || template.len() > 50 || PortName::new(template).is_err() {
             return Err(InvalidPortMap::Template(template.chars().take(80).collect()));
+        }
+        let interface = self.interface.as_ref();
+        // Room for a number of four digits.
+        if !once(interface) || IfName::new(interface.replace(NUMBER, "0000")).is_err() {
+            return Err(InvalidPortMap::Interface(interface.chars().take(80).collect()));
         }
         if self.step == 0 { Err(InvalidPortMap::Step) } else { Ok(()) }
     }
@@ -65,19 +94,17 @@ impl PortMap {
     /// name, or when it is the name of an interface that another port has.
     pub fn canonical(&self, port: &PortName) -> Option<IfName> {
         if let Some(index) = self.index_of_port(port.as_str()) {
-            return IfName::new(format!("eth{}", self.first.checked_add(index)?)).ok();
+            return self.interface_at(index);
         }
         let same = IfName::new(port).ok()?;
-        let taken = self.shape() == Some(("eth", "")) && self.index_of_interface(same.as_str()).is_some();
+        let taken = self.template == self.interface && self.index_of_interface(same.as_str()).is_some();
         if taken { None } else { Some(same) }
     }
 
     /// The vendor's name for an interface; nothing when no port has this interface.
     pub fn vendor(&self, interface: &IfName) -> Option<PortName> {
         if let Some(index) = self.index_of_interface(interface.as_str()) {
-            let (prefix, suffix) = self.shape()?;
-            let number = self.start.checked_add(index.checked_mul(self.step)?)?;
-            return PortName::new(format!("{prefix}{number}{suffix}")).ok();
+            return self.port_at(index);
         }
         match self.index_of_port(interface.as_str()) {
             Some(_) => None,
@@ -85,22 +112,44 @@ impl PortMap {
         }
     }
 
-    /// What stands before and after the number.
-    fn shape(&self) -> Option<(&str, &str)> {
-        self.template.split_once(NUMBER)
+    /// The interface of the port with this index, counted from 0.
+    pub(super) fn interface_at(&self, index: u32) -> Option<IfName> {
+        let (prefix, suffix) = shape(&self.interface)?;
+        IfName::new(format!("{prefix}{}{suffix}", self.first.checked_add(index)?)).ok()
+    }
+
+    /// The vendor's name for the port with this index, counted from 0.
+    pub(super) fn port_at(&self, index: u32) -> Option<PortName> {
+        let (prefix, suffix) = shape(&self.template)?;
+        let number = self.start.checked_add(index.checked_mul(self.step)?)?;
+        PortName::new(format!("{prefix}{number}{suffix}")).ok()
     }
 
     /// Which of the vendor's ports this is, counted from 0.
-    fn index_of_port(&self, text: &str) -> Option<u32> {
-        let (prefix, suffix) = self.shape()?;
-        let distance = number(text.strip_prefix(prefix)?.strip_suffix(suffix)?)?.checked_sub(self.start)?;
-        if distance.checked_rem(self.step)? == 0 { Some(distance / self.step) } else { None }
+    pub(super) fn index_of_port(&self, text: &str) -> Option<u32> {
+        let distance = number(between(text, &self.template)?)?.checked_sub(self.start)?;
+        if distance.checked_rem(self.step)? == 0 { self.within(distance / self.step) } else { None }
     }
 
     /// Which of the vendor's ports has this interface, counted from 0.
-    fn index_of_interface(&self, text: &str) -> Option<u32> {
-        number(text.strip_prefix("eth")?)?.checked_sub(self.first)
+    pub(super) fn index_of_interface(&self, text: &str) -> Option<u32> {
+        self.within(number(between(text, &self.interface)?)?.checked_sub(self.first)?)
     }
+
+    fn within(&self, index: u32) -> Option<u32> {
+        Some(index).filter(|index| self.count.is_none_or(|count| *index < count))
+    }
+}
+
+/// What stands before and after the number of a template.
+fn shape(template: &str) -> Option<(&str, &str)> {
+    template.split_once(NUMBER)
+}
+
+/// What stands where a template has its number.
+fn between<'t>(text: &'t str, template: &str) -> Option<&'t str> {
+    let (prefix, suffix) = shape(template)?;
+    text.strip_prefix(prefix)?.strip_suffix(suffix)
 }
 
 /// A number as it is written: digits without leading zeros, so that one number has one text.
@@ -150,13 +199,26 @@ mod tests {
         }
         assert_eq!(PortMap { step: 0, ..PortMap::new("e{n}", 0, 0) }.check(), Err(InvalidPortMap::Step));
         assert_eq!(PortMap::new("e1-{n}", 1, 1).check(), Ok(()));
+        for interface in ["eth", "{n}{n}", "a-very-long-one{n}", "a/{n}"] {
+            let map = PortMap { interface: interface.into(), ..PortMap::new("e{n}", 0, 0) };
+            assert!(matches!(map.check(), Err(InvalidPortMap::Interface(_))), "{interface}");
+        }
     }
 
     fn map() -> impl Strategy<Value = PortMap> {
         let templates =
             ["Ethernet{n}", "ge-0/0/{n}", "GigabitEthernet0/0/0/{n}", "e1-{n}", "eth{n}", "{n}", "et{n}h", "e{n}"];
-        (prop::sample::select(templates.to_vec()), 0u32..5, 1u32..5, 0u32..5)
-            .prop_map(|(template, start, step, first)| PortMap { step, ..PortMap::new(template, start, first) })
+        let interfaces = prop::sample::select(vec!["eth{n}", "e1-{n}", "e{n}"]);
+        let count = prop::option::of(0u32..6);
+        let numbers = (0u32..5, 1u32..5, 0u32..5, count);
+        (prop::sample::select(templates.to_vec()), numbers, interfaces).prop_map(
+            |(template, (start, step, first, count), interface)| PortMap {
+                step,
+                count,
+                interface: interface.into(),
+                ..PortMap::new(template, start, first)
+            },
+        )
     }
 
     fn any_port() -> impl Strategy<Value = PortName> {

@@ -82,7 +82,7 @@ fn problems(world: &World, topology: &Topology) -> Vec<String> {
             problems.push(format!("node {}: there are two nodes of this name", spec.name));
         }
         if world.kinds.get(&spec.kind).is_none() {
-            let known: Vec<&str> = world.kinds.names().collect();
+            let known: Vec<&str> = world.kinds.all().map(|kind| kind.kind.as_str()).collect();
             problems.push(format!("node {}: unknown kind `{}`; known: {}", spec.name, spec.kind, known.join(", ")));
         }
         let provider = provider_of(world, topology, spec);

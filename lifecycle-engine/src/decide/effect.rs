@@ -1,6 +1,7 @@
 //! What the engine asks of the world outside, and what came of it.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use lifecycle_core::attach::{AttachPoint, NsRef, Tunnel};
@@ -10,7 +11,9 @@ use lifecycle_core::name::{HostName, PluginName};
 use lifecycle_core::plugin::network::{LinkIdentity, LinkLab, LinkReport, ObservedLink};
 use lifecycle_core::plugin::overlay::Underlay;
 use lifecycle_core::plugin::provider::{Capacity, CreateNode, CreatedNode, InstanceRef, ObservedNode, PortRequest};
+use lifecycle_core::plugin::vendor::{Pattern, Progress};
 use lifecycle_core::policy::link::Side;
+use lifecycle_core::time::Timestamp;
 use lifecycle_core::topology::{LinkAttrs, NodeSpec};
 
 /// Number of an effect, unique within an epoch and growing.
@@ -78,12 +81,12 @@ pub enum Action {
         /// Programs with arguments.
         commands: Vec<Vec<String>>,
     },
-    /// Run one command inside a node to learn whether it is ready.
+    /// Learn whether a node is ready.
     ProbeReady {
-        /// Where.
+        /// Which.
         instance: InstanceRef,
-        /// Program with arguments.
-        argv: Vec<String>,
+        /// How.
+        probe: Box<ReadyProbe>,
     },
     /// List all instances.
     ListNodes,
@@ -189,6 +192,33 @@ impl Action {
     }
 }
 
+/// How to learn whether a node is ready, and how far it has come.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReadyProbe {
+    /// What tells that it is ready.
+    pub check: ReadyCheck,
+    /// What it prints on its way.
+    pub progress: Vec<Progress>,
+    /// What it printed before is about an earlier run.
+    pub since: Option<Timestamp>,
+}
+
+/// What tells that a node is ready.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ReadyCheck {
+    /// A command inside it succeeds: program with arguments.
+    Command(Vec<String>),
+    /// It has printed this.
+    Log(Pattern),
+    /// It takes a connection.
+    Tcp {
+        /// Its address on the management network, if it has one.
+        address: Option<IpAddr>,
+        /// Port.
+        port: u16,
+    },
+}
+
 /// A link to build, with ends that may first have to be asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConnectPlan {
@@ -238,8 +268,13 @@ pub enum Done {
         /// All succeeded.
         ok: bool,
     },
-    /// Whether the node is ready, and if not why.
-    Ready(std::result::Result<(), String>),
+    /// Whether the node is ready, and how far it has come.
+    Ready {
+        /// It is, or why not.
+        verdict: std::result::Result<(), String>,
+        /// How far it has come in percent, where it tells.
+        progress: Option<u8>,
+    },
     /// What the host can carry.
     Capacity(Capacity),
     /// What the tunnels of the host go through.

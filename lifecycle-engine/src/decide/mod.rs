@@ -39,7 +39,7 @@ use rand_core::Rng;
 use planted::Bug;
 
 pub use apply::plan;
-pub use effect::{Action, ConnectPlan, Done, Effect, EffectId, EndPlan, Outcome, Subject};
+pub use effect::{Action, ConnectPlan, Done, Effect, EffectId, EndPlan, Outcome, ReadyCheck, ReadyProbe, Subject};
 pub use events::lab_view;
 pub use host::{BackendState, HostState, Orphan, ProviderState};
 pub use input::{Command, CommandError, CommandId, Input, Limits, News, NodeAction, Plan, Reply};

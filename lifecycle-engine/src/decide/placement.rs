@@ -28,7 +28,7 @@ impl Reserved {
         let mut by_host: BTreeMap<HostName, Amount> = BTreeMap::new();
         for node in world.nodes.values() {
             let Some(spec) = world.spec(node.id) else { continue };
-            let need = need(spec);
+            let need = need(world, spec);
             for host in held(world, node) {
                 add(&mut by_host, host, need);
             }
@@ -60,14 +60,18 @@ fn held<'a>(world: &'a World, node: &'a NodeRecord) -> impl Iterator<Item = &'a 
 }
 
 /// What a node reserves.
-fn need(spec: &NodeSpec) -> Amount {
-    let cpu = spec.resources.cpu.unwrap_or(0.0).max(0.0) * 1000.0;
-    Amount { memory: spec.resources.memory.unwrap_or(0), cpu_milli: cpu.ceil() as u64 }
+fn need(world: &World, spec: &NodeSpec) -> Amount {
+    let (memory, cpu) = match world.kinds.get(&spec.kind) {
+        Some((_, kind)) => kind.resources(spec),
+        None => (spec.resources.memory, spec.resources.cpu),
+    };
+    let cpu = cpu.unwrap_or(0.0).max(0.0) * 1000.0;
+    Amount { memory: memory.unwrap_or(0), cpu_milli: cpu.ceil() as u64 }
 }
 
 /// Where a node's next instance would be, given what is reserved; what the node itself holds counts as free.
 fn consider(world: &World, by_host: &BTreeMap<HostName, Amount>, node: &NodeRecord, spec: &NodeSpec) -> Placement {
-    let need = need(spec);
+    let need = need(world, spec);
     let provider = apply::provider_of_node(world, node.id);
     let own: Vec<&HostName> = held(world, node).collect();
     let facts: Vec<HostFacts<'_>> = world
@@ -110,7 +114,7 @@ pub(super) fn reserve(cx: &mut Cx<'_>, id: NodeId) -> Result<Option<HostName>, B
         return Ok(None);
     }
     if !held(world, node).any(|held| *held == host) {
-        add(by_host, &host, need(spec));
+        add(by_host, &host, need(world, spec));
     }
     if node.host.as_ref() != Some(&host) {
         let (name, lab) = (node.name.to_string(), node.lab);
@@ -179,7 +183,7 @@ pub(super) fn capacity_read(world: &mut World) {
 
 /// A node's image arrived on a host: others that wait for it there are looked at again.
 pub(super) fn image_arrived(cx: &mut Cx<'_>, id: NodeId) {
-    let Some(image) = cx.world.spec(id).and_then(|spec| spec.image.clone()) else { return };
+    let Some(image) = cx.world.spec(id).and_then(|spec| cx.world.complete(spec).image) else { return };
     let target = cx.world.node_work.get(&id).and_then(|work| work.target.clone());
     let Some(host) = target.or_else(|| cx.world.nodes.get(&id)?.host.clone()) else { return };
     let change = WorldChange::ImagePresent { host: &host, image: &image };

@@ -100,9 +100,10 @@ impl Kinds {
         Some((vendor, &vendor.kinds()[k]))
     }
 
-    /// The names of all kinds.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.by_name.keys().map(String::as_str)
+    /// All kinds that lab files can name, in the order of their own names.
+    pub fn all(&self) -> impl Iterator<Item = &KindData> {
+        let by_own_name = self.by_name.keys().filter_map(|name| self.get(name).map(|(_, kind)| (name, kind)));
+        by_own_name.filter(|(name, kind)| **name == kind.kind).map(|(_, kind)| kind)
     }
 }
 
@@ -153,6 +154,8 @@ pub struct World {
 
     /// Step in which an effect on a node last ended: what was read before says nothing any more.
     pub(crate) last_done: BTreeMap<NodeId, u64>,
+    /// When a node of a kind last took its turn to start on a host, for kinds that must not start all at once.
+    pub(crate) turns: BTreeMap<(HostName, String), BootInstant>,
     pub(crate) lab_names: BTreeMap<LabName, LabId>,
     pub(crate) lab_nodes: BTreeMap<LabId, BTreeMap<NodeName, NodeId>>,
     pub(crate) lab_links: BTreeMap<LabId, BTreeSet<LinkId>>,
@@ -212,6 +215,7 @@ impl World {
             in_flight: BTreeMap::new(),
             step: 0,
             last_done: BTreeMap::new(),
+            turns: BTreeMap::new(),
             lab_names: BTreeMap::new(),
             lab_nodes: BTreeMap::new(),
             lab_links: BTreeMap::new(),
@@ -315,6 +319,15 @@ impl World {
         let row = self.nodes.get(&node)?;
         let index = *self.spec_index.get(&node)?;
         self.labs.get(&row.lab)?.topology.nodes.get(index)
+    }
+
+    /// What a node is made from: what its user wants, and what its kind has where they say nothing.
+    pub fn complete(&self, spec: &NodeSpec) -> NodeSpec {
+        let mut spec = spec.clone();
+        if let Some((_, kind)) = self.kinds.get(&spec.kind) {
+            kind.complete(&mut spec);
+        }
+        spec
     }
 
     /// A lab by its name.

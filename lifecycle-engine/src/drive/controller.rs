@@ -8,10 +8,12 @@ use std::time::Duration;
 use lifecycle_core::error::{Error, ErrorKind, Result};
 use lifecycle_core::id::{LabId, LinkId, NodeId};
 use lifecycle_core::model::{AuditQuery, AuditRow, Head, JobView, LabView, LinkView, NodeView};
-use lifecycle_core::name::{HostName, LabName, NodeName, PluginName};
+use lifecycle_core::name::{HostName, LabName, NodeName};
 use lifecycle_core::plugin::StateStore;
 use lifecycle_core::plugin::provider::{InstanceRef, Provider};
+use lifecycle_core::plugin::vendor::KindData;
 use lifecycle_core::policy::bulk::BulkAction;
+use lifecycle_core::secret::Secrets;
 use lifecycle_core::topology::{LinkAttrs, Topology};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -64,6 +66,10 @@ pub struct NodeHandle {
     pub instance: InstanceRef,
     /// Its provider.
     pub provider: Arc<dyn Provider>,
+    /// What is known of its kind.
+    pub kind: Option<KindData>,
+    /// What it must not be heard to tell.
+    pub secrets: Secrets,
 }
 
 impl Controller {
@@ -243,25 +249,27 @@ impl Controller {
     /// # Errors
     /// `NotFound` when there is no such node, `Conflict` when it has no instance.
     pub async fn handle(&self, lab: &LabName, node: &NodeName) -> Result<NodeHandle> {
-        type Found = Option<(NodeId, Option<HostName>, PluginName, Option<InstanceRef>)>;
         let (lab_name, node_name) = (lab.clone(), node.clone());
-        let found: Found = self
+        let found = self
             .read(move |world| {
                 let lab = world.lab_by_name(&lab_name)?.id;
                 let node = world.node_by_name(lab, &node_name)?;
                 let instance = node.instance.as_ref().map(|instance| instance.reference.clone());
-                Some((node.id, node.host.clone(), node.provider.clone(), instance))
+                let spec = world.spec(node.id);
+                let kind = spec.and_then(|spec| world.kinds.get(&spec.kind)).map(|(_, kind)| kind.clone());
+                let secrets = spec.map(Secrets::of).unwrap_or_default();
+                Some((node.id, node.host.clone(), node.provider.clone(), instance, kind, secrets))
             })
             .await?;
         let missing = |kind, message: &str| Error::new(kind, "find node", message).about(format!("{lab}/{node}"));
-        let (id, host, provider, instance) =
+        let (id, host, provider, instance, kind, secrets) =
             found.ok_or_else(|| missing(ErrorKind::NotFound, "there is no such node"))?;
         let (Some(host), Some(instance)) = (host, instance) else {
             return Err(missing(ErrorKind::Conflict, "it is not deployed; start it first"));
         };
         let provider = self.inner.hosts.get(&host).and_then(|host| host.provider(&provider));
         let provider = provider.ok_or_else(|| missing(ErrorKind::Unreachable, "its host is not known"))?;
-        Ok(NodeHandle { node: id, instance, provider })
+        Ok(NodeHandle { node: id, instance, provider, kind, secrets })
     }
 
     /// Follows the feed from after an event: 0 for everything that is kept, or `as_of_seq` of a snapshot.

@@ -81,7 +81,7 @@ impl LocalHost {
             Action::DestroyNode(instance) => provider.destroy_node(instance).await.map(|()| Done::Nothing),
             Action::ObserveNode(instance) => provider.observe_node(instance).await.map(Done::Node),
             Action::RunCommands { instance, commands } => run_commands(provider, instance, commands).await,
-            Action::ProbeReady { instance, argv } => probe(provider, instance, argv).await,
+            Action::ProbeReady { instance, probe } => super::probe::ready(provider, instance, probe).await,
             Action::ListNodes => provider.list_nodes().await.map(Done::Nodes),
             Action::ReadCapacity => match provider.resources() {
                 None => Err(Error::new(ErrorKind::Unsupported, "read capacity", "the provider does not tell it")),
@@ -168,12 +168,12 @@ async fn run_commands(provider: &dyn Provider, instance: &InstanceRef, commands:
     Ok(Done::Commands { log, ok })
 }
 
-fn succeeded(output: &ExecOutput) -> bool {
+pub(super) fn succeeded(output: &ExecOutput) -> bool {
     output.exit.code == Some(0)
 }
 
 /// What a command said, on one line and shortened.
-fn said(output: &ExecOutput) -> String {
+pub(super) fn said(output: &ExecOutput) -> String {
     const SHOWN: usize = 400;
     let bytes = if output.stdout.is_empty() { &output.stderr } else { &output.stdout };
     let text = String::from_utf8_lossy(bytes);
@@ -183,19 +183,6 @@ fn said(output: &ExecOutput) -> String {
     }
     let short: String = text.chars().take(SHOWN).collect();
     format!(": {}", short.replace('\n', " | "))
-}
-
-async fn probe(provider: &dyn Provider, instance: &InstanceRef, argv: &[String]) -> Outcome {
-    let Some(exec) = provider.exec() else {
-        return Err(Error::new(ErrorKind::Unsupported, "probe", "the provider cannot run commands in nodes"));
-    };
-    let output = exec.exec(instance, &ExecRequest::new(argv.iter())).await?;
-    let verdict = if succeeded(&output) {
-        Ok(())
-    } else {
-        Err(format!("`{}`: {}{}", argv.join(" "), output.exit, said(&output)))
-    };
-    Ok(Done::Ready(verdict))
 }
 
 #[async_trait]

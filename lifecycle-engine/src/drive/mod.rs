@@ -7,7 +7,9 @@ mod controller;
 mod feed;
 mod host;
 mod logs;
+mod probe;
 mod run;
+mod save;
 mod secrecy;
 
 pub use builder::Builder;
@@ -16,3 +18,4 @@ pub use controller::{Controller, LabSnapshot, NodeHandle};
 pub use feed::{FeedItem, Subscription};
 pub use host::{Host, LocalHost};
 pub use run::Status;
+pub use save::SavedConfig;

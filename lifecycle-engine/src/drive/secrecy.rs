@@ -17,7 +17,9 @@ pub(super) fn masked(secrets: &Secrets, outcome: Outcome) -> Outcome {
         Ok(Done::Commands { log, ok }) => {
             Ok(Done::Commands { log: log.iter().map(|line| secrets.mask(line)).collect(), ok })
         }
-        Ok(Done::Ready(Err(why))) => Ok(Done::Ready(Err(secrets.mask(&why)))),
+        Ok(Done::Ready { verdict: Err(why), progress }) => {
+            Ok(Done::Ready { verdict: Err(secrets.mask(&why)), progress })
+        }
         outcome => outcome,
     }
 }
@@ -44,8 +46,8 @@ mod tests {
         let log = Done::Commands { log: vec!["`env`: exited with 0: TOKEN=hunter22".to_owned()], ok: true };
         let Ok(Done::Commands { log, ok: true }) = masked(&secrets, Ok(log)) else { panic!() };
         assert_eq!(log, ["`env`: exited with 0: TOKEN=***"]);
-        let ready = Done::Ready(Err("`check hunter22`: 1".to_owned()));
-        assert_eq!(masked(&secrets, Ok(ready)).unwrap(), Done::Ready(Err("`check ***`: 1".to_owned())));
+        let ready = |why: &str| Done::Ready { verdict: Err(why.to_owned()), progress: Some(3) };
+        assert_eq!(masked(&secrets, Ok(ready("`check hunter22`: 1"))).unwrap(), ready("`check ***`: 1"));
         assert_eq!(masked(&secrets, Ok(Done::Nothing)).unwrap(), Done::Nothing);
     }
 }

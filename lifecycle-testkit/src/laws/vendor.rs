@@ -36,8 +36,8 @@ fn kinds_are_distinct(vendor: &dyn VendorConfig, _ports: &[&str]) -> Verdict {
     assert!(!vendor.kinds().is_empty(), "a vendor without kinds");
     let mut seen = BTreeSet::new();
     for kind in vendor.kinds() {
-        for name in std::iter::once(&kind.kind).chain(&kind.aliases) {
-            assert!(seen.insert(name), "`{name}` names two kinds");
+        for name in kind.names() {
+            assert!(seen.insert(name.to_owned()), "`{name}` names two kinds");
             assert!(!name.is_empty() && !name.chars().any(char::is_uppercase), "`{name}` is not in lower case");
         }
     }
@@ -56,9 +56,15 @@ fn given_ports_exist(vendor: &dyn VendorConfig, ports: &[&str]) -> Verdict {
 fn port_names_map_injectively(vendor: &dyn VendorConfig, ports: &[&str]) -> Verdict {
     for kind in vendor.kinds() {
         let mut taken: BTreeMap<IfName, PortName> = BTreeMap::new();
-        for port in candidates(ports) {
+        for port in candidates(ports).chain(of_kind(kind)) {
             let Some(interface) = vendor.interface(kind, &port) else { continue };
             let back = vendor.port(kind, &interface);
+            if back.as_ref() != Some(&port) && port.as_str() == interface.as_str() {
+                // The name of an interface may stand for its port; then the port has that interface.
+                let port = back.unwrap_or_else(|| panic!("{}: {interface} is no port's", kind.kind));
+                assert_eq!(vendor.interface(kind, &port), Some(interface), "{}: {port}", kind.kind);
+                continue;
+            }
             assert_eq!(back.as_ref(), Some(&port), "{}: {port} is {interface}, which is another port", kind.kind);
             if let Some(other) = taken.insert(interface.clone(), port.clone()) {
                 assert_eq!(other, port, "{}: {other} and {port} share {interface}", kind.kind);
@@ -102,6 +108,18 @@ fn request(kind: &KindData) -> CreateNode {
         management: None,
         interfaces: 2,
     }
+}
+
+/// The ports that the kind's data name, many of each range.
+fn of_kind(kind: &KindData) -> impl Iterator<Item = PortName> {
+    let names = kind.interfaces.ranges().iter().flat_map(|range| {
+        let last = range.count.unwrap_or(130).min(130);
+        (0..last).filter_map(|index| {
+            let number = index.checked_mul(range.step)?.checked_add(range.start)?;
+            PortName::new(range.template.replace("{n}", &number.to_string())).ok()
+        })
+    });
+    names.chain(kind.interfaces.management().cloned())
 }
 
 /// Names to try: those that were given, and the usual spellings with many numbers.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use lifecycle_core::machine::NodeIntent;
-use lifecycle_core::name::{HostName, IfName, LabName, NodeName, PluginName, PortName};
+use lifecycle_core::name::{HostName, IfName, LabName, NodeName, PluginName};
 use lifecycle_core::plugin::VendorConfig;
 use lifecycle_core::plugin::vendor::{KindData, Readiness, VendorAction, VendorContext};
 use lifecycle_core::topology::{
@@ -53,14 +53,6 @@ impl VendorConfig for Vendor {
         &self.0
     }
 
-    fn interface(&self, _: &KindData, port: &PortName) -> Option<IfName> {
-        IfName::new(port).ok()
-    }
-
-    fn port(&self, _: &KindData, interface: &IfName) -> Option<PortName> {
-        PortName::new(interface).ok()
-    }
-
     fn after_start(&self, kind: &KindData, node: &VendorContext<'_>) -> Vec<VendorAction> {
         if kind.kind != "router" {
             return Vec::new();
@@ -74,14 +66,11 @@ impl VendorConfig for Vendor {
 
 pub(super) fn vendor() -> Arc<dyn VendorConfig> {
     let kind = |name: &str, provider: Option<&str>, readiness: Readiness| KindData {
-        kind: name.to_owned(),
-        aliases: Vec::new(),
         provider: provider.map(plugin),
         readiness,
-        start_timeout: None,
-        env: Default::default(),
+        ..KindData::new(name)
     };
-    let probe = Readiness::Command { argv: vec!["ready".to_owned()], interval: 5, timeout: 30 };
+    let probe = Readiness::Command { command: vec!["ready".to_owned()], interval: 5, timeout: 30 };
     Arc::new(Vendor(vec![
         kind("linux", None, Readiness::WhenRunning),
         kind("router", None, probe),

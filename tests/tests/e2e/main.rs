@@ -12,6 +12,7 @@ mod labs;
 mod life;
 mod secrets;
 mod switch_kills;
+mod vendors;
 
 use libtest_mimic::{Arguments, Trial};
 use lifecycle_tests::sandbox::User;
@@ -40,6 +41,8 @@ fn main() {
         ("controller_killed", crashes::the_controller_is_killed),
         ("keeper_killed", crashes::the_keeper_is_killed),
         ("no_secret_is_shown", secrets::no_secret_is_shown),
+        ("vendor_file", vendors::a_vendor_file_is_used),
+        ("bad_vendor_files", vendors::bad_vendor_files_are_told),
         ("second_up_joins", crashes::a_second_up_joins),
         ("bad_input", bad_input::bad_lab_files_change_nothing),
     ];

@@ -8,6 +8,7 @@ use futures_util::StreamExt;
 use lifecycle_core::error::{Error, ErrorKind};
 use lifecycle_core::name::{LabName, NodeName};
 use lifecycle_core::plugin::provider::{ConsoleRequest, ConsoleSession};
+use lifecycle_core::plugin::vendor::ConsoleMethod;
 use serde::Deserialize;
 
 use super::Api;
@@ -49,6 +50,12 @@ pub(super) async fn console(
     let argv = argv.map_err(|error| {
         Error::new(ErrorKind::InvalidInput, "open console", "`argv` is no array of strings").because(error)
     })?;
+    let argv = match (argv, handle.kind.as_ref().map(|kind| &kind.console)) {
+        (Some(argv), _) => Some(argv),
+        (None, Some(ConsoleMethod::Exec { command })) => Some(command.clone()),
+        (None, Some(ConsoleMethod::Own) | None) => None,
+        (None, Some(ConsoleMethod::Ssh)) => return Err(cannot("open a session over the network; use `ssh`")),
+    };
     let request = ConsoleRequest { argv, columns: query.columns, rows: query.rows };
     let session = console.open(&handle.instance, &request).await?;
     Ok(upgrade.on_upgrade(move |socket| pass(socket, session)))

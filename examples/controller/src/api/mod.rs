@@ -13,8 +13,10 @@ mod listener;
 mod logs;
 mod nodes;
 pub mod problem;
+mod save;
 mod selfcheck;
 mod tunnels;
+mod vendors;
 pub mod wire;
 
 use std::io;
@@ -49,12 +51,14 @@ fn router(api: Api) -> Router {
         .route("/desired-state", put(nodes::set_desired))
         .route("/restart", post(nodes::restart))
         .route("/exec", post(exec::exec))
+        .route("/save", post(save::node))
         .route("/logs", get(logs::logs))
         .route("/console", get(console::console))
         .route("/history", get(audit::history));
     let lab = Router::new()
         .route("/", get(labs::get).put(labs::apply).delete(labs::destroy))
         .route("/topology", get(labs::topology))
+        .route("/save", post(save::lab))
         .route("/nodes", get(nodes::list))
         .route("/nodes/desired-state", put(nodes::set_desired_of_all))
         .nest("/nodes/{node}", node)
@@ -71,6 +75,7 @@ fn router(api: Api) -> Router {
         .route("/tunnels", get(tunnels::list))
         .route("/events", get(events::events))
         .route("/audit", get(audit::audit))
+        .route("/vendors", get(vendors::list))
         .route("/selfcheck", get(selfcheck::selfcheck));
     Router::new()
         .nest("/api/v1", v1)

@@ -41,6 +41,9 @@ pub struct Global {
     /// Configuration file [default: config.yaml in the state directory]
     #[arg(long, global = true, env = "LIFECYCLE_CONFIG", hide_env = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Directory of vendor files besides those of the configuration; may be given more than once
+    #[arg(long, global = true, env = "LIFECYCLE_VENDOR_DIR", hide_env = true, value_name = "DIR")]
+    pub vendor_dir: Vec<PathBuf>,
     /// How results are printed [default: table]
     #[arg(short, long, global = true, env = "LIFECYCLE_OUTPUT", hide_env = true, value_name = "FORMAT")]
     pub output: Option<Format>,
@@ -106,6 +109,8 @@ pub enum Command {
     Console(Console),
     /// Show what a node prints
     Logs(Logs),
+    /// Keep the configurations of running nodes beside their lab file
+    Save(Save),
     /// Show what changed
     Events(Events),
     /// Wait until something is true of nodes
@@ -317,6 +322,20 @@ pub struct Logs {
     /// Print the time of each line
     #[arg(short, long)]
     pub timestamps: bool,
+}
+
+/// `save`
+#[derive(Debug, Clone, Args)]
+pub struct Save {
+    /// Nodes, as NODE or LAB/NODE; every node of the lab without one
+    #[arg(value_name = "NODE")]
+    pub nodes: Vec<NodeArg>,
+    /// The lab.
+    #[command(flatten)]
+    pub lab: InLab,
+    /// Directory to keep them in, instead of that of the lab file
+    #[arg(short, long, value_name = "DIR")]
+    pub directory: Option<PathBuf>,
 }
 
 /// `events`

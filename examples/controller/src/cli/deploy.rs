@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::failure::{Exit, Result};
 
 pub(super) async fn run(context: &Context, args: Deploy) -> Result {
-    let topology = lab_file::read(context, &args.topo, &args.reading)?;
+    let topology = lab_file::read(context, &args.topo, &args.reading).await?;
     let client = context.client().await?;
     let applied = client.apply(&topology, args.dry_run).await?;
     if args.dry_run {

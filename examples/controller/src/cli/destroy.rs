@@ -11,7 +11,7 @@ use crate::failure::{Exit, Failure, Result};
 
 pub(super) async fn run(context: &Context, args: Destroy) -> Result {
     let named = match &args.topo {
-        Some(file) => vec![lab_file::read(context, file, &Reading::default())?.name],
+        Some(file) => vec![lab_file::read(context, file, &Reading::default()).await?.name],
         None => args.labs.clone(),
     };
     let Some(session) = Session::attach_existing(context, "destroy").await? else {

@@ -11,7 +11,7 @@ use crate::failure::{Exit, Result};
 
 pub(super) async fn run(context: &Context, args: Graph) -> Result {
     let topology = match &args.topo {
-        Some(file) => lab_file::read(context, file, &args.reading)?,
+        Some(file) => lab_file::read(context, file, &args.reading).await?,
         None => {
             let client = context.client().await?;
             let lab = target::lab(&client, args.lab.as_ref()).await?;

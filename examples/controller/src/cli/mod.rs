@@ -17,6 +17,7 @@ mod logs;
 mod operate;
 mod progress;
 mod report;
+mod save;
 mod selfcheck;
 mod serve;
 mod session;
@@ -56,7 +57,8 @@ impl Context {
     fn new(global: Global) -> Result<Self> {
         let surroundings = Surroundings::of_process();
         let places = Places::find(global.state_dir.as_deref(), &surroundings)?;
-        let config = Config::read(global.config.as_deref(), &places.state)?;
+        let mut config = Config::read(global.config.as_deref(), &places.state)?;
+        config.more_vendors.clone_from(&global.vendor_dir);
         let output = Output::new(global.output.or(config.output).unwrap_or_default());
         Ok(Self { surroundings, global, places, config, output, screen: Screen::default() })
     }
@@ -113,10 +115,11 @@ async fn run(context: &Context, command: Command) -> Result {
         Command::Exec(args) => exec::run(context, args).await,
         Command::Console(args) => console::run(context, args).await,
         Command::Logs(args) => logs::run(context, args).await,
+        Command::Save(args) => save::run(context, args).await,
         Command::Events(args) => events::run(context, args).await,
         Command::Wait(args) => wait::run(context, args).await,
         Command::History(args) => history::run(context, args).await,
-        Command::Validate(args) => validate::run(context, &args),
+        Command::Validate(args) => validate::run(context, &args).await,
         Command::Graph(args) => graph::run(context, args).await,
         Command::Doctor => doctor::run(context),
         Command::Selfcheck => selfcheck::run(context).await,

@@ -18,7 +18,7 @@ use crate::failure::{Exit, Failure, Result};
 use crate::output::note;
 
 pub(super) async fn run(context: &Context, args: Args) -> Result {
-    let topology = lab_file::read(context, &args.file, &args.reading)?;
+    let topology = lab_file::read(context, &args.file, &args.reading).await?;
     let signals = Signals::new()?;
     let session = Session::attach(context, "up").await?;
     let scope = Scope::default();

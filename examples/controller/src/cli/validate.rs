@@ -10,8 +10,8 @@ use super::{Context, lab_file};
 use crate::embedded::world;
 use crate::failure::{Exit, Failure, Result};
 
-pub(super) fn run(context: &Context, args: &Validate) -> Result {
-    let topology = lab_file::read(context, &args.file, &args.reading)?;
+pub(super) async fn run(context: &Context, args: &Validate) -> Result {
+    let topology = lab_file::read(context, &args.file, &args.reading).await?;
     let refusals = check_deployment(&topology, &context.config.permissions, &|path| std::fs::canonicalize(path));
     let mut problems: Vec<String> = refusals.iter().map(ToString::to_string).collect();
     match decide::plan(&world(&context.config)?, &topology) {

@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 use futures_util::Stream;
 use hyper::Method;
 use lifecycle_core::name::LabName;
+use lifecycle_core::plugin::vendor::KindData;
 use lifecycle_core::topology::Topology;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::wire::{
     About, Accepted, Applied, AuditRow, BulkOutcome, DesiredState, ExecCommand, ExecResult, Lab, LabSnapshot, List,
-    LogLine, SelfCheck, WantedState,
+    LogLine, SaveOutcome, Saved, SelfCheck, WantedState,
 };
 use crate::cli::target::Target;
 use crate::failure::{Exit, Failure, Result};
@@ -107,6 +108,14 @@ impl Client {
         self.get(&format!("/api/v1/labs/{lab}/topology")).await
     }
 
+    /// The kinds of nodes that lab files can name.
+    ///
+    /// # Errors
+    /// As [`about`](Self::about).
+    pub async fn kinds(&self) -> Result<Vec<KindData>> {
+        self.list("/api/v1/vendors").await
+    }
+
     /// Makes a lab as a topology says, or only tells what that would change.
     ///
     /// # Errors
@@ -154,6 +163,24 @@ impl Client {
     /// As [`about`](Self::about).
     pub async fn exec(&self, target: &Target, command: &ExecCommand) -> Result<ExecResult> {
         self.send(Method::POST, &format!("{}/exec", path(target)), Some(command)).await
+    }
+
+    /// The configuration of a running node.
+    ///
+    /// # Errors
+    /// As [`about`](Self::about).
+    pub async fn save(&self, target: &Target) -> Result<Saved> {
+        self.send(Method::POST, &format!("{}/save", path(target)), None::<&()>).await
+    }
+
+    /// The configurations of all nodes of a lab.
+    ///
+    /// # Errors
+    /// As [`about`](Self::about).
+    pub async fn save_all(&self, lab: &LabName) -> Result<Vec<SaveOutcome>> {
+        let saved: List<SaveOutcome> =
+            self.send(Method::POST, &format!("/api/v1/labs/{lab}/save"), None::<&()>).await?;
+        Ok(saved.items)
     }
 
     /// What a node prints.

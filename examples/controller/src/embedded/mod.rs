@@ -2,6 +2,7 @@
 
 mod offline;
 mod tools;
+mod vendors;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use crate::failure::{Exit, Failure, Result};
 use crate::paths::Places;
 
 pub use offline::{Lack, lacks, world};
+pub use vendors::kinds;
 
 /// How long a first look at everything may take before people are shown what is known so far.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
@@ -60,8 +62,14 @@ impl Embedded {
             .runtime_dir(&places.runtime)
             .settings(config.settings())
             .owner(format!("lifecycle {owner} (process {})", std::process::id()));
-        for vendor in registry.vendors() {
-            let vendor = (vendor.make)();
+        let vendors = vendors::find(&registry, config)?;
+        for (kind, file) in &vendors.overridden {
+            tracing::warn!(
+                kind,
+                "the kind `{kind}` of the vendor `{file}` stands in the place of the one that is built in"
+            );
+        }
+        for vendor in vendors.all {
             builder = match &program {
                 Some(program) => builder.vendor(tools::with_tools(vendor, program)),
                 None => builder.vendor(vendor),

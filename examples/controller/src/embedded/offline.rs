@@ -6,7 +6,7 @@ use lifecycle_core::id::ControllerId;
 use lifecycle_core::model::{Head, Snapshot};
 use lifecycle_core::name::{HostName, PluginName};
 use lifecycle_core::plugin::HostContext;
-use lifecycle_engine::decide::{HostState, Kinds, World};
+use lifecycle_engine::decide::{HostState, World};
 
 use super::registry;
 use crate::config::Config;
@@ -47,7 +47,7 @@ pub fn world(config: &Config) -> Result<World> {
         let backend = (plugin.make)(&context(plugin.name)).map_err(|error| unusable(plugin.name, &error))?;
         backends.push((name(plugin.name)?, backend.capabilities()));
     }
-    let kinds = Kinds::new(registry.vendors().map(|vendor| (vendor.make)()).collect());
+    let kinds = super::kinds(config, Vec::new())?;
     let local = HostName::new("local").map_err(|error| Failure::plain(error.to_string()))?;
     let head = Head { controller: ControllerId::from_u64(0), epoch: 0, batch: 0, audit: 0, event: 0 };
     let empty =

@@ -1,4 +1,4 @@
-//! Gives plain Linux nodes this program's small network tools, for file systems that have none.
+//! Lends nodes this program's small network tools, for kinds whose file system may have none.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,10 +12,7 @@ use lifecycle_core::topology::Bind;
 
 use crate::tool::{DIRECTORY, NAMES};
 
-/// Kind of nodes that get the tools.
-const KIND: &str = "linux";
-
-/// The same vendor, whose Linux nodes find the tools below [`DIRECTORY`].
+/// The same vendor, whose nodes find the tools below [`DIRECTORY`] where their kind wants them.
 pub(super) fn with_tools(vendor: Arc<dyn VendorConfig>, program: &Path) -> Arc<dyn VendorConfig> {
     Arc::new(WithTools { vendor, program: program.to_owned() })
 }
@@ -41,7 +38,7 @@ impl VendorConfig for WithTools {
 
     fn before_create(&self, kind: &KindData, request: &mut CreateNode) -> Result<()> {
         self.vendor.before_create(kind, request)?;
-        if kind.kind == KIND {
+        if kind.lend_tools {
             let bind = |name: &&str| Bind {
                 source: self.program.clone(),
                 target: Path::new(DIRECTORY).join(name),

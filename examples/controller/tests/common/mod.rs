@@ -17,6 +17,7 @@ use lifecycle_core::id::ControllerId;
 use lifecycle_core::machine::LinkState;
 use lifecycle_core::memory::{MemoryHost, MemoryStore};
 use lifecycle_core::name::{IfName, LabName, NodeName, PluginName};
+use lifecycle_core::plugin::vendor::DataVendor;
 use lifecycle_core::topology::{Endpoint, LinkSpec, NodeSpec, Topology};
 use lifecycle_engine::drive::{Clock, LabSnapshot, SystemClock};
 use lifecycle_engine::{Controller, Settings};
@@ -51,6 +52,7 @@ impl Served {
             .provider(memory.clone(), Arc::new(provider.clone()))
             .backend(memory, Arc::new(host.network()))
             .vendor(vendor)
+            .vendor(Arc::new(shell()))
             .start()
             .await
             .unwrap();
@@ -100,6 +102,16 @@ impl Served {
         }
         self.controller.shutdown().await;
     }
+}
+
+/// A kind that tells its configuration, and has a program for those who open its console.
+fn shell() -> DataVendor {
+    let kind = serde_json::json!({
+        "kind": "shell",
+        "save": { "command": ["echo", "hostname n"], "file": "n.cfg" },
+        "console": { "method": "exec", "command": ["cli", "-x"] },
+    });
+    DataVendor::new(vec![serde_json::from_value(kind).unwrap()])
 }
 
 fn is_up(lab: Option<&LabSnapshot>) -> bool {

@@ -127,6 +127,7 @@ pub fn i28_reservations_fit(world: &World) -> Vec<Violation> {
         let placed = work.is_some_and(|it| !matches!(it.phase, Phase::Place | Phase::Look) && it.target.is_none());
         // An instance that is to go was made of what was wanted before.
         if (node.instance.is_some() || placed) && !node.recreate && !node.deleting {
+            let spec = world.complete(spec);
             let sum = sums.entry(host).or_default();
             sum.memory += spec.resources.memory.unwrap_or(0);
             sum.cpu_milli += (spec.resources.cpu.unwrap_or(0.0).max(0.0) * 1000.0).ceil() as u64;

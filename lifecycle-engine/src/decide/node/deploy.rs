@@ -10,7 +10,7 @@ use lifecycle_core::topology::{NetworkMode, NodeEnd};
 
 use super::super::effect::{Action, Subject};
 use super::super::{Cx, Why, apply, link, placement};
-use super::{Flow, Phase, end, remake, slot};
+use super::{Flow, Phase, end, remake, slot, stagger};
 
 /// Chooses a host.
 pub(super) fn place(cx: &mut Cx<'_>, id: NodeId) -> Flow {
@@ -50,7 +50,7 @@ pub(super) fn image(cx: &mut Cx<'_>, id: NodeId) -> Flow {
     }
     let provider = node.host.as_ref().and_then(|host| cx.world.hosts.get(host)?.providers.get(&node.provider));
     let has_images = provider.is_some_and(|provider| provider.capabilities.images);
-    let Some(spec) = cx.world.spec(id).cloned() else { return Flow::Wait };
+    let Some(spec) = cx.world.spec(id).map(|spec| cx.world.complete(spec)) else { return Flow::Wait };
     if !fresh || !has_images {
         return Flow::Next(Phase::Create);
     }
@@ -92,7 +92,7 @@ pub(super) fn create(cx: &mut Cx<'_>, id: NodeId) -> Flow {
 fn create_request(cx: &Cx<'_>, id: NodeId) -> Option<CreateNode> {
     let node = cx.world.nodes.get(&id)?;
     let lab = cx.world.labs.get(&node.lab)?;
-    let spec = cx.world.spec(id)?.clone();
+    let spec = cx.world.complete(cx.world.spec(id)?);
     let management = lab.topology.management.clone().filter(|_| spec.network_mode == NetworkMode::Own);
     let interfaces = cx.world.links_at(id).flat_map(|link| link.nodes).filter(|end| *end == Some(id)).count();
     Some(CreateNode {
@@ -129,6 +129,13 @@ pub(super) fn wire(cx: &mut Cx<'_>, id: NodeId) -> Flow {
         return Flow::Wait;
     }
     let delay = cx.world.spec(id).map_or(0, |spec| spec.startup_delay);
+    // One that waits for its own delay has had its turn.
+    let turn_to_come = node.actual == NodeState::Pending || delay == 0;
+    if let Some(wait) = turn_to_come.then(|| stagger::wait(cx, id)).flatten() {
+        cx.wake_after(wait, Subject::Node(id));
+        return Flow::Wait;
+    }
+    let Some(node) = cx.world.nodes.get(&id) else { return Flow::Wait };
     if node.actual != NodeState::Starting {
         cx.node_becomes(id, NodeState::Starting, Why::enforcement());
     }

@@ -83,7 +83,7 @@ fn blocked_by(cx: &Cx<'_>, id: NodeId, error: &Error, host: HostName) -> Option<
     let what = error.chain();
     match error.kind() {
         ErrorKind::ImageUnavailable => {
-            let image = cx.world.spec(id).and_then(|spec| spec.image.clone()).unwrap_or_default();
+            let image = cx.world.spec(id).and_then(|spec| cx.world.complete(spec).image).unwrap_or_default();
             Some(Blocked::ImageMissing { image, host })
         }
         ErrorKind::Foreign => Some(Blocked::ForeignObject { object: what, host }),

@@ -24,6 +24,7 @@ mod outcome;
 mod ready;
 mod remake;
 mod slot;
+mod stagger;
 
 use lifecycle_core::id::NodeId;
 use lifecycle_core::machine::{NodeIntent, NodeState};

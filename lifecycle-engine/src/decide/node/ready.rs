@@ -3,11 +3,16 @@
 use std::time::Duration;
 
 use lifecycle_core::id::NodeId;
-use lifecycle_core::plugin::vendor::Readiness;
-use lifecycle_core::time::BootInstant;
+use lifecycle_core::machine::NodeState;
+use lifecycle_core::model::NodeRecord;
+use lifecycle_core::plugin::vendor::{Progress, Readiness};
+use lifecycle_core::time::{BootInstant, Timestamp};
 
 use super::super::Cx;
-use super::super::effect::{Action, Done, EffectId, Outcome, Subject};
+use super::super::effect::{Action, Done, EffectId, Outcome, ReadyCheck, ReadyProbe, Subject};
+
+/// How long before a start was noticed it may have been, where nobody here asked for it.
+const UNNOTICED: Duration = Duration::from_secs(10);
 
 /// A probe of a node's readiness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +27,8 @@ pub struct Probe {
 
 /// How a node is probed.
 struct Plan {
-    argv: Vec<String>,
+    check: ReadyCheck,
+    progress: Vec<Progress>,
     interval: Duration,
     timeout: Duration,
     /// Failures within this time after the start do not count.
@@ -35,10 +41,12 @@ struct Plan {
 
 fn plan(cx: &Cx<'_>, id: NodeId) -> Option<Plan> {
     let spec = cx.world.spec(id)?;
-    let seconds = |n: u32| Duration::from_secs(n.into());
+    let kind = cx.world.kinds.get(&spec.kind).map(|(_, kind)| kind);
+    let progress = kind.map(|kind| kind.progress.clone()).unwrap_or_default();
     if let Some(check) = &spec.healthcheck {
         return Some(Plan {
-            argv: check.test.clone(),
+            check: ReadyCheck::Command(check.test.clone()),
+            progress,
             interval: seconds(check.interval.max(1)),
             timeout: seconds(check.timeout.max(1)),
             grace: seconds(check.start_period),
@@ -46,18 +54,34 @@ fn plan(cx: &Cx<'_>, id: NodeId) -> Option<Plan> {
             give_up: None,
         });
     }
-    let (_, kind) = cx.world.kinds.get(&spec.kind)?;
-    match &kind.readiness {
-        Readiness::WhenRunning => None,
-        Readiness::Command { argv, interval, timeout } => Some(Plan {
-            argv: argv.clone(),
-            interval: seconds((*interval).max(1)),
-            timeout: seconds((*interval).max(1)),
-            grace: seconds(*timeout),
-            retries: 1,
-            give_up: Some(seconds(*timeout)),
-        }),
-    }
+    let (check, interval, limit) = match &kind?.readiness {
+        Readiness::WhenRunning => return None,
+        Readiness::Command { command, interval, timeout } => {
+            (ReadyCheck::Command(command.clone()), *interval, *timeout)
+        }
+        Readiness::Log { pattern, interval, timeout } => (ReadyCheck::Log(pattern.clone()), *interval, *timeout),
+        Readiness::Tcp { port, interval, timeout } => {
+            let addresses = cx.world.nodes.get(&id)?.instance.as_ref().map(|instance| instance.management);
+            let address = addresses.and_then(|it| it.ipv4.map(Into::into).or(it.ipv6.map(Into::into)));
+            (ReadyCheck::Tcp { address, port: *port }, *interval, *timeout)
+        }
+    };
+    let interval = seconds(interval.max(1));
+    let (grace, give_up) = (seconds(limit), Some(seconds(limit)));
+    Some(Plan { check, progress, interval, timeout: interval, grace, retries: 1, give_up })
+}
+
+fn seconds(n: u32) -> Duration {
+    Duration::from_secs(n.into())
+}
+
+/// What a node printed before this is about an earlier run of it: before its start was asked for, or, when something
+/// else started it, a while before that was noticed.
+fn since(node: &NodeRecord, start: Duration) -> Option<Timestamp> {
+    let noticed = node.times.boot_started_at?;
+    let before = |time: Duration| noticed.checked_sub(time).unwrap_or(Timestamp::MIN);
+    let asked = node.times.starting_started_at.filter(|asked| *asked <= noticed && *asked >= before(start));
+    Some(asked.unwrap_or_else(|| before(UNNOTICED)))
 }
 
 /// Probes a running node when it is time to.
@@ -71,6 +95,10 @@ pub(super) fn watch(cx: &mut Cx<'_>, id: NodeId) {
         }
         return;
     };
+    // What was printed stays printed.
+    if matches!(plan.check, ReadyCheck::Log(_)) && cx.world.nodes.get(&id).is_some_and(|node| node.ready.ready) {
+        return;
+    }
     let now = cx.now.boot;
     let probe = *cx.world.probes.entry(id).or_insert(Probe { effect: None, next: now, failures: 0 });
     if probe.effect.is_some() {
@@ -82,7 +110,10 @@ pub(super) fn watch(cx: &mut Cx<'_>, id: NodeId) {
     let Some(node) = cx.world.nodes.get(&id) else { return };
     let (Some(host), provider) = (node.host.clone(), node.provider.clone()) else { return };
     let Some(instance) = node.instance.as_ref().map(|instance| instance.reference.clone()) else { return };
-    let action = Action::ProbeReady { instance, argv: plan.argv };
+    let start = cx.deadline_of(id, NodeState::Starting).unwrap_or_default();
+    let since = since(node, start);
+    let ready = ReadyProbe { check: plan.check, progress: plan.progress, since };
+    let action = Action::ProbeReady { instance, probe: Box::new(ready) };
     let effect = cx.ask(host, provider, Subject::Node(id), action, plan.timeout);
     let next = now.after(plan.interval);
     cx.world.probes.insert(id, Probe { effect: Some(effect), next, ..probe });
@@ -95,10 +126,10 @@ pub(super) fn take(cx: &mut Cx<'_>, id: NodeId, effect: EffectId, outcome: Outco
         return;
     };
     probe.effect = None;
-    let verdict = match outcome {
-        Ok(Done::Ready(verdict)) => verdict,
-        Ok(_) => Err("the probe was not answered".to_owned()),
-        Err(error) => Err(error.chain()),
+    let (verdict, progress) = match outcome {
+        Ok(Done::Ready { verdict, progress }) => (verdict, progress),
+        Ok(_) => (Err("the probe was not answered".to_owned()), None),
+        Err(error) => (Err(error.chain()), None),
     };
     let (Some(plan), Some(node)) = (plan(cx, id), cx.world.nodes.get(&id)) else {
         cx.world.probes.remove(&id);
@@ -106,6 +137,12 @@ pub(super) fn take(cx: &mut Cx<'_>, id: NodeId, effect: EffectId, outcome: Outco
     };
     let ran = node.running_since.and_then(|since| cx.now.boot.since(since)).unwrap_or_default();
     let was_ready = node.ready.ready;
+    // A node that has come so far does not go back; one that is ready has come all the way.
+    let told = progress.max(node.ready.progress);
+    let progress = told.map(|percent| if verdict.is_ok() { 100 } else { percent });
+    if node.ready.progress != progress {
+        cx.change_node(id, |node| node.ready.progress = progress);
+    }
     match verdict {
         Ok(()) => {
             probe.failures = 0;

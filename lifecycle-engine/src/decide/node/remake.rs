@@ -85,7 +85,7 @@ pub(super) fn fetch(cx: &mut Cx<'_>, id: NodeId) -> Flow {
     let Some(target) = cx.world.node_work.get(&id).and_then(|work| work.target.clone()) else {
         return Flow::Next(Phase::Prepare);
     };
-    let Some(spec) = cx.world.spec(id).cloned() else { return Flow::Wait };
+    let Some(spec) = cx.world.spec(id).map(|spec| cx.world.complete(spec)) else { return Flow::Wait };
     let name = apply::provider_of_node(cx.world, id);
     if !answers(cx.world, id, &target) {
         // Between choosing and fetching it was lost: choose again.

@@ -10,7 +10,7 @@ use lifecycle_core::plugin::provider::{
 };
 use lifecycle_core::time::Timestamp;
 use lifecycle_core::topology::NodeSpec;
-use lifecycle_engine::decide::{Done, News, Outcome};
+use lifecycle_engine::decide::{Done, News, Outcome, ReadyProbe};
 
 use super::{Host, missing};
 
@@ -180,10 +180,12 @@ impl Host {
         Ok(Done::Commands { log, ok: true })
     }
 
-    pub(super) fn probe(&self, plugin: &PluginName, wanted: &InstanceRef, argv: &[String]) -> Outcome {
+    pub(super) fn probe(&self, plugin: &PluginName, wanted: &InstanceRef, probe: &ReadyProbe) -> Outcome {
         let found = self.find(plugin, wanted).ok_or_else(|| missing("probe", wanted))?;
         let ready = found.state == InstanceState::Running;
-        Ok(Done::Ready(if ready { Ok(()) } else { Err(format!("{} failed", argv.join(" "))) }))
+        let progress = probe.progress.first().filter(|_| ready).map(|mark| mark.percent);
+        let verdict = if ready { Ok(()) } else { Err(format!("{:?} failed", probe.check)) };
+        Ok(Done::Ready { verdict, progress })
     }
 
     /// A process ends by itself, unless it was started again since.

@@ -95,7 +95,7 @@ impl Host {
             }
             Action::ObserveNode(instance) => Ok(Done::Node(self.observe(plugin, instance))),
             Action::RunCommands { instance, commands } => self.run(plugin, instance, commands),
-            Action::ProbeReady { instance, argv } => self.probe(plugin, instance, argv),
+            Action::ProbeReady { instance, probe } => self.probe(plugin, instance, probe),
             Action::ListNodes => Ok(Done::Nodes(self.list(plugin))),
             Action::ReadCapacity => Ok(Done::Capacity(self.capacity)),
             Action::Connect(plan) => self.connect_plan(plan).map(|identity| Done::Connected(Box::new(identity))),

@@ -10,6 +10,7 @@ use lifecycle_engine::Plan;
 use serde::{Deserialize, Serialize};
 
 use super::{Bytes, Exit};
+use crate::api::problem::Problem;
 
 /// Some things.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -126,6 +127,26 @@ pub struct ExecResult {
     pub stderr: Bytes,
     /// Whether output beyond a limit was dropped.
     pub truncated: bool,
+}
+
+/// The configuration of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saved {
+    /// Name of the file that its kind keeps it in.
+    pub file: String,
+    /// The configuration.
+    pub text: String,
+}
+
+/// What became of reading one node's configuration among others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SaveOutcome {
+    /// The node.
+    pub node_name: NodeName,
+    /// Its configuration.
+    pub saved: Option<Saved>,
+    /// Why there is none.
+    pub problem: Option<Problem>,
 }
 
 /// A line that a node printed.

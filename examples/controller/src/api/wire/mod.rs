@@ -14,7 +14,7 @@ mod tunnel;
 pub use bytes::Bytes;
 pub use control::{
     About, Accepted, Applied, BulkOutcome, ConsoleClose, ConsoleControl, DesiredState, ExecCommand, ExecResult, List,
-    LogLine, Reconciled, SelfCheck, WantedState,
+    LogLine, Reconciled, SaveOutcome, Saved, SelfCheck, WantedState,
 };
 pub use event::{AuditRow, Event, EventBody, Hello, Reset};
 pub use lab::{Job, Lab, LabSnapshot};

@@ -1,15 +1,31 @@
 //! Vendors: what is particular to a kind of node, as data and a few pure hooks.
+//!
+//! Most of what a vendor is can be said in [`KindData`], and [`DataVendor`] does what the data say. A vendor whose
+//! behaviour is code implements [`VendorConfig`] itself.
 
-use std::collections::BTreeMap;
+mod data;
+mod environment;
+mod kind;
+mod parts;
+mod readiness;
+
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::name::{IfName, PluginName, PortName};
+use crate::name::{IfName, PortName};
 use crate::plugin::provider::CreateNode;
 use crate::topology::{NodeEnd, NodeSpec};
+
+pub use data::DataVendor;
+pub use kind::KindData;
+pub use parts::{
+    Chipset, ConsoleMethod, DiskBus, Firmware, ImageForm, InterfaceWait, KindOption, KindResources, Machine, NicModel,
+    SaveConfig, SaveMethod, SerialPort, StartupConfig, StartupMethod,
+};
+pub use readiness::{InvalidPattern, Pattern, Progress, Readiness};
 
 /// A compiled-in vendor: its name and how to make it.
 #[derive(Debug, Clone, Copy)]
@@ -21,41 +37,6 @@ pub struct VendorPlugin {
 }
 
 inventory::collect!(VendorPlugin);
-
-/// One kind of node as data.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct KindData {
-    /// Its name in lab files.
-    pub kind: String,
-    /// Other names for it.
-    pub aliases: Vec<String>,
-    /// Provider that runs it when nobody chose one.
-    pub provider: Option<PluginName>,
-    /// How to tell that it is ready; ready when running without one.
-    pub readiness: Readiness,
-    /// Seconds it may take to start.
-    pub start_timeout: Option<u32>,
-    /// Variables that it gets besides the user's.
-    pub env: BTreeMap<String, String>,
-}
-
-/// How to tell that a node is ready.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "probe", rename_all = "snake_case")]
-pub enum Readiness {
-    /// It is ready when it runs.
-    #[default]
-    WhenRunning,
-    /// A command inside it succeeds.
-    Command {
-        /// Program and arguments.
-        argv: Vec<String>,
-        /// Seconds between two tries.
-        interval: u32,
-        /// Seconds after which it is running but not ready.
-        timeout: u32,
-    },
-}
 
 /// What a hook wants done to its node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,17 +63,21 @@ pub struct VendorContext<'a> {
 /// # Laws
 ///
 /// - *Hooks are pure*: the same arguments give the same answer.
-/// - *Port names map injectively*: two ports of a kind never share an interface, and
-///   [`port`](Self::port) undoes [`interface`](Self::interface).
+/// - *Port names map injectively*: two ports of a kind never share an interface, and [`port`](Self::port) undoes
+///   [`interface`](Self::interface). Only the name of an interface may stand for its port as well.
 pub trait VendorConfig: Send + Sync + fmt::Debug {
     /// The kinds it knows.
     fn kinds(&self) -> &[KindData];
 
     /// The kernel's name for the interface behind a port; nothing when the kind has no such port.
-    fn interface(&self, kind: &KindData, port: &PortName) -> Option<IfName>;
+    fn interface(&self, kind: &KindData, port: &PortName) -> Option<IfName> {
+        kind.interfaces.interface(port)
+    }
 
     /// The vendor's name for the port before an interface.
-    fn port(&self, kind: &KindData, interface: &IfName) -> Option<PortName>;
+    fn port(&self, kind: &KindData, interface: &IfName) -> Option<PortName> {
+        kind.interfaces.port(interface)
+    }
 
     /// Changes what the provider is asked for.
     ///
