@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use libtest_mimic::{Failed, Trial};
+use lifecycle_linux::testing::container_daemon;
 
 /// What a test needs of the machine, by the word that `LIFECYCLE_TEST_REQUIRE` has for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +16,10 @@ pub enum Need {
     Fixtures,
     /// Open vSwitch, which the test starts itself.
     OpenVswitch,
+    /// Docker, which the test starts itself.
+    Docker,
+    /// Podman, which the test starts itself.
+    Podman,
 }
 
 impl Need {
@@ -25,6 +30,8 @@ impl Need {
             Self::UserNamespaces => "userns",
             Self::Fixtures => "fixtures",
             Self::OpenVswitch => "ovs",
+            Self::Docker => "docker",
+            Self::Podman => "podman",
         }
     }
 
@@ -38,6 +45,8 @@ impl Need {
                 (!works).then(|| "user namespaces cannot be made".to_owned())
             }
             Self::OpenVswitch => lifecycle_linux::testing::open_vswitch::missing(),
+            Self::Docker => container_daemon::missing(container_daemon::Kind::Docker),
+            Self::Podman => container_daemon::missing(container_daemon::Kind::Podman),
             Self::Fixtures => fixtures().is_none().then(|| "the folder of lab files is absent".to_owned()),
         }
     }

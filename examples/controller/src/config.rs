@@ -179,6 +179,19 @@ impl Config {
                 netns.entry(name).or_insert(value);
             }
         }
+        for provider in ["docker", "podman"] {
+            let settings = plugins.entry(provider.to_owned()).or_insert_with(|| json!({}));
+            let Some(settings) = settings.as_object_mut() else { continue };
+            let given = [
+                ("allow_binds", json!(self.permissions.paths.iter().chain(binds).collect::<Vec<_>>())),
+                ("allow_privileged", json!(self.permissions.privileged)),
+                ("allow_devices", json!(self.permissions.devices)),
+                ("allow_host_namespaces", json!(self.permissions.host_namespaces)),
+            ];
+            for (name, value) in given {
+                settings.entry(name).or_insert(value);
+            }
+        }
         plugins
     }
 }
@@ -210,6 +223,8 @@ plugins: { sqlite: { keep_events: 5 } }
         assert_eq!(plugins["sqlite"]["keep_events"], 5);
         assert_eq!(plugins["netns"]["images"][0]["image"], "alpine:*");
         assert_eq!(plugins["netns"]["allow_binds"], json!(["/srv", "/usr/bin/lifecycle"]));
+        assert_eq!(plugins["docker"]["allow_host_namespaces"], json!(true));
+        assert_eq!(plugins["podman"]["allow_devices"], json!(false));
     }
 
     #[test]

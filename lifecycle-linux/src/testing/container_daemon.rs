@@ -112,6 +112,12 @@ impl ContainerDaemon {
             .stderr(Stdio::null())
             .spawn();
         let undertaker = Some(must(undertaker));
+        // Docker publishes ports on it.
+        let inside = Command::new("nsenter")
+            .arg(format!("--net={}", namespace.display()))
+            .args(["ip", "link", "set", "lo", "up"])
+            .status();
+        assert!(must(inside).success(), "no loopback");
         let mut daemon = Self { kind, directory, mark, namespace, _own: own, daemon: None, undertaker };
         daemon.up();
         daemon
@@ -136,7 +142,8 @@ impl ContainerDaemon {
         let path = |name: &str| self.directory.join(name);
         match self.kind {
             Kind::Docker => {
-                command.arg("dockerd").args(["--storage-driver", "overlay2", "--bridge", "none"]);
+                // Without its rules: they drop what crosses any other bridge in the same network namespace.
+                command.arg("dockerd").args(["--storage-driver", "overlay2", "--bridge", "none", "--iptables=false"]);
                 command.args(["--cgroup-parent", &self.mark, "--host", &self.endpoint()]);
                 for (option, name) in [("--data-root", "data"), ("--exec-root", "exec"), ("--pidfile", "pid")] {
                     command.arg(option).arg(path(name));
@@ -157,7 +164,8 @@ impl ContainerDaemon {
         let _ = std::fs::remove_file(path("pid"));
         self.daemon = Some(must(command.spawn()));
         let began = Instant::now();
-        while UnixStream::connect(self.socket()).is_err() || self.client(&["version"]).output().is_ok_and(|it| !it.status.success())
+        while UnixStream::connect(self.socket()).is_err()
+            || self.client(&["version"]).output().is_ok_and(|it| !it.status.success())
         {
             assert!(began.elapsed() < PATIENCE, "it does not come up: {}", self.log());
             std::thread::sleep(Duration::from_millis(20));
@@ -233,7 +241,10 @@ impl ContainerDaemon {
         for folder in ["tmp", "etc", "root"] {
             must(std::fs::create_dir(root.path().join(folder)));
         }
-        must(std::fs::write(root.path().join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n"));
+        must(std::fs::write(
+            root.path().join("etc/passwd"),
+            "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n",
+        ));
         let archive = archive(root.path());
         let mut import = self.client(&["import", "--change", "CMD [\"sh\"]", "-", name]);
         let mut import = must(import.stdin(Stdio::piped()).stdout(Stdio::null()).spawn());

@@ -83,7 +83,10 @@ impl ConsoleInput for Keyboard {
     }
 
     async fn resize(&mut self, columns: u16, rows: u16) -> Result<()> {
-        self.terminal.size(&self.client, columns, rows).await.map_err(|failure| failure.during("console", &self.subject))
+        self.terminal
+            .size(&self.client, columns, rows)
+            .await
+            .map_err(|failure| failure.during("console", &self.subject))
     }
 
     async fn exit(&mut self) -> Result<ExitRecord> {

@@ -24,8 +24,7 @@ const WAITS: [Duration; 4] =
 /// How far back a new stream begins, so that nothing falls between it and the look that follows.
 const OVERLAP: Duration = Duration::from_secs(2);
 /// What happens to a container that says something about its instance. Commands run inside of it do not.
-const TELLING: [&str; 10] =
-    ["create", "start", "restart", "stop", "die", "kill", "oom", "pause", "unpause", "destroy"];
+const TELLING: [&str; 10] = ["create", "start", "restart", "stop", "die", "kill", "oom", "pause", "unpause", "destroy"];
 
 type Events = Pin<Box<dyn Stream<Item = Result<EventMessage, bollard::errors::Error>> + Send>>;
 
@@ -90,7 +89,8 @@ impl Listener {
             return;
         }
         self.failures = 1;
-        let since = SystemTime::now().checked_sub(OVERLAP).and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let since =
+            SystemTime::now().checked_sub(OVERLAP).and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
         let mut filters = mark::filters(self.controller, None);
         filters.insert("type".to_owned(), vec!["container".to_owned()]);
         let since = since.map(|since| since.as_secs().to_string());
@@ -104,7 +104,13 @@ fn told(message: &EventMessage) -> Option<ProviderEvent> {
     let action = message.action.as_deref()?;
     // Some daemons tell more behind a colon.
     let word = action.split(':').next().unwrap_or(action);
-    let word = if word == "died" { "die" } else if word == "remove" { "destroy" } else { word };
+    let word = if word == "died" {
+        "die"
+    } else if word == "remove" {
+        "destroy"
+    } else {
+        word
+    };
     if !TELLING.contains(&word) {
         return None;
     }

@@ -6,7 +6,7 @@
 
 use std::io;
 
-use bollard::query_parameters::{ImportImageOptions};
+use bollard::query_parameters::ImportImageOptions;
 use futures_util::StreamExt;
 use lifecycle_core::ErrorKind;
 use serde_json::json;
@@ -131,8 +131,11 @@ fn image(machine: Machine) -> io::Result<(String, Vec<u8>)> {
     let id = digest(config.as_bytes());
     let (name, file) = (format!("{NAME}:{}", &id[..16]), format!("{id}.json"));
     let manifest = json!([{ "Config": file, "RepoTags": [name], "Layers": ["layer.tar"] }]).to_string();
-    let files =
-        [(file.as_str(), config.as_bytes(), 0o644), ("layer.tar", &layer, 0o644), ("manifest.json", manifest.as_bytes(), 0o644)];
+    let files = [
+        (file.as_str(), config.as_bytes(), 0o644),
+        ("layer.tar", &layer, 0o644),
+        ("manifest.json", manifest.as_bytes(), 0o644),
+    ];
     Ok((name, archive(files)?))
 }
 

@@ -18,5 +18,5 @@ mod provider;
 mod settings;
 mod spec;
 
-pub use provider::{DOCKER, ContainerProvider, PODMAN};
+pub use provider::{ContainerProvider, DOCKER, PODMAN};
 pub use settings::{Settings, Tls};

@@ -40,7 +40,14 @@ async fn open(client: &Client, container: &str, options: LogsOptions) -> std::re
 }
 
 fn options(follow: bool) -> LogsOptions {
-    LogsOptions { follow, stdout: true, stderr: true, timestamps: true, tail: "all".to_owned(), ..LogsOptions::default() }
+    LogsOptions {
+        follow,
+        stdout: true,
+        stderr: true,
+        timestamps: true,
+        tail: "all".to_owned(),
+        ..LogsOptions::default()
+    }
 }
 
 impl Reader {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, NetworkInspect};
 use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptions};
@@ -15,18 +15,30 @@ use crate::client::{Client, optional};
 use crate::failure::Failure;
 use crate::mark;
 
+/// How long the making of a network may take from its beginning until others see it.
+const MAKING: Duration = Duration::from_secs(3);
+/// How often it is looked for meanwhile.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// Sees to it that the network is there. One that somebody else made under this name is used as it is, and stays theirs.
 pub(crate) async fn ensure(client: &Client, network: &ManagementNetwork) -> Result<(), Failure> {
     if find(client, &network.name).await?.is_some() {
         return Ok(());
     }
     let request = request(network);
-    match client.act(Duration::ZERO, async |docker| docker.create_network(request).await).await {
-        Ok(_) => Ok(()),
-        // Another node's creation was faster, or it took effect though no answer came.
-        Err(failure) if find(client, &network.name).await?.is_none() => Err(failure),
-        Err(_) => Ok(()),
+    let Err(failure) = client.act(Duration::ZERO, async |docker| docker.create_network(request).await).await else {
+        return Ok(());
+    };
+    // Another node's creation was faster, or it took effect though no answer came. A network that is being made has its
+    // addresses and its bridge before others see its name.
+    let began = Instant::now();
+    while find(client, &network.name).await?.is_none() {
+        if began.elapsed() > MAKING {
+            return Err(failure);
+        }
+        tokio::time::sleep(LOOK).await;
     }
+    Ok(())
 }
 
 async fn find(client: &Client, name: &str) -> Result<Option<NetworkInspect>, Failure> {
@@ -78,9 +90,12 @@ fn request(network: &ManagementNetwork) -> NetworkCreateRequest {
     let mut options = HashMap::from([("com.docker.network.bridge.name".to_owned(), bridge.to_string())]);
     options.extend(network.mtu.map(|mtu| ("com.docker.network.driver.mtu".to_owned(), mtu.to_string())));
     let further = network.extra.get("driver-opts").and_then(Value::as_object);
-    options.extend(further.into_iter().flatten().map(|(name, value)| {
-        (name.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned))
-    }));
+    options.extend(
+        further
+            .into_iter()
+            .flatten()
+            .map(|(name, value)| (name.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned))),
+    );
     let ranges: Vec<IpamConfig> = ipv4.into_iter().chain(ipv6).collect();
     NetworkCreateRequest {
         name: network.name.clone(),
@@ -94,7 +109,10 @@ fn request(network: &ManagementNetwork) -> NetworkCreateRequest {
 }
 
 /// Why a node cannot have the addresses that are fixed for it.
-pub(crate) fn check_fixed(network: Option<&ManagementNetwork>, fixed: [Option<std::net::IpAddr>; 2]) -> Result<(), Failure> {
+pub(crate) fn check_fixed(
+    network: Option<&ManagementNetwork>,
+    fixed: [Option<std::net::IpAddr>; 2],
+) -> Result<(), Failure> {
     let Some(network) = network else {
         return match fixed.iter().flatten().next() {
             None => Ok(()),

@@ -29,7 +29,8 @@ pub(crate) struct Container(ContainerInspectResponse);
 impl Container {
     /// Looks at one container, by its identifier or name.
     pub(crate) async fn find(client: &Client, id: &str) -> Result<Option<Self>, Failure> {
-        let found = client.ask(async |docker| docker.inspect_container(id, None::<InspectContainerOptions>).await).await;
+        let found =
+            client.ask(async |docker| docker.inspect_container(id, None::<InspectContainerOptions>).await).await;
         optional(found.map(Self))
     }
 
@@ -159,7 +160,11 @@ impl Parts {
     }
 
     /// The instance in the engine's words.
-    pub(crate) async fn observed(&self, client: &Client, access: &Arc<NamespaceAccess>) -> Result<ObservedNode, Failure> {
+    pub(crate) async fn observed(
+        &self,
+        client: &Client,
+        access: &Arc<NamespaceAccess>,
+    ) -> Result<ObservedNode, Failure> {
         let place = self.place(client, access).await?;
         let broken = |reason: &str| InstanceState::Broken { reason: reason.to_owned() };
         let state = match (&self.node, &place) {

@@ -102,8 +102,10 @@ impl ContainerProvider {
         loop {
             let options = CreateContainerOptions { name: Some(name.clone()), ..CreateContainerOptions::default() };
             let body = body.clone();
-            let made =
-                self.client.act(Duration::ZERO, async |docker| docker.create_container(Some(options), body).await).await;
+            let made = self
+                .client
+                .act(Duration::ZERO, async |docker| docker.create_container(Some(options), body).await)
+                .await;
             match made {
                 Ok(_) => return Ok(None),
                 Err(failure) if failure.kind == ErrorKind::Conflict => {
@@ -157,7 +159,9 @@ impl ContainerProvider {
             Some(Status::RUNNING | Status::PAUSED) => {}
             None | Some(Status::CREATED) => self.start(&Part::Holder.name(&mark.instance.identifier)).await?,
             // Started once more, it would hold another namespace than the one that things were attached to.
-            Some(_) => return Err(Failure::new(ErrorKind::Conflict, "its network namespace is gone; destroy it first")),
+            Some(_) => {
+                return Err(Failure::new(ErrorKind::Conflict, "its network namespace is gone; destroy it first"));
+            }
         }
         let found = Container::find(&self.client, &Part::Holder.name(&mark.instance.identifier)).await?;
         found.ok_or_else(|| Failure::new(ErrorKind::Conflict, "its holder was removed as soon as it was made"))
@@ -197,7 +201,12 @@ impl ContainerProvider {
             incarnation: request.incarnation,
             identifier: self.node_identifier(request.node, &request.long_name),
         };
-        let mark = Mark { controller: self.context.controller, lab: request.lab, name: request.name.to_string(), instance: instance.clone() };
+        let mark = Mark {
+            controller: self.context.controller,
+            lab: request.lab,
+            name: request.name.to_string(),
+            instance: instance.clone(),
+        };
         // Refused before anything exists of it.
         let fixed = [request.spec.mgmt_ipv4.map(IpAddr::V4), request.spec.mgmt_ipv6.map(IpAddr::V6)];
         management::check_fixed(management_of(request), fixed)?;
@@ -265,7 +274,8 @@ impl ContainerProvider {
 
     async fn remove(&self, id: &str) -> Result<(), Failure> {
         let options = RemoveContainerOptions { v: true, force: true, link: false };
-        let removed = self.client.act(Duration::ZERO, async |docker| docker.remove_container(id, Some(options)).await).await;
+        let removed =
+            self.client.act(Duration::ZERO, async |docker| docker.remove_container(id, Some(options)).await).await;
         let Err(failure) = removed else { return Ok(()) };
         match failure.kind {
             ErrorKind::NotFound => Ok(()),
@@ -313,7 +323,9 @@ fn management_of(request: &CreateNode) -> Option<&ManagementNetwork> {
 
 /// A container that stands under the name of an instance's, if it is that one.
 fn ours(found: Container, mark: &Mark, part: Part) -> Result<Container, Failure> {
-    let is_ours = |(other, its): &(Mark, Part)| (other.controller, other.instance.node, *its) == (mark.controller, mark.instance.node, part);
+    let is_ours = |(other, its): &(Mark, Part)| {
+        (other.controller, other.instance.node, *its) == (mark.controller, mark.instance.node, part)
+    };
     match found.mark().filter(is_ours) {
         Some((other, _)) if other == *mark => Ok(found),
         Some((other, _)) => {

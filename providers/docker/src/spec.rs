@@ -76,7 +76,9 @@ fn check(spec: &NodeSpec, provider: &str) -> Result<(), Failure> {
     }
     let joins = matches!(spec.network_mode, NetworkMode::Node(_) | NetworkMode::External(_));
     if joins && (spec.hostname.is_some() || spec.dns != Dns::default()) {
-        return Err(unsupported("`hostname` and `dns` are those of whoever owns the network that `network-mode` names"));
+        return Err(unsupported(
+            "`hostname` and `dns` are those of whoever owns the network that `network-mode` names",
+        ));
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 mod backends;
 mod bad_input;
 mod crashes;
+mod docker;
 mod drift;
 mod fixtures;
 mod labs;
@@ -53,6 +54,7 @@ fn main() {
         bad_input::host_ends_are_refused_rootless,
     ));
     trials.extend(backends::trials());
+    trials.extend(docker::trials());
     trials.extend(labs::trials());
     trials.extend(fixtures::trials());
     libtest_mimic::run(&arguments, trials).exit();

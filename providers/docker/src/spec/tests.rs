@@ -71,7 +71,10 @@ fn fields_reach_the_daemon() {
     assert_eq!(host.sysctls.unwrap(), HashMap::from([("kernel.msgmax".to_owned(), "1024".to_owned())]));
     assert_eq!(host.shm_size, Some(128 << 20));
     assert_eq!(host.restart_policy.unwrap().maximum_retry_count, Some(3));
-    assert_eq!((body.volumes.unwrap(), host.binds.unwrap()), (vec!["/data".to_owned()], vec!["named:/named".to_owned()]));
+    assert_eq!(
+        (body.volumes.unwrap(), host.binds.unwrap()),
+        (vec!["/data".to_owned()], vec!["named:/named".to_owned()])
+    );
     let devices = host.devices.unwrap();
     assert_eq!(devices[1].path_in_container.as_deref(), Some("/dev/b"));
     assert_eq!(devices[2].cgroup_permissions.as_deref(), Some("rw"));

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use lifecycle_core::attach::{AttachKind, Mac, NsRef};
 use lifecycle_core::id::{ControllerId, LabId, NodeId};
 use lifecycle_core::name::{IfName, LabName, NodeName};
+use lifecycle_core::plugin::HostContext;
 use lifecycle_core::plugin::provider::{
     CreateNode, ExecRequest, InstanceRef, InstanceState, ObservedNode, PortRequest, Provider,
 };
-use lifecycle_core::plugin::HostContext;
 use lifecycle_core::topology::{ManagementNetwork, NodeSpec};
 use lifecycle_linux::testing::container_daemon::{ContainerDaemon, Kind, missing};
 use lifecycle_provider_docker::{DOCKER, PODMAN};
