@@ -33,8 +33,8 @@ const GRACE: Duration = Duration::from_secs(5);
 async fn attach(provider: &Arc<dyn Provider>, instance: &InstanceRef) {
     let ns = place(provider, instance).await;
     let socket = NamespaceAccess::new().open(&ns, SocketKind::Route).unwrap();
-    let other = IfName::new("other").unwrap();
-    let pair = Veth { a: NewLink::new(&port().ifname), b: NewLink::new(&other) };
+    let (ours, other) = (port().ifname, IfName::new("other").unwrap());
+    let pair = Veth { a: NewLink::new(&ours), b: NewLink::new(&other) };
     RouteSocket::new(socket).unwrap().run(create_veth(&pair)).unwrap();
 }
 
