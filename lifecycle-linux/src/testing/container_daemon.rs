@@ -103,15 +103,21 @@ impl ContainerDaemon {
         let mark = format!("lctest{}x{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         // The undertaker removes it; the path is short, since the daemon's sockets lie deep in it.
         let directory = must(tempfile::Builder::new().prefix("lcd").tempdir_in("/tmp")).keep();
-        let undertaker = Command::new("sh")
-            .args(["-c", UNDERTAKER])
+        // Its mount namespace is the daemon's: mounts of containers outlive the daemon and go with the last process.
+        let undertaker = Command::new("unshare")
+            .args(["--mount", "--propagation", "private", "sh", "-c", UNDERTAKER])
             .env("MARK", &mark)
             .env("DIRECTORY", &directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
-        let undertaker = Some(must(undertaker));
+        let undertaker = must(undertaker);
+        let mounts = |process: &str| must(std::fs::read_link(format!("/proc/{process}/ns/mnt")));
+        while mounts(&undertaker.id().to_string()) == mounts("self") {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let undertaker = Some(undertaker);
         // Docker publishes ports on it.
         let inside = Command::new("nsenter")
             .arg(format!("--net={}", namespace.display()))
@@ -137,8 +143,8 @@ impl ContainerDaemon {
     pub fn up(&mut self) {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", self.namespace.display()));
-        // Mounts of containers go with the last of its processes.
-        command.args(["unshare", "--mount", "--propagation", "private"]);
+        let undertaker = self.undertaker.as_ref().unwrap_or_else(|| panic!("it was ended"));
+        command.arg(format!("--mount=/proc/{}/ns/mnt", undertaker.id()));
         let path = |name: &str| self.directory.join(name);
         match self.kind {
             Kind::Docker => {
@@ -161,20 +167,25 @@ impl ContainerDaemon {
         let log = must(std::fs::OpenOptions::new().create(true).append(true).open(path("log")));
         command.stdin(Stdio::null()).stdout(must(log.try_clone())).stderr(log);
         let _ = std::fs::remove_file(self.socket());
-        let _ = std::fs::remove_file(path("pid"));
+        // The kernel has killed the daemon's own containerd with it; nobody may have seen that yet.
+        for pid in ["pid", "exec/containerd/containerd.pid"] {
+            let _ = std::fs::remove_file(path(pid));
+        }
         self.daemon = Some(must(command.spawn()));
         let began = Instant::now();
         while UnixStream::connect(self.socket()).is_err()
             || self.client(&["version"]).output().is_ok_and(|it| !it.status.success())
         {
-            assert!(began.elapsed() < PATIENCE, "it does not come up: {}", self.log());
+            assert!(began.elapsed() < PATIENCE, "it does not come up: {}", self.last_words());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
-    /// What the daemon said.
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
+    /// What the daemon said last.
+    fn last_words(&self) -> String {
+        let log = std::fs::read_to_string(self.directory.join("log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
     }
 
     /// Sends the daemon a signal: `SIGSTOP` hangs it, `SIGCONT` goes on.
@@ -251,7 +262,7 @@ impl ContainerDaemon {
         let mut input = import.stdin.take().unwrap_or_else(|| panic!("no input"));
         must(input.write_all(&archive));
         drop(input);
-        assert!(must(import.wait()).success(), "the image was not imported: {}", self.log());
+        assert!(must(import.wait()).success(), "the image was not imported: {}", self.last_words());
     }
 }
 

@@ -264,11 +264,13 @@ impl ContainerProvider {
     }
 
     async fn destroy(&self, instance: &InstanceRef) -> Result<(), Failure> {
-        let Some(parts) = self.parts(instance).await? else { return Ok(()) };
-        // The node first: without it nobody misses what is held.
-        for container in [parts.node, parts.holder].into_iter().flatten() {
-            self.remove(container.id()).await?;
+        if let Some(parts) = self.parts(instance).await? {
+            // The node first: without it nobody misses what is held.
+            for container in [parts.node, parts.holder].into_iter().flatten() {
+                self.remove(container.id()).await?;
+            }
         }
+        // Also where nothing is left of the instance: an earlier attempt may have come no further.
         management::release(&self.client).await
     }
 

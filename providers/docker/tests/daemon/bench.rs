@@ -49,8 +49,12 @@ pub(crate) fn end() {
 }
 
 impl Daemon {
-    /// One of a test's own.
-    pub(crate) fn start(kind: Kind) -> Self {
+    /// Tries something with a daemon of its own.
+    pub(crate) fn of_ones_own(kind: Kind, test: fn(&Self)) {
+        test(&Self::start(kind));
+    }
+
+    fn start(kind: Kind) -> Self {
         let daemon = ContainerDaemon::start(kind);
         daemon.import_busybox(IMAGE);
         let (endpoint, socket) = (daemon.endpoint(), daemon.socket());
@@ -82,7 +86,11 @@ impl Daemon {
     /// A corner for one test.
     pub(crate) fn corner(&self) -> Corner {
         static COUNT: AtomicU64 = AtomicU64::new(1);
-        let number = u64::from(std::process::id()) << 16 | COUNT.fetch_add(1, Ordering::Relaxed);
+        self.corner_of(u64::from(std::process::id()) << 16 | COUNT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A corner of a given number.
+    pub(crate) fn corner_of(&self, number: u64) -> Corner {
         Corner { number, kind: self.kind, endpoint: self.endpoint.clone(), settings: json!({}) }
     }
 }
@@ -90,7 +98,7 @@ impl Daemon {
 /// A controller of a test's own on a daemon that others use as well.
 pub(crate) struct Corner {
     pub number: u64,
-    kind: Kind,
+    pub kind: Kind,
     pub endpoint: String,
     pub settings: Value,
 }

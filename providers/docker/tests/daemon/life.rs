@@ -45,7 +45,7 @@ async fn index(provider: &Arc<dyn Provider>, instance: &InstanceRef) -> Option<u
     RouteSocket::new(socket).unwrap().link(Which::Name(&port().ifname)).unwrap().map(|link| link.index)
 }
 
-fn interfaces_outlive_the_process(daemon: &'static Daemon) {
+fn interfaces_outlive_the_process(daemon: &Daemon) {
     block_on(async {
         let corner = daemon.corner();
         let provider = corner.provider();
@@ -94,7 +94,7 @@ fn nix_kill(pid: &str) {
     assert!(status.success());
 }
 
-fn a_dead_holder_is_broken_wiring(daemon: &'static Daemon) {
+fn a_dead_holder_is_broken_wiring(daemon: &Daemon) {
     block_on(async {
         let corner = daemon.corner();
         let provider = corner.provider();
@@ -125,7 +125,7 @@ fn a_dead_holder_is_broken_wiring(daemon: &'static Daemon) {
     });
 }
 
-fn names_and_addresses(daemon: &'static Daemon) {
+fn names_and_addresses(daemon: &Daemon) {
     block_on(async {
         let corner = daemon.corner();
         let provider = corner.provider();
@@ -183,7 +183,7 @@ fn names_and_addresses(daemon: &'static Daemon) {
     });
 }
 
-fn fields_of_a_lab_file(daemon: &'static Daemon) {
+fn fields_of_a_lab_file(daemon: &Daemon) {
     block_on(async {
         let mut corner = daemon.corner();
         corner.settings = json!({ "allow_devices": true, "allow_privileged": true });
@@ -256,7 +256,7 @@ fn fields_of_a_lab_file(daemon: &'static Daemon) {
     });
 }
 
-fn shared_namespaces(daemon: &'static Daemon) {
+fn shared_namespaces(daemon: &Daemon) {
     block_on(async {
         let mut corner = daemon.corner();
         corner.settings = json!({ "allow_host_namespaces": true });
@@ -292,7 +292,7 @@ fn shared_namespaces(daemon: &'static Daemon) {
     });
 }
 
-fn what_is_refused_leaves_nothing(daemon: &'static Daemon) {
+fn what_is_refused_leaves_nothing(daemon: &Daemon) {
     block_on(async {
         let corner = daemon.corner();
         let provider = corner.provider();
@@ -336,7 +336,7 @@ fn what_is_refused_leaves_nothing(daemon: &'static Daemon) {
     });
 }
 
-fn consoles_and_logs(daemon: &'static Daemon) {
+fn consoles_and_logs(daemon: &Daemon) {
     block_on(async {
         let corner = daemon.corner();
         let provider = corner.provider();
