@@ -1,5 +1,6 @@
 //! The rows of the table, one file each.
 
+mod containers;
 mod enforcement;
 mod idle;
 mod linear;
@@ -24,6 +25,7 @@ pub(crate) struct Row {
 pub(crate) const ROWS: &[Row] = &[
     link::ROW,
     switches::ROW,
+    containers::ROW,
     linear::ROW,
     thousand::ROW,
     repair::ROW,

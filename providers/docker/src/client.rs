@@ -74,7 +74,8 @@ impl Client {
             return Ok(docker);
         }
         let negotiation = async { Ok(self.connect()?.negotiate_version().await?) };
-        let docker = tokio::time::timeout(self.settings.deadline(), negotiation).await.unwrap_or_else(|_| Err(late()));
+        let docker =
+            tokio::time::timeout(self.settings.deadline(), Box::pin(negotiation)).await.unwrap_or_else(|_| Err(late()));
         let docker = docker.map_err(Failure::of_reading)?;
         *self.agreed.lock().unwrap_or_else(PoisonError::into_inner) = Some(docker.clone());
         Ok(docker)
@@ -87,7 +88,8 @@ impl Client {
     {
         let docker = self.docker().await?;
         let limit = self.settings.deadline().saturating_add(more);
-        let answer = tokio::time::timeout(limit, call(docker)).await.unwrap_or_else(|_| {
+        // In a box: the futures of the client library are large, and there are many calls in one operation.
+        let answer = tokio::time::timeout(limit, Box::pin(call(docker))).await.unwrap_or_else(|_| {
             // What a client says when it gave up by itself.
             Err(bollard::errors::Error::RequestTimeoutError)
         });

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::container::LogOutput;
@@ -128,7 +129,7 @@ impl ContainerProvider {
         };
         let id = self.prepare(instance, options).await?;
         let options = Some(StartExecOptions { tty: true, ..StartExecOptions::default() });
-        let started = self.client.act(Default::default(), async |docker| docker.start_exec(&id, options).await).await?;
+        let started = self.client.act(Duration::ZERO, async |docker| docker.start_exec(&id, options).await).await?;
         match started {
             StartExecResults::Attached { output, input } => Ok((Terminal::Program(id), output, input)),
             StartExecResults::Detached => Err(Failure::new(ErrorKind::Failed, "the daemon gave no terminal")),

@@ -1,6 +1,7 @@
 //! Commands in nodes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::container::LogOutput;
@@ -64,7 +65,7 @@ impl ContainerProvider {
         let parts = self.existing(instance).await?;
         let not_running = || Failure::new(ErrorKind::Conflict, "the node does not run; start it first");
         let node = parts.node.filter(|node| node.is_alive()).ok_or_else(not_running)?;
-        let made = self.client.act(Default::default(), async |docker| docker.create_exec(node.id(), options).await);
+        let made = self.client.act(Duration::ZERO, async |docker| docker.create_exec(node.id(), options).await);
         // Whatever an unknown answer hides, a command that was only prepared does nothing.
         Ok(made.await.map_err(Failure::of_reading)?.id)
     }
@@ -83,7 +84,7 @@ impl ContainerProvider {
         let mut guard = Killed { client: Arc::clone(&self.client), id: Some(id.clone()) };
         let attached = self
             .client
-            .act(Default::default(), async |docker| docker.start_exec(&id, None::<StartExecOptions>).await)
+            .act(Duration::ZERO, async |docker| docker.start_exec(&id, None::<StartExecOptions>).await)
             .await
             .map_err(refused)?;
         let StartExecResults::Attached { mut output, input: _input } = attached else {
@@ -114,13 +115,15 @@ impl ContainerProvider {
 
     /// The code of a command whose output is over.
     pub(crate) async fn ended(&self, id: &str) -> std::result::Result<Option<i64>, Failure> {
+        let mut wait = Duration::from_millis(5);
         loop {
             let found = inspect(&self.client, id).await?;
             if found.running != Some(true) {
                 return Ok(found.exit_code);
             }
-            // It closed its output, or the daemon is about to see that it ended.
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            // The daemon is about to see that it ended; or it closed its output and goes on.
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(Duration::from_secs(1));
         }
     }
 }

@@ -171,7 +171,7 @@ mod tests {
 
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("hold");
-        let mut file = std::fs::OpenOptions::new().create(true).write(true).mode(0o755).open(&path).unwrap();
+        let mut file = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o755).open(&path).unwrap();
         file.write_all(&program(machine().unwrap())).unwrap();
         drop(file);
         let mut child = std::process::Command::new(&path).spawn().unwrap();

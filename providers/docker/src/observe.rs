@@ -6,7 +6,6 @@ use std::sync::Arc;
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum as Status};
 use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use lifecycle_core::ErrorKind;
 use lifecycle_core::attach::NsRef;
 use lifecycle_core::id::{ControllerId, NodeId};
 use lifecycle_core::plugin::provider::{ExitRecord, InstanceState, ManagementAddresses, ObservedNode};
@@ -24,14 +23,14 @@ const JOINED: &str = "container:";
 
 /// A container as the daemon tells it.
 #[derive(Debug, Clone)]
-pub(crate) struct Container(ContainerInspectResponse);
+pub(crate) struct Container(Box<ContainerInspectResponse>);
 
 impl Container {
     /// Looks at one container, by its identifier or name.
     pub(crate) async fn find(client: &Client, id: &str) -> Result<Option<Self>, Failure> {
         let found =
             client.ask(async |docker| docker.inspect_container(id, None::<InspectContainerOptions>).await).await;
-        optional(found.map(Self))
+        optional(found.map(|found| Self(Box::new(found))))
     }
 
     pub(crate) fn id(&self) -> &str {
@@ -41,6 +40,17 @@ impl Container {
     /// Whose it is.
     pub(crate) fn mark(&self) -> Option<(Mark, Part)> {
         Mark::read(self.0.config.as_ref()?.labels.as_ref()?)
+    }
+
+    fn name(&self) -> &str {
+        self.0.name.as_deref().unwrap_or_default().trim_start_matches('/')
+    }
+
+    /// Whether its mark is that of its image: somebody made that of a node's container, and this one of it.
+    async fn has_inherited(&self, client: &Client) -> Result<bool, Failure> {
+        let image = self.0.image.clone().unwrap_or_default();
+        let image = optional(client.ask(async |docker| docker.inspect_image(&image).await).await)?;
+        Ok(image.and_then(|image| image.config?.labels).is_some_and(|labels| Mark::read(&labels).is_some()))
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -202,11 +212,11 @@ pub(crate) async fn instances(
     let found: Vec<Option<Container>> = stream::iter(ids).map(look).buffer_unordered(AT_ONCE).try_collect().await?;
     let mut instances: BTreeMap<(NodeId, u64), Parts> = BTreeMap::new();
     for container in found.into_iter().flatten() {
-        let Some((mark, part)) = container.mark() else {
-            // With half of a mark it is neither ours nor somebody else's: nothing may be done about it.
-            let text = format!("container {} has labels of ours that are damaged; remove it by hand", container.id());
-            return Err(Failure::new(ErrorKind::Corrupt, text));
-        };
+        // With half of a mark it is not one that we made.
+        let Some((mark, part)) = container.mark() else { continue };
+        if container.name() != part.name(&mark.instance.identifier) && container.has_inherited(client).await? {
+            continue;
+        }
         let key = (mark.instance.node, mark.instance.incarnation);
         let parts = instances.entry(key).or_insert_with(|| Parts { mark, node: None, holder: None });
         match part {

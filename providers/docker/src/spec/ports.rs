@@ -98,7 +98,9 @@ fn range(text: &str) -> Option<Vec<u16>> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Option<Vec<(String, Option<String>, Option<u16>)>> {
+    type Read = (String, Option<String>, Option<u16>);
+
+    fn read(text: &str) -> Option<Vec<Read>> {
         let ports = Ports::read(&[text.to_owned()]).ok()?;
         Some(ports.0.into_iter().map(|port| (port.inside, port.address, port.host)).collect())
     }

@@ -73,7 +73,8 @@ fn every_request_that_goes_wrong_is_survived(daemon: &Daemon) {
                 corner.settings = json!({ "deadline_ms": 900 });
                 let provider = corner.provider();
                 let request = request(&corner);
-                let node = live(&provider, &request).await.unwrap_or_else(|error| panic!("{wrong:?} at {at}: {error:?}"));
+                let node =
+                    live(&provider, &request).await.unwrap_or_else(|error| panic!("{wrong:?} at {at}: {error:?}"));
                 if wrong == Wrong::Delayed && proxy.was_reached() {
                     // A request may still be on its way, and bring back what was removed: that is found by a list.
                     tokio::time::sleep(DELAY).await;
@@ -100,7 +101,8 @@ fn a_controller_may_die_at_every_request(daemon: &Daemon) {
 
                 // From that request on, nothing that the first controller asks for reaches the daemon.
                 let proxy = Proxy::start(daemon.socket(), wrong, at, true);
-                let doomed = Corner { endpoint: proxy.endpoint(), settings: json!({}), ..daemon.corner_of(corner.number) };
+                let doomed =
+                    Corner { endpoint: proxy.endpoint(), settings: json!({}), ..daemon.corner_of(corner.number) };
                 let request = request(&corner);
                 let provider = doomed.provider();
                 let lived = async {
@@ -154,7 +156,10 @@ fn a_daemon_that_hangs_and_dies(daemon: &Daemon) {
         let mut news = provider.watch();
         let mut heard = async |what: &str| {
             use futures_util::StreamExt;
-            tokio::time::timeout(Duration::from_secs(20), news.next()).await.unwrap_or_else(|_| panic!("{what}")).unwrap()
+            tokio::time::timeout(Duration::from_secs(20), news.next())
+                .await
+                .unwrap_or_else(|_| panic!("{what}"))
+                .unwrap()
         };
         heard("the beginning").await;
 
@@ -178,7 +183,8 @@ fn a_daemon_that_hangs_and_dies(daemon: &Daemon) {
         daemon.with(|daemon| daemon.up());
         heard("its return").await;
         // It has ended what it found running, and with the holder the namespace: the node has to be made anew.
-        eventually("the truth is told", async || matches!(state(&provider, &node).await, InstanceState::Broken { .. })).await;
+        eventually("the truth is told", async || matches!(state(&provider, &node).await, InstanceState::Broken { .. }))
+            .await;
         for instance in provider.list_nodes().await.unwrap() {
             provider.destroy_node(&instance.instance).await.unwrap();
         }

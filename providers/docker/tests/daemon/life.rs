@@ -23,6 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("names_and_addresses", names_and_addresses),
     ("fields_of_a_lab_file", fields_of_a_lab_file),
     ("shared_namespaces", shared_namespaces),
+    ("what_others_make_of_a_node_is_theirs", what_others_make_of_a_node_is_theirs),
     ("what_is_refused_leaves_nothing", what_is_refused_leaves_nothing),
     ("consoles_and_logs", consoles_and_logs),
 ];
@@ -289,6 +290,25 @@ fn shared_namespaces(daemon: &Daemon) {
         assert_eq!(point.place, lifecycle_core::attach::AttachKind::HostNet);
         assert_eq!(observed(&provider, &node).await.namespace, None);
         provider.destroy_node(&node).await.unwrap();
+    });
+}
+
+fn what_others_make_of_a_node_is_theirs(daemon: &Daemon) {
+    block_on(async {
+        let corner = daemon.corner();
+        let provider = corner.provider();
+        let node = started(&provider, &corner.request(1)).await;
+        let (image, copy) = (format!("copy-of-{}", corner.number), format!("copy{}", corner.number));
+        daemon.run(&["commit", &node.identifier, &image]);
+        daemon.run(&["create", "--name", &copy, &image]);
+        assert_eq!(provider.list_nodes().await.unwrap().len(), 1);
+        // A container of ours stays ours under another name.
+        daemon.run(&["rename", &node.identifier, &format!("renamed{}", corner.number)]);
+        assert_eq!(state(&provider, &node).await, InstanceState::Running);
+        provider.destroy_node(&node).await.unwrap();
+        assert_eq!(provider.list_nodes().await.unwrap(), []);
+        daemon.run(&["rm", &copy]);
+        daemon.run(&["rmi", &image]);
     });
 }
 
