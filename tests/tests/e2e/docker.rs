@@ -83,6 +83,19 @@ impl<'a> Bench<'a> {
         });
     }
 
+    /// Sets addresses again. What a node sets on an end of a link is gone when the link is built anew for the other one.
+    fn set_addresses(&self) {
+        for (name, address, interface) in [
+            ("a", "10.9.0.1/24", "eth1"),
+            ("b", "10.9.0.2/24", "eth1"),
+            ("b", "10.9.1.2/24", "eth2"),
+            ("c", "10.9.1.3/24", "eth1"),
+        ] {
+            // It may be there.
+            self.sandbox.run(&["exec", name, "--", "ip", "address", "add", address, "dev", interface]);
+        }
+    }
+
     /// The name of a node's container.
     fn container(&self, name: &str) -> String {
         let names = self.daemon.run(&["ps", "--all", "--format", "{{.Names}}"]);
@@ -161,19 +174,7 @@ fn what_is_done_by_hand() {
     bench.daemon.run(&["kill", &bench.container("b")]);
     runs_anew("b", &before);
 
-    // What belongs to a node is taken away. It is made anew, and its links with it: what the others had set on their ends
-    // is gone with those ends.
-    let addresses = || {
-        for (name, address, interface) in [
-            ("a", "10.9.0.1/24", "eth1"),
-            ("b", "10.9.0.2/24", "eth1"),
-            ("b", "10.9.1.2/24", "eth2"),
-            ("c", "10.9.1.3/24", "eth1"),
-        ] {
-            // It may be there.
-            sandbox.run(&["exec", name, "--", "ip", "address", "add", address, "dev", interface]);
-        }
-    };
+    // What belongs to a node is taken away, and it is made anew.
     let before = started("a");
     bench.daemon.run(&["rm", "--force", &bench.container("a")]);
     eventually("a is made anew", LONG, || {
@@ -181,7 +182,7 @@ fn what_is_done_by_hand() {
         names.lines().any(|line| line.starts_with("clab-mixed-a.") && !line.ends_with(".holder")).then_some(())
     });
     until_up(&sandbox);
-    addresses();
+    bench.set_addresses();
     runs_anew("a", &before);
     let before = started("b");
     bench.daemon.run(&["rm", "--force", &format!("{}.holder", bench.container("b"))]);
@@ -191,7 +192,7 @@ fn what_is_done_by_hand() {
         (of_b.clone().count() == 2 && of_b.any(|line| line.ends_with(".holder"))).then_some(())
     });
     eventually("the lab is up with it", LONG, || (started("b") != before && is_up(&sandbox.lab())).then_some(()));
-    addresses();
+    bench.set_addresses();
     runs_anew("b", &before);
 
     // A frozen node runs, and nobody thaws it.
@@ -215,9 +216,9 @@ fn the_daemon_is_killed_and_restarted() {
     assert!(node(&sandbox, "c")["stale_since"].is_null(), "the other provider's node is not");
     bench.daemon.up();
     eventually("they are no longer stale", LONG, || node(&sandbox, "a")["stale_since"].is_null().then_some(()));
-    // It has ended them all: they are made anew, with all of their ends but the other provider's node.
+    // It has ended them all: they are made anew.
     until_up(&sandbox);
-    sandbox.run(&["exec", "c", "--", "ip", "address", "add", "10.9.1.3/24", "dev", "eth1"]);
+    bench.set_addresses();
     bench.all_reach_each_other("after the daemon came back");
     let strangers = bench.daemon.run(&["ps", "--all", "--format", "{{.Names}}", "--filter", "name=stranger"]);
     assert_eq!(strangers, "stranger", "a foreign container was removed");
