@@ -14,7 +14,10 @@ use crate::bench::{Corner, Daemon, block_on, eventually, observed, place, starte
 use crate::proxy::{DELAY, Proxy, Wrong};
 
 pub(crate) const TESTS: &[Test] = &[
-    ("every_request_that_goes_wrong_is_survived", every_request_that_goes_wrong_is_survived),
+    ("every_request_may_be_dropped", |daemon| every_request_may_be(Wrong::Dropped, daemon)),
+    ("every_request_may_be_unanswered", |daemon| every_request_may_be(Wrong::Unanswered, daemon)),
+    ("every_request_may_be_silent", |daemon| every_request_may_be(Wrong::Silent, daemon)),
+    ("every_request_may_be_delayed", |daemon| every_request_may_be(Wrong::Delayed, daemon)),
     ("a_controller_may_die_at_every_request", a_controller_may_die_at_every_request),
 ];
 pub(crate) const OWN: &[Test] = &[("a_daemon_that_hangs_and_dies", a_daemon_that_hangs_and_dies)];
@@ -62,31 +65,28 @@ fn leftovers(daemon: &Daemon, corner: &Corner) -> Vec<String> {
     containers.lines().chain(networks.lines()).filter(|name| name.contains(&number)).map(str::to_owned).collect()
 }
 
-fn every_request_that_goes_wrong_is_survived(daemon: &Daemon) {
-    for wrong in [Wrong::Dropped, Wrong::Unanswered, Wrong::Silent, Wrong::Delayed] {
-        for at in 0..MOST {
-            let reached = block_on(async {
-                let mut corner = daemon.corner();
-                let proxy = Proxy::start(daemon.socket(), wrong, at, false);
-                corner.endpoint = proxy.endpoint();
-                // Shorter than a delay, so that the sender has given up before its request arrives.
-                corner.settings = json!({ "deadline_ms": 900 });
-                let provider = corner.provider();
-                let request = request(&corner);
-                let node =
-                    live(&provider, &request).await.unwrap_or_else(|error| panic!("{wrong:?} at {at}: {error:?}"));
-                if wrong == Wrong::Delayed && proxy.was_reached() {
-                    // A request may still be on its way, and bring back what was removed: that is found by a list.
-                    tokio::time::sleep(DELAY).await;
-                    insist("destroy what came late", async || provider.destroy_node(&node).await).await.unwrap();
-                }
-                eventually("nothing is left", async || leftovers(daemon, &corner).is_empty()).await;
-                proxy.was_reached()
-            });
-            if !reached {
-                assert!(at > 7, "a life of a node has only {at} requests");
-                break;
+fn every_request_may_be(wrong: Wrong, daemon: &Daemon) {
+    for at in 0..MOST {
+        let reached = block_on(async {
+            let mut corner = daemon.corner();
+            let proxy = Proxy::start(daemon.socket(), wrong, at, false);
+            corner.endpoint = proxy.endpoint();
+            // Shorter than a delay, so that the sender has given up before its request arrives.
+            corner.settings = json!({ "deadline_ms": 900 });
+            let provider = corner.provider();
+            let request = request(&corner);
+            let node = live(&provider, &request).await.unwrap_or_else(|error| panic!("{wrong:?} at {at}: {error:?}"));
+            if wrong == Wrong::Delayed && proxy.was_reached() {
+                // A request may still be on its way, and bring back what was removed: that is found by a list.
+                tokio::time::sleep(DELAY).await;
+                insist("destroy what came late", async || provider.destroy_node(&node).await).await.unwrap();
             }
+            eventually("nothing is left", async || leftovers(daemon, &corner).is_empty()).await;
+            proxy.was_reached()
+        });
+        if !reached {
+            assert!(at > 7, "a life of a node has only {at} requests");
+            break;
         }
     }
 }
