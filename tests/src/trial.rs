@@ -18,8 +18,6 @@ pub enum Need {
     OpenVswitch,
     /// Docker, which the test starts itself.
     Docker,
-    /// Podman, which the test starts itself.
-    Podman,
 }
 
 impl Need {
@@ -31,7 +29,6 @@ impl Need {
             Self::Fixtures => "fixtures",
             Self::OpenVswitch => "ovs",
             Self::Docker => "docker",
-            Self::Podman => "podman",
         }
     }
 
@@ -46,7 +43,6 @@ impl Need {
             }
             Self::OpenVswitch => lifecycle_linux::testing::open_vswitch::missing(),
             Self::Docker => container_daemon::missing(container_daemon::Kind::Docker),
-            Self::Podman => container_daemon::missing(container_daemon::Kind::Podman),
             Self::Fixtures => fixtures().is_none().then(|| "the folder of lab files is absent".to_owned()),
         }
     }

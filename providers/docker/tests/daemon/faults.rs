@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lifecycle_core::plugin::Provider;
-use lifecycle_core::plugin::provider::{CreateNode, InstanceRef, InstanceState};
+use lifecycle_core::plugin::provider::{CreateNode, InstanceState};
 use lifecycle_core::{ErrorKind, Result};
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -32,29 +32,32 @@ fn request(corner: &Corner) -> CreateNode {
     request
 }
 
-/// What a controller does with an operation whose end is not known: it looks what is true and tries again.
+/// What a controller does with an operation whose end is not known: it tries again, and looks once more when what was
+/// late must have come.
 async fn insist<T>(what: &str, mut operation: impl AsyncFnMut() -> Result<T>) -> Result<T> {
     let began = Instant::now();
+    let mut doubtful = false;
     loop {
         match operation().await {
             Err(error) if error.kind().is_unknown() || error.kind().is_unreachable() => {
                 assert!(began.elapsed() < Duration::from_secs(20), "{what}: {error:?}");
+                doubtful = true;
             }
+            Ok(_) if std::mem::take(&mut doubtful) => tokio::time::sleep(DELAY).await,
             other => return other,
         }
     }
 }
 
 /// A life of a node, each step tried until its end is known.
-async fn live(provider: &Arc<dyn Provider>, request: &CreateNode) -> Result<InstanceRef> {
+async fn live(provider: &Arc<dyn Provider>, request: &CreateNode) -> Result<()> {
     let node = insist("create", async || provider.create_node(request).await).await?.instance;
     insist("start", async || provider.start_node(&node).await).await?;
     assert_eq!(state(provider, &node).await, InstanceState::Running);
     insist("stop", async || provider.stop_node(&node, GRACE).await).await?;
     assert!(matches!(state(provider, &node).await, InstanceState::Created | InstanceState::Exited(_)));
     insist("start again", async || provider.start_node(&node).await).await?;
-    insist("destroy", async || provider.destroy_node(&node).await).await?;
-    Ok(node)
+    insist("destroy", async || provider.destroy_node(&node).await).await
 }
 
 /// Everything of a corner's that the daemon has.
@@ -75,12 +78,7 @@ fn every_request_may_be(wrong: Wrong, daemon: &Daemon) {
             corner.settings = json!({ "deadline_ms": 900 });
             let provider = corner.provider();
             let request = request(&corner);
-            let node = live(&provider, &request).await.unwrap_or_else(|error| panic!("{wrong:?} at {at}: {error:?}"));
-            if wrong == Wrong::Delayed && proxy.was_reached() {
-                // A request may still be on its way, and bring back what was removed: that is found by a list.
-                tokio::time::sleep(DELAY).await;
-                insist("destroy what came late", async || provider.destroy_node(&node).await).await.unwrap();
-            }
+            live(&provider, &request).await.unwrap_or_else(|error| panic!("{wrong:?} at {at}: {error:?}"));
             eventually("nothing is left", async || leftovers(daemon, &corner).is_empty()).await;
             proxy.was_reached()
         });
