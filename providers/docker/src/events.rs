@@ -11,12 +11,11 @@ use futures_core::Stream;
 use futures_core::stream::BoxStream;
 use futures_util::future::{Either, select};
 use futures_util::{StreamExt, stream};
-use lifecycle_core::id::ControllerId;
 use lifecycle_core::plugin::provider::ProviderEvent;
 use tokio::sync::watch;
 
 use crate::client::Client;
-use crate::mark::{self, Mark};
+use crate::mark::{self, Mark, Owner};
 
 /// Waits between attempts to reach a daemon; the last one again and again.
 const WAITS: [Duration; 4] =
@@ -30,7 +29,7 @@ type Events = Pin<Box<dyn Stream<Item = Result<EventMessage, bollard::errors::Er
 
 struct Listener {
     client: Arc<Client>,
-    controller: ControllerId,
+    owner: Owner,
     /// Ends with the provider.
     alive: watch::Receiver<()>,
     events: Option<Events>,
@@ -41,10 +40,10 @@ struct Listener {
 /// News until the provider, which holds the other end of `alive`, is dropped.
 pub(crate) fn watch(
     client: Arc<Client>,
-    controller: ControllerId,
+    owner: Owner,
     alive: watch::Receiver<()>,
 ) -> BoxStream<'static, ProviderEvent> {
-    let listener = Listener { client, controller, alive, events: None, failures: 0, ready: VecDeque::new() };
+    let listener = Listener { client, owner, alive, events: None, failures: 0, ready: VecDeque::new() };
     Box::pin(stream::unfold(listener, |mut listener| async {
         let mut alive = listener.alive.clone();
         // It never changes, so a change is its end.
@@ -91,7 +90,7 @@ impl Listener {
         self.failures = 1;
         let since =
             SystemTime::now().checked_sub(OVERLAP).and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
-        let mut filters = mark::filters(self.controller, None);
+        let mut filters = mark::filters(&self.owner, None);
         filters.insert("type".to_owned(), vec!["container".to_owned()]);
         let since = since.map(|since| since.as_secs().to_string());
         self.events = Some(Box::pin(docker.events(Some(EventsOptions { since, until: None, filters: Some(filters) }))));

@@ -1,11 +1,14 @@
 //! What makes a container ours: labels given in the call that makes it.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use lifecycle_core::id::{ControllerId, LabId, NodeId};
+use lifecycle_core::plugin::HostContext;
 use lifecycle_core::plugin::provider::InstanceRef;
 
 const CONTROLLER: &str = "lifecycle.controller";
+const HOST: &str = "lifecycle.host";
 const LAB: &str = "lifecycle.lab";
 const NODE: &str = "lifecycle.node";
 const INCARNATION: &str = "lifecycle.incarnation";
@@ -44,10 +47,29 @@ impl Part {
     }
 }
 
+/// On whose behalf containers are made: several of a controller's hosts may share a daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub controller: ControllerId,
+    /// Which of its hosts.
+    pub host: String,
+}
+
+impl Owner {
+    /// The owner that a context tells. Hosts besides the first have directories of their own, `hosts/<name>` below its.
+    pub(crate) fn of(context: &HostContext) -> Self {
+        let directory = &context.state_dir;
+        let further = directory.parent().and_then(Path::file_name).is_some_and(|parent| parent == "hosts");
+        let name = directory.file_name().filter(|_| further);
+        let host = name.map_or_else(|| "local".to_owned(), |name| name.to_string_lossy().into_owned());
+        Self { controller: context.controller, host }
+    }
+}
+
 /// Whose a container is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mark {
-    pub controller: ControllerId,
+    pub owner: Owner,
     pub lab: LabId,
     /// The node's name within its lab.
     pub name: String,
@@ -58,7 +80,8 @@ impl Mark {
     pub(crate) fn labels(&self, part: Part) -> Labels {
         let InstanceRef { node, incarnation, identifier } = &self.instance;
         [
-            (CONTROLLER, self.controller.to_string()),
+            (CONTROLLER, self.owner.controller.to_string()),
+            (HOST, self.owner.host.clone()),
             (LAB, self.lab.to_string()),
             (NAME, self.name.clone()),
             (NODE, node.to_string()),
@@ -80,8 +103,8 @@ impl Mark {
             incarnation: get(INCARNATION)?.parse().ok()?,
             identifier: get(IDENTIFIER)?.clone(),
         };
-        let (controller, lab) = (get(CONTROLLER)?.parse().ok()?, get(LAB)?.parse().ok()?);
-        Some((Self { controller, lab, name: get(NAME)?.clone(), instance }, part))
+        let owner = Owner { controller: get(CONTROLLER)?.parse().ok()?, host: get(HOST)?.clone() };
+        Some((Self { owner, lab: get(LAB)?.parse().ok()?, name: get(NAME)?.clone(), instance }, part))
     }
 }
 
@@ -95,9 +118,9 @@ pub(crate) fn is_management(labels: Option<&Labels>) -> bool {
     labels.is_some_and(|labels| labels.contains_key(MANAGEMENT))
 }
 
-/// Filters that find what is a controller's, or one node's of it.
-pub(crate) fn filters(controller: ControllerId, node: Option<NodeId>) -> HashMap<String, Vec<String>> {
-    let mut labels = vec![format!("{CONTROLLER}={controller}")];
+/// Filters that find what is an owner's, or one node's of it.
+pub(crate) fn filters(owner: &Owner, node: Option<NodeId>) -> HashMap<String, Vec<String>> {
+    let mut labels = vec![format!("{CONTROLLER}={}", owner.controller), format!("{HOST}={}", owner.host)];
     labels.extend(node.map(|node| format!("{NODE}={node}")));
     HashMap::from([("label".to_owned(), labels)])
 }
@@ -118,7 +141,7 @@ mod tests {
     #[test]
     fn a_mark_is_read_as_it_was_written() {
         let mark = Mark {
-            controller: ControllerId::from_u64(1),
+            owner: Owner { controller: ControllerId::from_u64(1), host: "local".into() },
             lab: LabId::from_u64(2),
             name: "n".into(),
             instance: InstanceRef { node: NodeId::from_u64(3), incarnation: 4, identifier: "clab-l-n".into() },
@@ -126,11 +149,28 @@ mod tests {
         for part in [Part::Node, Part::Holder] {
             assert_eq!(Mark::read(&mark.labels(part)), Some((mark.clone(), part)));
         }
-        for missing in [CONTROLLER, LAB, NAME, NODE, INCARNATION, IDENTIFIER, PART] {
+        for missing in [CONTROLLER, HOST, LAB, NAME, NODE, INCARNATION, IDENTIFIER, PART] {
             let mut labels = mark.labels(Part::Node);
             labels.remove(missing);
             assert_eq!(Mark::read(&labels), None, "{missing}");
         }
+    }
+
+    #[test]
+    fn hosts_of_one_controller_are_told_apart() {
+        let host = |directory: &str| {
+            let context = HostContext {
+                controller: ControllerId::from_u64(1),
+                epoch: 1,
+                state_dir: directory.into(),
+                runtime_dir: "/run".into(),
+                helper: None,
+                settings: serde_json::Value::Null,
+            };
+            Owner::of(&context).host
+        };
+        assert_eq!(host("/var/lib/lifecycle"), "local");
+        assert_eq!(host("/var/lib/lifecycle/hosts/h2"), "h2");
     }
 
     #[test]

@@ -7,14 +7,14 @@ use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum as Stat
 use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use lifecycle_core::attach::NsRef;
-use lifecycle_core::id::{ControllerId, NodeId};
+use lifecycle_core::id::NodeId;
 use lifecycle_core::plugin::provider::{ExitRecord, InstanceState, ManagementAddresses, ObservedNode};
 use lifecycle_core::time::Timestamp;
 use lifecycle_linux::namespace::NamespaceAccess;
 
 use crate::client::{Client, optional};
 use crate::failure::Failure;
-use crate::mark::{self, Mark, Part};
+use crate::mark::{self, Mark, Owner, Part};
 
 /// Containers that are looked at at once.
 const AT_ONCE: usize = 8;
@@ -197,13 +197,9 @@ impl Parts {
     }
 }
 
-/// All instances of a controller, or all of one of its nodes.
-pub(crate) async fn instances(
-    client: &Client,
-    controller: ControllerId,
-    node: Option<NodeId>,
-) -> Result<Vec<Parts>, Failure> {
-    let filters = Some(mark::filters(controller, node));
+/// All instances of an owner, or all of one of its nodes.
+pub(crate) async fn instances(client: &Client, owner: &Owner, node: Option<NodeId>) -> Result<Vec<Parts>, Failure> {
+    let filters = Some(mark::filters(owner, node));
     let options = ListContainersOptions { all: true, filters, ..ListContainersOptions::default() };
     let listed = client.ask(async |docker| docker.list_containers(Some(options)).await).await?;
     let ids = listed.into_iter().filter_map(|summary| summary.id);

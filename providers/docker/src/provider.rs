@@ -26,7 +26,7 @@ use tokio::sync::watch;
 
 use crate::client::{Client, already};
 use crate::failure::Failure;
-use crate::mark::{self, Mark, Part};
+use crate::mark::{self, Mark, Owner, Part};
 use crate::observe::{self, Container, Parts, Place};
 use crate::settings::Settings;
 use crate::{events, holder, management, spec};
@@ -59,7 +59,7 @@ pub struct ContainerProvider {
     /// By which labs ask for it, and the name of its command.
     pub(crate) name: &'static str,
     pub(crate) client: Arc<Client>,
-    context: HostContext,
+    owner: Owner,
     access: Arc<NamespaceAccess>,
     /// Ends the news when it goes.
     alive: watch::Sender<()>,
@@ -77,7 +77,7 @@ impl ContainerProvider {
         Ok(Self {
             name,
             client: Arc::new(client),
-            context: context.clone(),
+            owner: Owner::of(context),
             access: Arc::new(NamespaceAccess::new()),
             alive: watch::Sender::new(()),
         })
@@ -85,7 +85,7 @@ impl ContainerProvider {
 
     /// The containers of an instance.
     async fn parts(&self, instance: &InstanceRef) -> Result<Option<Parts>, Failure> {
-        let all = observe::instances(&self.client, self.context.controller, Some(instance.node)).await?;
+        let all = observe::instances(&self.client, &self.owner, Some(instance.node)).await?;
         Ok(all.into_iter().find(|parts| parts.mark.instance.incarnation == instance.incarnation))
     }
 
@@ -177,7 +177,7 @@ impl ContainerProvider {
             }
             NetworkMode::Host => Ok(("host".to_owned(), ManagementAddresses::default())),
             NetworkMode::Node(name) => {
-                let all = observe::instances(&self.client, self.context.controller, None).await?;
+                let all = observe::instances(&self.client, &self.owner, None).await?;
                 let is_it = |mark: &Mark| mark.lab == request.lab && mark.name == name.as_str();
                 let found = all.into_iter().filter(|parts| is_it(&parts.mark)).find_map(|parts| parts.holder);
                 found.map(|holder| joined(holder.id())).ok_or_else(|| {
@@ -202,7 +202,7 @@ impl ContainerProvider {
             identifier: self.node_identifier(request.node, &request.long_name),
         };
         let mark = Mark {
-            controller: self.context.controller,
+            owner: self.owner.clone(),
             lab: request.lab,
             name: request.name.to_string(),
             instance: instance.clone(),
@@ -297,7 +297,7 @@ impl ContainerProvider {
     }
 
     async fn all(&self) -> Result<Vec<ObservedNode>, Failure> {
-        let all = observe::instances(&self.client, self.context.controller, None).await?;
+        let all = observe::instances(&self.client, &self.owner, None).await?;
         let look = async |parts: Parts| parts.observed(&self.client, &self.access).await;
         stream::iter(all).map(look).buffered(AT_ONCE).try_collect().await
     }
@@ -326,7 +326,7 @@ fn management_of(request: &CreateNode) -> Option<&ManagementNetwork> {
 /// A container that stands under the name of an instance's, if it is that one.
 fn ours(found: Container, mark: &Mark, part: Part) -> Result<Container, Failure> {
     let is_ours = |(other, its): &(Mark, Part)| {
-        (other.controller, other.instance.node, *its) == (mark.controller, mark.instance.node, part)
+        (other.owner.controller, other.instance.node, *its) == (mark.owner.controller, mark.instance.node, part)
     };
     match found.mark().filter(is_ours) {
         Some((other, _)) if other == *mark => Ok(found),
@@ -399,7 +399,7 @@ impl Provider for ContainerProvider {
     }
 
     fn watch(&self) -> BoxStream<'static, ProviderEvent> {
-        events::watch(Arc::clone(&self.client), self.context.controller, self.alive.subscribe())
+        events::watch(Arc::clone(&self.client), self.owner.clone(), self.alive.subscribe())
     }
 
     async fn attach_point(&self, instance: &InstanceRef, port: &PortRequest) -> Result<AttachPoint> {

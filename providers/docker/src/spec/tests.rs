@@ -4,6 +4,7 @@ use lifecycle_core::plugin::provider::InstanceRef;
 use serde_json::json;
 
 use super::*;
+use crate::mark::Owner;
 
 fn request(change: impl FnOnce(&mut NodeSpec)) -> CreateNode {
     let name = NodeName::new("r1").unwrap();
@@ -26,7 +27,8 @@ fn request(change: impl FnOnce(&mut NodeSpec)) -> CreateNode {
 
 fn mark() -> Mark {
     let instance = InstanceRef { node: NodeId::from_u64(1), incarnation: 1, identifier: "x".to_owned() };
-    Mark { controller: ControllerId::from_u64(9), lab: LabId::from_u64(2), name: "r1".to_owned(), instance }
+    let owner = Owner { controller: ControllerId::from_u64(9), host: "local".to_owned() };
+    Mark { owner, lab: LabId::from_u64(2), name: "r1".to_owned(), instance }
 }
 
 fn all() -> Settings {
