@@ -30,6 +30,7 @@ for round in 1 2 3 4 5 6 7 8 9 10; do
     sleep 0.1
 done
 find /sys/fs/cgroup -depth -type d -path "*$MARK*" -exec rmdir {} + 2>/dev/null
+grep -F " $DIRECTORY" /proc/self/mounts | cut -d ' ' -f 2 | sort -r | while read -r mount; do umount -l "$mount"; done
 rm -rf "$DIRECTORY"
 "#;
 
