@@ -6,6 +6,8 @@ use lifecycle_network_linux_bridge as _;
 use lifecycle_network_ovs as _;
 #[cfg(feature = "veth")]
 use lifecycle_network_veth as _;
+#[cfg(feature = "docker")]
+use lifecycle_provider_docker as _;
 #[cfg(feature = "netns")]
 use lifecycle_provider_netns as _;
 #[cfg(feature = "sqlite")]
@@ -20,7 +22,9 @@ mod tests {
     use lifecycle_core::Registry;
 
     /// What a feature brings: the feature, whether it is on, the kind of plugin, its name.
-    const BROUGHT: [(bool, &str, &str); 8] = [
+    const BROUGHT: [(bool, &str, &str); 10] = [
+        (cfg!(feature = "docker"), "provider", "docker"),
+        (cfg!(feature = "docker"), "provider", "podman"),
         (cfg!(feature = "netns"), "provider", "netns"),
         (cfg!(feature = "veth"), "provider", "bridge"),
         (cfg!(feature = "veth"), "network", "veth"),

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use libtest_mimic::{Failed, Trial};
+use lifecycle_linux::testing::container_daemon;
 
 /// What a test needs of the machine, by the word that `LIFECYCLE_TEST_REQUIRE` has for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub enum Need {
     Fixtures,
     /// Open vSwitch, which the test starts itself.
     OpenVswitch,
+    /// Docker, which the test starts itself.
+    Docker,
 }
 
 impl Need {
@@ -25,6 +28,7 @@ impl Need {
             Self::UserNamespaces => "userns",
             Self::Fixtures => "fixtures",
             Self::OpenVswitch => "ovs",
+            Self::Docker => "docker",
         }
     }
 
@@ -38,6 +42,7 @@ impl Need {
                 (!works).then(|| "user namespaces cannot be made".to_owned())
             }
             Self::OpenVswitch => lifecycle_linux::testing::open_vswitch::missing(),
+            Self::Docker => container_daemon::missing(container_daemon::Kind::Docker),
             Self::Fixtures => fixtures().is_none().then(|| "the folder of lab files is absent".to_owned()),
         }
     }

@@ -212,6 +212,19 @@ impl Config {
                 netns.entry(name).or_insert(value);
             }
         }
+        for provider in ["docker", "podman"] {
+            let settings = plugins.entry(provider.to_owned()).or_insert_with(|| json!({}));
+            let Some(settings) = settings.as_object_mut() else { continue };
+            let given = [
+                ("allow_binds", json!(self.permissions.paths.iter().chain(binds).collect::<Vec<_>>())),
+                ("allow_privileged", json!(self.permissions.privileged)),
+                ("allow_devices", json!(self.permissions.devices)),
+                ("allow_host_namespaces", json!(self.permissions.host_namespaces)),
+            ];
+            for (name, value) in given {
+                settings.entry(name).or_insert(value);
+            }
+        }
         plugins
     }
 }
@@ -252,6 +265,8 @@ vendors: [vendors, /etc/lifecycle/vendors]
         assert_eq!((name.as_str(), &further["sqlite"]), ("h2", &plugins["sqlite"]));
         assert_eq!(further["linux-bridge"], json!({ "namespace": "/run/netns/h2" }));
         assert_eq!(further["netns"]["images"], plugins["netns"]["images"]);
+        assert_eq!(plugins["docker"]["allow_host_namespaces"], json!(true));
+        assert_eq!(plugins["podman"]["allow_devices"], json!(false));
     }
 
     #[test]

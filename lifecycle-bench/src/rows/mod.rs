@@ -1,5 +1,6 @@
 //! The rows of the table, one file each.
 
+mod containers;
 mod enforcement;
 mod idle;
 mod linear;
@@ -26,6 +27,7 @@ pub(crate) const ROWS: &[Row] = &[
     link::ROW,
     switches::ROW,
     vxlan::ROW,
+    containers::ROW,
     linear::ROW,
     thousand::ROW,
     repair::ROW,

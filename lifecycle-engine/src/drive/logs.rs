@@ -2,7 +2,7 @@
 
 use lifecycle_core::model::{AuditAction, AuditRow, SubjectKind};
 
-use crate::decide::{Effect, Outcome, Subject, World};
+use crate::decide::{Action, Effect, Outcome, Subject, World};
 
 /// Tells of the rows that a step added to the audit trail.
 pub(super) fn audited(world: &World, rows: &[AuditRow]) {
@@ -100,6 +100,11 @@ pub(super) fn answered(effect: &Effect, outcome: &Outcome, took: std::time::Dura
     match outcome {
         Ok(_) => tracing::debug!(
             event = "agent_response", method, %host_id, subject_id, status = "ok", duration_ms, effect = %effect.id,
+        ),
+        // Asked again every few seconds, of daemons that are installed nowhere as well. Nodes say that they are stale.
+        Err(error) if matches!(effect.action, Action::ListNodes) && error.kind().is_unreachable() => tracing::debug!(
+            event = "agent_response", method, %host_id, subject_id, status = "error", duration_ms,
+            effect = %effect.id, kind = %error.kind(), error = error.chain(),
         ),
         Err(error) => tracing::info!(
             event = "agent_response", method, %host_id, subject_id, status = "error", duration_ms,

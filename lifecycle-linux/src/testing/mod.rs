@@ -4,6 +4,7 @@
 //! [`Ground`], which they need not know the kind of, and run once more as an ordinary user through
 //! [`as_ordinary_user`]. Those of network backends find places to connect in [`Nodes`].
 
+pub mod container_daemon;
 pub mod halves;
 pub mod hosts;
 mod nodes;

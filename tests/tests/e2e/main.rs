@@ -4,6 +4,7 @@
 mod backends;
 mod bad_input;
 mod crashes;
+mod docker;
 mod drift;
 mod fixtures;
 mod hands;
@@ -59,6 +60,7 @@ fn main() {
         bad_input::host_ends_are_refused_rootless,
     ));
     trials.extend(backends::trials());
+    trials.extend(docker::trials());
     trials.extend(hands::trials());
     trials.extend(hosts::trials());
     trials.extend(labs::trials());

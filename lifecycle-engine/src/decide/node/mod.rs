@@ -225,7 +225,9 @@ pub(super) fn is_attachable(world: &World, id: NodeId) -> bool {
         // Until its next place is ready, an instance that is to be made anew is as good as any.
         work.goal == Goal::Remove && !matches!(work.phase, Phase::Prepare | Phase::Fetch)
     });
-    world.nodes.get(&id).is_some_and(|node| node.instance.is_some() && !node.deleting && !removing)
+    // Of an instance whose namespace was taken away nothing is left to attach to, until it was made anew.
+    let bereft = |node: &lifecycle_core::model::NodeRecord| node.recreate && !world.places.contains_key(&id);
+    world.nodes.get(&id).is_some_and(|node| node.instance.is_some() && !node.deleting && !removing && !bereft(node))
 }
 
 /// Whether the node is going to be attachable without anybody doing anything: links to it are worth waiting for.

@@ -31,6 +31,7 @@ pub(super) fn all(context: &Context) -> Vec<Finding> {
         findings.push(id_ranges());
     }
     findings.extend(plugins(context));
+    findings.extend(bridged_frames());
     findings.extend(PROGRAMS.map(|(name, purpose, package)| program(name, purpose, package)));
     findings
 }
@@ -185,6 +186,18 @@ fn plugins(context: &Context) -> Vec<Finding> {
             .collect(),
         Err(failure) => vec![Finding::broken("plugins", failure.message, "correct the configuration")],
     }
+}
+
+/// Whether Docker's rules drop what crosses the bridges of links. They do wherever it runs with the kernel asking them.
+fn bridged_frames() -> Option<Finding> {
+    const ASKED: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+    let asked = fs::read_to_string(ASKED).is_ok_and(|text| text.trim() == "1");
+    let docker = Path::new("/run/docker.sock").exists();
+    (asked && docker).then(|| {
+        let detail = "Docker may drop IPv4 on links that are Linux bridges: their frames pass its rules";
+        let advice = "sysctl net.bridge.bridge-nf-call-iptables=0, or iptables -I DOCKER-USER -i lb+ -j ACCEPT";
+        Finding::missing("links on bridges beside Docker", detail, advice)
+    })
 }
 
 fn program(name: &str, purpose: &str, package: &str) -> Finding {

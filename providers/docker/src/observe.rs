@@ -1,0 +1,243 @@
+//! What is true of instances, read from the daemon and put into the words of the engine.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum as Status};
+use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use lifecycle_core::attach::NsRef;
+use lifecycle_core::id::NodeId;
+use lifecycle_core::plugin::provider::{ExitRecord, InstanceState, ManagementAddresses, ObservedNode};
+use lifecycle_core::time::Timestamp;
+use lifecycle_linux::namespace::NamespaceAccess;
+
+use crate::client::{Client, optional};
+use crate::failure::Failure;
+use crate::mark::{self, Mark, Owner, Part};
+
+/// Containers that are looked at at once.
+const AT_ONCE: usize = 8;
+/// How a container says that it uses another's network.
+const JOINED: &str = "container:";
+
+/// A container as the daemon tells it.
+#[derive(Debug, Clone)]
+pub(crate) struct Container(Box<ContainerInspectResponse>);
+
+impl Container {
+    /// Looks at one container, by its identifier or name.
+    pub(crate) async fn find(client: &Client, id: &str) -> Result<Option<Self>, Failure> {
+        let found =
+            client.ask(async |docker| docker.inspect_container(id, None::<InspectContainerOptions>).await).await;
+        optional(found.map(|found| Self(Box::new(found))))
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        self.0.id.as_deref().unwrap_or_default()
+    }
+
+    /// Whose it is.
+    pub(crate) fn mark(&self) -> Option<(Mark, Part)> {
+        Mark::read(self.0.config.as_ref()?.labels.as_ref()?)
+    }
+
+    fn name(&self) -> &str {
+        self.0.name.as_deref().unwrap_or_default().trim_start_matches('/')
+    }
+
+    /// Whether its mark is that of its image: somebody made that of a node's container, and this one of it.
+    async fn has_inherited(&self, client: &Client) -> Result<bool, Failure> {
+        let image = self.0.image.clone().unwrap_or_default();
+        let image = optional(client.ask(async |docker| docker.inspect_image(&image).await).await)?;
+        Ok(image.and_then(|image| image.config?.labels).is_some_and(|labels| Mark::read(&labels).is_some()))
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.0.state.as_ref().and_then(|state| state.status).unwrap_or(Status::EMPTY)
+    }
+
+    /// Whether it has a process, which is what keeps its namespaces.
+    pub(crate) fn is_alive(&self) -> bool {
+        matches!(self.status(), Status::RUNNING | Status::PAUSED)
+    }
+
+    /// Its first process, as the daemon numbers it.
+    fn pid(&self) -> Option<i64> {
+        self.0.state.as_ref()?.pid.filter(|pid| *pid > 0 && self.is_alive())
+    }
+
+    /// The container whose network it uses.
+    fn joined(&self) -> Option<&str> {
+        self.network_mode()?.strip_prefix(JOINED)
+    }
+
+    fn network_mode(&self) -> Option<&str> {
+        self.0.host_config.as_ref()?.network_mode.as_deref()
+    }
+
+    /// Its addresses, which only an instance's holder has.
+    pub(crate) fn addresses(&self) -> ManagementAddresses {
+        let networks = self.0.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
+        let Some(endpoint) = networks.and_then(|networks| networks.values().next()) else {
+            return ManagementAddresses::default();
+        };
+        ManagementAddresses {
+            ipv4: endpoint.ip_address.as_ref().and_then(|text| text.parse().ok()),
+            ipv6: endpoint.global_ipv6_address.as_ref().and_then(|text| text.parse().ok()),
+        }
+    }
+
+    fn time(text: Option<&String>) -> Option<Timestamp> {
+        // Before anything happened, daemons tell the year 1.
+        text?.parse().ok().filter(|at: &Timestamp| at.as_second() > 0)
+    }
+
+    /// What its process is doing.
+    pub(crate) fn state(&self) -> InstanceState {
+        let state = self.0.state.as_ref();
+        match self.status() {
+            Status::CREATED | Status::EMPTY => InstanceState::Created,
+            Status::RUNNING => InstanceState::Running,
+            Status::PAUSED => InstanceState::Paused,
+            Status::RESTARTING => InstanceState::Starting,
+            Status::REMOVING | Status::STOPPING => InstanceState::Stopping,
+            Status::EXITED | Status::DEAD => {
+                let code = state.and_then(|state| state.exit_code);
+                let at = Self::time(state.and_then(|state| state.finished_at.as_ref()));
+                InstanceState::Exited(exit_record(code, at))
+            }
+        }
+    }
+
+    fn started_at(&self) -> Option<Timestamp> {
+        Self::time(self.0.state.as_ref().filter(|_| self.is_alive())?.started_at.as_ref())
+    }
+}
+
+/// How a process ended. Daemons tell one number, in which an end by a signal is 128 and more, as in a shell.
+pub(crate) fn exit_record(code: Option<i64>, at: Option<Timestamp>) -> ExitRecord {
+    let code = code.and_then(|code| i32::try_from(code).ok());
+    let signal = code.map(|code| code - 128).filter(|signal| (1..=31).contains(signal));
+    ExitRecord { code: code.filter(|_| signal.is_none()), signal, at }
+}
+
+/// The containers of one instance.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub mark: Mark,
+    pub node: Option<Container>,
+    pub holder: Option<Container>,
+}
+
+/// Whose network an instance uses, and whether it is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    Host,
+    Namespace(NsRef),
+    /// What is wrong.
+    Gone(String),
+}
+
+impl Parts {
+    /// The container whose network namespace the instance uses.
+    async fn owner(&self, client: &Client) -> Result<Option<Container>, Failure> {
+        let joined = self.node.as_ref().and_then(Container::joined);
+        match (joined, &self.holder) {
+            (None, holder) => Ok(holder.clone()),
+            // The daemon may tell a name in place of an identifier; ours are made with identifiers.
+            (Some(id), Some(holder)) if holder.id() == id => Ok(Some(holder.clone())),
+            (Some(id), _) => Container::find(client, id).await,
+        }
+    }
+
+    /// Where its interfaces are.
+    pub(crate) async fn place(&self, client: &Client, access: &Arc<NamespaceAccess>) -> Result<Place, Failure> {
+        if self.node.as_ref().is_some_and(|node| node.network_mode() == Some("host")) {
+            return Ok(Place::Host);
+        }
+        let gone = |text: &str| Ok(Place::Gone(text.to_owned()));
+        let Some(owner) = self.owner(client).await? else {
+            return gone("the container that holds its network namespace was removed");
+        };
+        let Some(pid) = owner.pid() else {
+            return gone("the container that holds its network namespace does not run any more");
+        };
+        match crate::namespace::of_container(access, owner.id(), pid).await? {
+            Some(ns) => Ok(Place::Namespace(ns)),
+            None => gone("the container that holds its network namespace has just ended"),
+        }
+    }
+
+    /// The instance in the engine's words.
+    pub(crate) async fn observed(
+        &self,
+        client: &Client,
+        access: &Arc<NamespaceAccess>,
+    ) -> Result<ObservedNode, Failure> {
+        let place = self.place(client, access).await?;
+        let broken = |reason: &str| InstanceState::Broken { reason: reason.to_owned() };
+        let state = match (&self.node, &place) {
+            (None, _) => broken("its container was removed, or not made yet"),
+            (Some(node), Place::Gone(reason)) => match node.state() {
+                // On its way, it is not judged by what it leaves behind.
+                state @ InstanceState::Stopping => state,
+                _ => broken(reason),
+            },
+            (Some(node), _) => node.state(),
+        };
+        Ok(ObservedNode {
+            instance: self.mark.instance.clone(),
+            lab: self.mark.lab,
+            state,
+            started_at: self.node.as_ref().and_then(Container::started_at),
+            management: self.holder.as_ref().map(Container::addresses).unwrap_or_default(),
+            namespace: if let Place::Namespace(ns) = place { Some(ns) } else { None },
+        })
+    }
+}
+
+/// All instances of an owner, or all of one of its nodes.
+pub(crate) async fn instances(client: &Client, owner: &Owner, node: Option<NodeId>) -> Result<Vec<Parts>, Failure> {
+    let filters = Some(mark::filters(owner, node));
+    let options = ListContainersOptions { all: true, filters, ..ListContainersOptions::default() };
+    let listed = client.ask(async |docker| docker.list_containers(Some(options)).await).await?;
+    let ids = listed.into_iter().filter_map(|summary| summary.id);
+    let look = async |id: String| Container::find(client, &id).await;
+    // One that is not found any more went away meanwhile.
+    let found: Vec<Option<Container>> = stream::iter(ids).map(look).buffer_unordered(AT_ONCE).try_collect().await?;
+    let mut instances: BTreeMap<(NodeId, u64), Parts> = BTreeMap::new();
+    for container in found.into_iter().flatten() {
+        // With half of a mark it is not one that we made.
+        let Some((mark, part)) = container.mark() else { continue };
+        if container.name() != part.name(&mark.instance.identifier) && container.has_inherited(client).await? {
+            continue;
+        }
+        let key = (mark.instance.node, mark.instance.incarnation);
+        let parts = instances.entry(key).or_insert_with(|| Parts { mark, node: None, holder: None });
+        match part {
+            Part::Node => parts.node = Some(container),
+            Part::Holder => parts.holder = Some(container),
+        }
+    }
+    Ok(instances.into_values().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_by_a_signal_is_told_from_a_code() {
+        let end = |code| {
+            let record = exit_record(code, None);
+            (record.code, record.signal)
+        };
+        assert_eq!(end(Some(0)), (Some(0), None));
+        assert_eq!(end(Some(7)), (Some(7), None));
+        assert_eq!(end(Some(137)), (None, Some(9)));
+        assert_eq!(end(Some(128)), (Some(128), None));
+        assert_eq!(end(Some(255)), (Some(255), None));
+        assert_eq!(end(None), (None, None));
+    }
+}

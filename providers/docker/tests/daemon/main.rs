@@ -1,0 +1,60 @@
+//! The providers against real daemons, which the tests start themselves and which nobody else uses. What cannot run here is
+//! shown as ignored, with the reason.
+#![allow(clippy::unwrap_used)]
+
+mod bench;
+mod faults;
+mod laws;
+mod life;
+mod proxy;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use lifecycle_linux::testing::container_daemon::{Kind, missing};
+use lifecycle_testkit::laws::REQUIRE;
+
+use bench::Daemon;
+
+/// A test: its name and what it does with a daemon, which others use as well unless it is said to be its own.
+pub(crate) type Test = (&'static str, fn(&Daemon));
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(4);
+    let mut trials = Vec::new();
+    for (word, kind) in [("docker", Kind::Docker)] {
+        for &(name, test) in [life::TESTS, faults::TESTS].iter().copied().flatten() {
+            trials.push(Trial::ignorable_test(format!("{word}::{name}"), move || match needs(word, kind)? {
+                Some(reason) => Ok(Completion::ignored_with(reason)),
+                None => {
+                    test(bench::daemon(kind).as_ref().map_err(|reason| reason.as_str())?);
+                    Ok(Completion::Completed)
+                }
+            }));
+        }
+        for &(name, test) in faults::OWN {
+            trials.push(Trial::ignorable_test(format!("{word}::{name}"), move || match needs(word, kind)? {
+                Some(reason) => Ok(Completion::ignored_with(reason)),
+                None => {
+                    Daemon::of_ones_own(kind, test);
+                    Ok(Completion::Completed)
+                }
+            }));
+        }
+        trials.extend(laws::suite(word, kind).into_trials());
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    bench::end();
+    conclusion.exit_code()
+}
+
+/// Why there can be no such daemon here; a failure when there has to be one.
+fn needs(word: &str, kind: Kind) -> Result<Option<String>, Failed> {
+    let Some(reason) = missing(kind) else { return Ok(None) };
+    let required = std::env::var(REQUIRE).unwrap_or_default();
+    match required.split(',').any(|name| name.trim() == word) {
+        true => Err(format!("{reason}, and {REQUIRE} has `{word}`").into()),
+        false => Ok(Some(reason)),
+    }
+}
