@@ -200,6 +200,14 @@ impl Ledger<'_> {
         self.world.touch_links_at(id);
     }
 
+    /// Gives a node the whole time once more that its state may last.
+    pub(super) fn renew_deadline(&mut self, id: NodeId) {
+        let Some(wait) = self.world.nodes.get(&id).and_then(|node| self.deadline_of(id, node.actual)) else { return };
+        let now = self.now.boot;
+        self.change_node(id, |node| node.deadline = Some(Deadline::after(now, wait)));
+        self.world.wake(now.after(wait), Subject::Node(id));
+    }
+
     /// How long a node may be in a transitional state.
     pub(super) fn deadline_of(&self, id: NodeId, state: NodeState) -> Option<std::time::Duration> {
         let limits = &self.world.settings.limits;

@@ -219,12 +219,18 @@ impl Simulation {
         self.calls.values().any(|call| call.life == self.life && !call.ended)
     }
 
+    /// Whether something is to be removed through a backend that hangs: it is tried for ever, and nothing comes of it.
+    pub(super) fn is_in_vain(&self, effect: &Effect) -> bool {
+        let hangs = self.outage_of(&effect.host, &effect.plugin).is_some();
+        hangs && matches!(effect.action, Action::Disconnect(_) | Action::RemoveLink { .. })
+    }
+
     /// Whether anything may still change the machine before long.
     pub(super) fn is_changing(&self) -> bool {
         self.calls.values().any(|call| {
             let effect = &call.effect;
             let hangs = self.outage_of(&effect.host, &effect.plugin).is_some();
-            effect.action.is_mutating() && (call.flying && !hangs || !call.ended)
+            effect.action.is_mutating() && !self.is_in_vain(effect) && (call.flying && !hangs || !call.ended)
         })
     }
 }

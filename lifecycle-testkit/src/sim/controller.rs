@@ -239,8 +239,11 @@ impl Simulation {
 
     /// Notes what people may want to read, and whether anything is going on.
     fn note(&mut self, decided: &Step) {
-        let busy = decided.effects.iter().any(|effect| effect.action.is_mutating())
-            || decided.batch.audit.iter().any(|row| row.action != AuditAction::Refused);
+        let mut asked = decided.effects.iter().filter(|effect| effect.action.is_mutating()).peekable();
+        let collects_in_vain = asked.peek().is_some() && asked.clone().all(|effect| self.is_in_vain(effect));
+        let tells = |action| action != AuditAction::Refused && !(collects_in_vain && action == AuditAction::Collected);
+        let busy =
+            asked.any(|effect| !self.is_in_vain(effect)) || decided.batch.audit.iter().any(|row| tells(row.action));
         if busy {
             self.active_at = self.clock.millis;
         }

@@ -49,8 +49,15 @@ fn change(cx: &mut Cx<'_>, id: LinkId) -> bool {
     });
     let params = link.applied != Some(attrs);
     let astray = span::astray(cx.world, link);
+    let other_family = astray.as_ref().is_some_and(|(_, to)| span::is_of_another_family(link, to));
     if !params && carrier.is_none() && astray.is_none() || is_early(cx, id) {
         return false;
+    }
+    if other_family {
+        // It cannot be led there while it stands.
+        cx.change_link(id, |link| link.rebuild = true);
+        cx.world.touch_link(id);
+        return true;
     }
     if let Some((side, to)) = astray {
         ask_at(cx, id, side, LinkPhase::Redirect(side), |identity| Action::Redirect { identity, to: to.clone() });

@@ -9,7 +9,7 @@ use lifecycle_core::attach::{AttachKind, AttachPoint, Tunnel};
 use lifecycle_core::id::LinkId;
 use lifecycle_core::model::{LinkRecord, Span};
 use lifecycle_core::name::{HostName, IfName, PluginName};
-use lifecycle_core::plugin::network::{LinkIdentity, LinkReport, ProbeResult};
+use lifecycle_core::plugin::network::{EndReport, LinkIdentity, LinkReport, ProbeResult};
 use lifecycle_core::plugin::overlay::Underlay;
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::policy::naming;
@@ -156,6 +156,12 @@ pub(super) fn astray(world: &World, link: &LinkRecord) -> Option<(Side, Tunnel)>
     })
 }
 
+/// Whether a tunnel would lead over the other version of IP than the one that a link was built with.
+pub(super) fn is_of_another_family(link: &LinkRecord, to: &Tunnel) -> bool {
+    let built = link.identity.as_ref().and_then(tunnel_of);
+    built.is_some_and(|built| built.remote.is_ipv4() != to.remote.is_ipv4())
+}
+
 /// The half of a link that holds the end at a side.
 pub(super) fn half(link: &LinkRecord, side: Side) -> Option<(&HostName, &LinkIdentity)> {
     match side {
@@ -175,9 +181,8 @@ fn tunnel_of(half: &LinkIdentity) -> Option<&Tunnel> {
 /// What was read of both halves, as a reading of the link: the ends at its nodes, and all that is between.
 pub(super) fn join(near: LinkReport, far: LinkReport) -> LinkReport {
     // The ends at the tunnel count as what is between.
-    let whole = |report: &LinkReport, tunnel_intact: bool| report.joined && tunnel_intact;
-    let near_whole = whole(&near, near.b.as_ref().is_some_and(|end| end.intact));
-    let far_whole = whole(&far, far.a.intact);
+    let near_whole = near.joined && near.b.as_ref().is_some_and(|end| end.intact);
+    let far_whole = far.joined && far.a.intact;
     let probe = match (near.probe, far.probe) {
         (failed @ ProbeResult::Failed { .. }, _) | (_, failed @ ProbeResult::Failed { .. }) => failed,
         (skipped @ ProbeResult::Skipped { .. }, _) | (_, skipped @ ProbeResult::Skipped { .. }) => skipped,
@@ -185,7 +190,10 @@ pub(super) fn join(near: LinkReport, far: LinkReport) -> LinkReport {
         (ProbeResult::NotNeeded, _) | (_, ProbeResult::NotNeeded) => ProbeResult::NotNeeded,
     };
     let problems = near.problems.into_iter().chain(far.problems).collect();
-    LinkReport { a: near.a, b: far.b, joined: near_whole && far_whole, probe, problems }
+    // A tunnel without a way to its far end keeps frames from both.
+    let way = near.b.is_some_and(|end| end.carrier) && far.a.carrier;
+    let over_it = |end: EndReport| EndReport { carrier: end.carrier && way, ..end };
+    LinkReport { a: over_it(near.a), b: far.b.map(over_it), joined: near_whole && far_whole, probe, problems }
 }
 
 /// Takes in what the tunnels of a host go through now.

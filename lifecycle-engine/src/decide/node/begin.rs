@@ -87,8 +87,11 @@ pub(super) fn open(cx: &mut Cx<'_>, id: NodeId, goal: Goal, phase: Phase, then_r
         cx.change_node(id, |node| node.budget.next_attempt = None);
     }
     cx.world.node_work.insert(id, NodeWork { then_run, ..NodeWork::new(goal, phase) });
-    let pending = cx.world.nodes.get(&id).is_some_and(|node| node.actual == NodeState::Pending);
-    if goal == Goal::Run && phase == Phase::Place && !pending {
+    let pending = cx.world.nodes.get(&id).filter(|node| node.actual == NodeState::Pending);
+    if goal == Goal::Run && pending.is_some_and(|node| node.deadline.is_some_and(|it| it.is_over(cx.now.boot))) {
+        // The time that work before this one took is not taken from it: the node's links are waited for.
+        cx.renew_deadline(id);
+    } else if goal == Goal::Run && phase == Phase::Place && pending.is_none() {
         cx.node_becomes(id, NodeState::Pending, Why::enforcement());
     }
     cx.world.touch_node(id);

@@ -109,7 +109,12 @@ fn runs(cx: &mut Cx<'_>, id: NodeId) {
 /// The process ended, as asked.
 fn stopped(cx: &mut Cx<'_>, id: NodeId) {
     planted::lose_links(cx, id);
-    cx.node_becomes(id, NodeState::Stopped, Why::outcome());
+    if cx.world.nodes.get(&id).is_some_and(|node| node.actual == NodeState::Stopping) {
+        cx.node_becomes(id, NodeState::Stopped, Why::outcome());
+    } else {
+        // Something else was seen of it meanwhile.
+        cx.node_is(id, NodeState::Stopped, Why::outcome());
+    }
     end::succeeded(cx, id);
     end::done(cx, id);
 }
