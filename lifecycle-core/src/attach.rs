@@ -137,7 +137,8 @@ pub enum AttachKind {
     },
     /// Nothing: the other end leads nowhere.
     Dummy,
-    /// A VXLAN tunnel that carries this link and no other; what is at its far end is not for the backend to know.
+    /// A VXLAN tunnel that carries this link and no other. What is at its far end, the other half of a link or something
+    /// that is not ours, the backend does not know.
     Tunnel(Tunnel),
 }
 
@@ -224,7 +225,8 @@ pub struct AttachPoint {
     pub node: Option<NodeId>,
     /// The incarnation of the node's instance that the point belongs to; 0 for an end on the host.
     pub incarnation: u64,
-    /// The interface's name in its namespace. What stands at a tunnel is named by its backend, and this is for people only.
+    /// The interface's name in its namespace. An end at a tunnel gets its name from the backend; there this one is only for
+    /// people.
     pub ifname: IfName,
     /// The interface's address.
     pub mac: Mac,

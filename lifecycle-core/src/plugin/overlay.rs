@@ -1,7 +1,8 @@
 //! Overlay backends carry links between hosts, each link in a VXLAN tunnel of its own.
 //!
-//! A link between two hosts is two links, one on each: from its node to a [`Tunnel`]. They are built, verified and removed
-//! like all others, by the same calls and under the same laws. What is here is only what tunnels need besides.
+//! To its backends, a link between two hosts is two links, one on each host, from the node there to a [`Tunnel`]. They are
+//! built, verified and removed like all others, by the same calls and under the same laws. Here stands only what tunnels
+//! need besides.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -38,10 +39,18 @@ pub struct Underlay {
 #[async_trait]
 pub trait OverlayBackend: Send + Sync {
     /// Reads what tunnels go through. Changes nothing.
+    ///
+    /// # Errors
+    /// When no tunnel can be made on this host as its settings are, with what to do; a host that merely does not know its
+    /// address is no error.
     async fn underlay(&self) -> Result<Underlay>;
 
-    /// Leads what was built to other addresses, without taking it down. The identity that is returned is the same but for
-    /// the tunnel. Where the new far end cannot be reached by any route, nothing is changed and it fails with
-    /// [`ErrorKind::Failed`](crate::error::ErrorKind::Failed). Repeating it changes nothing.
+    /// Leads the tunnel of a link to other addresses, without taking it down. The identity that is returned is the same but
+    /// for the tunnel. Repeating it changes nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Failed`](crate::error::ErrorKind::Failed) when no route leads to the new far end, and
+    /// [`ErrorKind::Unsupported`](crate::error::ErrorKind::Unsupported) when more would change than addresses of one family;
+    /// nothing is changed then. [`ErrorKind::NotFound`](crate::error::ErrorKind::NotFound) when the tunnel does not stand.
     async fn redirect(&self, identity: &LinkIdentity, to: &Tunnel) -> Result<LinkIdentity>;
 }

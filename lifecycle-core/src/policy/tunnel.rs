@@ -1,4 +1,4 @@
-//! Tunnels between hosts: derived from the links that need them, never counted. And how large a frame fits.
+//! Tunnels between hosts: derived from the links that need them, never counted; and the MTU of what goes through them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -39,12 +39,12 @@ pub struct PlacedLink<'a> {
     pub hosts: [&'a HostName; 2],
 }
 
-/// A tunnel between two hosts, as the links tell that use it.
+/// What joins two hosts, as the links tell that go through it. Below, each of them has a VXLAN tunnel of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsedTunnel {
-    /// It is as good as the links that shall go through it.
+    /// As good as the links between the two hosts.
     pub state: TunnelState,
-    /// The links that it is there for.
+    /// The links that are being created or up; one that is down or in error is not among them.
     pub links: BTreeSet<LinkId>,
 }
 
@@ -86,12 +86,12 @@ pub const fn overhead(remote: IpAddr) -> u32 {
 pub struct MtuTooLarge {
     /// What the link's user wants, in bytes.
     pub wanted: u32,
-    /// What the path carries, in bytes, the tunnel's own headers subtracted.
+    /// The largest MTU that fits: what the path carries, less the tunnel's own headers, in bytes.
     pub path: u32,
 }
 
-/// The MTU of a link over a path that carries `path` bytes: the wanted one, by default the smaller of the path's and
-/// [`DEFAULT_MTU`].
+/// The MTU of a link over a path that carries `path` bytes, the tunnel's own headers subtracted: the wanted one, by
+/// default the smaller of the path's and [`DEFAULT_MTU`].
 ///
 /// # Errors
 /// [`MtuTooLarge`] when an explicitly wanted one is above the path's.

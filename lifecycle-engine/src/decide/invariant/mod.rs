@@ -36,7 +36,7 @@
 //! | I28 | reservations fit | here |
 //! | I29 | the feed ends with the controller's own view | history |
 //! | I30 | names are short, plain and unique; a mark is used once | the naming policy's own tests; history |
-//! | I31 | idempotency keys | not built yet: the HTTP interface |
+//! | I31 | idempotency keys | not built yet: the HTTP interface has none |
 //! | I32 | no secrets | hidden before anything is decided: `drive::secrecy`, `lifecycle_core::secret` |
 //! | L1 | all settles | here, asked once nothing happens any more |
 //! | L2 | a broken host does not hold up the others | the simulator, which leaves one host broken |

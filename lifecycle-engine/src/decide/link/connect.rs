@@ -19,7 +19,7 @@ use super::{LinkPhase, begin, is_lost, refresh_oper, remove, span, to_pending};
 
 /// Why a link is not built.
 pub(super) enum Obstacle {
-    /// Something has to be read first; the link is looked at again when it is known.
+    /// Nothing but time: something has to be read first, and the link is looked at again when it is known.
     Now,
     /// It cannot be built between its ends as they are, for this reason.
     For(String),
@@ -43,7 +43,7 @@ pub(super) fn connect(cx: &mut Cx<'_>, id: LinkId) {
     let halves = match plan(cx, id) {
         Ok(halves) => halves,
         Err(Obstacle::Now) => return refresh_oper(cx, id, None),
-        // Where it might have been there is no place for it any more.
+        // What an attempt may have left belongs to nobody from now on, and is collected.
         Err(Obstacle::For(_)) if cx.world.links.get(&id).is_some_and(|link| link.deleting) => {
             return remove::forget(cx, id);
         }
@@ -63,8 +63,8 @@ pub(super) fn connect(cx: &mut Cx<'_>, id: LinkId) {
     begin(cx, id, LinkPhase::Connect, halves);
 }
 
-/// A link that cannot be built between its ends as they are. Whenever one of them changes it is planned anew, which costs
-/// nothing.
+/// Records why a link cannot be built between its ends as they are. It is planned anew whenever one of them changes, and
+/// no attempt is counted.
 fn cannot_be(cx: &mut Cx<'_>, id: LinkId, reason: &str) {
     let known =
         |link: &LinkRecord| link.actual == LinkState::Error && link.budget.last_error.as_deref() == Some(reason);
@@ -82,7 +82,8 @@ fn cannot_be(cx: &mut Cx<'_>, id: LinkId, reason: &str) {
     refresh_oper(cx, id, None);
 }
 
-/// Plans how a link is built, one half of it on each of two hosts or the whole on one, and records where, so that it is looked at again when its backend there can be reached.
+/// Plans how a link is built: as a whole on one host, or as a half on each of two. Records where, so that it is looked at
+/// again when its backend there can be reached.
 fn plan(cx: &mut Cx<'_>, id: LinkId) -> Result<Vec<(HostName, Action)>, Obstacle> {
     let link = cx.world.links.get(&id).ok_or_else(Obstacle::gone)?;
     let [near, far] = hosts(cx.world, link)?;
@@ -124,7 +125,7 @@ pub(super) fn plan_again(world: &World, link: &LinkRecord) -> Option<Vec<(HostNa
     if alike { halves(world, link, [near, far]).ok() } else { None }
 }
 
-/// What is asked for to build a link of which it is recorded how and where.
+/// What is asked for to build a link as it is recorded: how, and on which hosts.
 fn halves(world: &World, link: &LinkRecord, [near, far]: [HostName; 2]) -> Result<Vec<(HostName, Action)>, Obstacle> {
     let [a, b] = [end(world, link, Side::A)?, end(world, link, Side::B)?];
     let half = |ends| Action::Connect(Box::new(connect_plan(world, link, ends)));
@@ -213,6 +214,7 @@ fn place(world: &World, link: &LinkRecord, side: Side) -> Result<PlaceKind, Obst
     })
 }
 
+/// Where a side of a link attaches, in full.
 fn end(world: &World, link: &LinkRecord, side: Side) -> Result<EndPlan, Obstacle> {
     let (endpoint, other) = match side {
         Side::A => (&link.spec.a, &link.spec.b),

@@ -49,7 +49,7 @@ pub(super) fn mended(cx: &mut Cx<'_>, id: LinkId, last: LinkIdentity, first: Opt
     wake_nodes(cx, id);
 }
 
-/// It could not be mended, or nobody knows: then it is built anew, unless its backend cannot be reached.
+/// It could not be mended, or nobody knows: it is built anew. While its backend cannot be reached, mending still comes first.
 pub(super) fn not_mended(cx: &mut Cx<'_>, id: LinkId, error: &Error) {
     doubt_proof(cx.world, id);
     cx.world.link_work.entry(id).or_default().mend = error.kind().is_unreachable();

@@ -140,7 +140,7 @@ pub(super) fn advance(cx: &mut Cx<'_>, id: LinkId) {
     keep::keep(cx, id);
 }
 
-/// Whether the host's providers were read, so that it is known which nodes are there.
+/// Whether the providers of its nodes answer, so that it is known which instances are there.
 fn backend_answers(world: &World, link: &LinkRecord) -> bool {
     let mut nodes = link.nodes.iter().flatten().map(|id| world.nodes.get(id));
     nodes.all(|node| node.is_some_and(|node| node::provider_answers(world, node)))
@@ -151,7 +151,7 @@ fn is_attachable(world: &World, link: &LinkRecord) -> bool {
     link.nodes.iter().flatten().all(|node| node::is_attachable(world, *node))
 }
 
-/// Whether an end was attached to an instance that is there no longer: then nothing of the link is left.
+/// Whether an end was attached to an instance that is there no longer: then nothing of the link is left on its host.
 fn lost_its_place(world: &World, link: &LinkRecord) -> bool {
     link.halves().flat_map(|(_, identity)| identity.ends()).any(|end| {
         let Some(node) = end.point.node else { return false };

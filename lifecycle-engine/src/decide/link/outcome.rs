@@ -232,7 +232,7 @@ fn removal_failed(cx: &mut Cx<'_>, id: LinkId, error: &Error) {
     }
 }
 
-/// An attribute or the carrier could not be changed.
+/// An attribute, the carrier or the far end of a tunnel could not be changed.
 fn not_changed(cx: &mut Cx<'_>, id: LinkId, error: &Error) {
     // What was built may have changed under us; reading it back decides.
     super::doubt_proof(cx.world, id);

@@ -21,7 +21,8 @@ use super::super::planted::Bug;
 use super::super::{Cx, Ledger, World};
 use super::connect::Obstacle;
 
-/// Finds an identifier for the tunnel of a link between two hosts, and the MTU that the path between them carries.
+/// Finds an identifier for the tunnel of a link between two hosts, and the MTU that the link gets there. An identifier that
+/// the link has between these hosts already is kept.
 pub(super) fn prepare(
     cx: &mut Cx<'_>,
     id: LinkId,
@@ -54,14 +55,14 @@ pub(super) fn foreign_mtu(
     if packet == 0 { Ok(link.spec.attrs.mtu) } else { path_mtu(link, packet, to.remote) }
 }
 
-/// The MTU of a link through a tunnel to `remote`, over packets of `packet` bytes.
+/// The MTU of a link through a tunnel to `remote`, where the underlay takes packets of `packet` bytes.
 fn path_mtu(link: &LinkRecord, packet: u32, remote: IpAddr) -> Result<u32, Obstacle> {
     let path = packet.saturating_sub(tunnel::overhead(remote));
     let wanted = link.spec.explicit_mtu.then_some(link.spec.attrs.mtu);
     tunnel::mtu(wanted, path).map_err(|error| Obstacle::For(error.to_string()))
 }
 
-/// What the tunnels of a host go through, for a link that needs to know.
+/// What the tunnels of a host go through. The link is noted as one that is to be told when that changes.
 fn underlay<'a>(
     world: &'a mut World,
     host: &HostName,
@@ -94,6 +95,7 @@ fn address(world: &mut World, host: &HostName, backend: &PluginName, link: LinkI
     Ok((address, underlay.mtu))
 }
 
+/// Takes an identifier that is free on both hosts.
 fn allocate(world: &mut World, [a, b]: [&HostName; 2]) -> Result<u32, Obstacle> {
     let new = || SegmentPool::new(SegmentKind::Vni);
     let shares = world.has_bug(Bug::SharesATunnel);
@@ -104,7 +106,7 @@ fn allocate(world: &mut World, [a, b]: [&HostName; 2]) -> Result<u32, Obstacle> 
     number.map_err(|error| Obstacle::For(error.to_string()))
 }
 
-/// Gives the identifier of a link's tunnel back, since it is no longer one between these hosts.
+/// Gives the identifier of a link's tunnel back, and forgets that the link is one between two hosts.
 pub(super) fn release(ledger: &mut Ledger<'_>, id: LinkId) {
     let Some(link) = ledger.world.links.get(&id).filter(|link| link.span.is_some()) else { return };
     let (hosts, vni) = (link.hosts().cloned().collect::<Vec<_>>(), link.span.as_ref().map_or(0, |span| span.vni));
@@ -116,12 +118,12 @@ pub(super) fn release(ledger: &mut Ledger<'_>, id: LinkId) {
     ledger.change_link(id, |link| link.span = None);
 }
 
-/// The end at the tunnel of the half at a side.
+/// The end at the tunnel, of the half whose other end is this side of the link.
 pub(super) fn end(world: &World, link: &LinkRecord, half: Side) -> Option<EndPlan> {
     Some(tunnel_end(link, half.other(), tunnel(world, link, half)?))
 }
 
-/// An end of a link at a tunnel.
+/// An end at a tunnel that stands in for a side of the link.
 pub(super) fn tunnel_end(link: &LinkRecord, side: Side, tunnel: Tunnel) -> EndPlan {
     let mac = naming::mac(link.id, link.incarnation, side);
     let ifname = IfName::new(format!("vni{}", tunnel.vni)).unwrap_or_else(|_| unreachable!("at most 11 characters"));
@@ -144,7 +146,7 @@ fn tunnel(world: &World, link: &LinkRecord, side: Side) -> Option<Tunnel> {
     Some(Tunnel { vni: span.vni, remote, local: Some(local), port: Tunnel::PORT, source_port: None, parent: None })
 }
 
-/// The half whose tunnel leads elsewhere than it should since a host's address changed, with where it should lead.
+/// A half whose tunnel leads elsewhere than it should, since the address of a host has changed, and where it should lead.
 pub(super) fn astray(world: &World, link: &LinkRecord) -> Option<(Side, Tunnel)> {
     if world.has_bug(Bug::KeepsAnOldAddress) {
         return None;
@@ -178,7 +180,7 @@ fn tunnel_of(half: &LinkIdentity) -> Option<&Tunnel> {
     })
 }
 
-/// What was read of both halves, as a reading of the link: the ends at its nodes, and all that is between.
+/// Makes what was read of both halves one report about the link: the ends at its nodes, and all that is between them.
 pub(super) fn join(near: LinkReport, far: LinkReport) -> LinkReport {
     // The ends at the tunnel count as what is between.
     let near_whole = near.joined && near.b.as_ref().is_some_and(|end| end.intact);

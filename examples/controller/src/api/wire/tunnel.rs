@@ -29,6 +29,6 @@ pub struct TunnelledLink {
     pub state: LinkState,
     /// Network identifier that only this link has on both hosts.
     pub vni: u32,
-    /// Bytes that a frame may have.
+    /// Its MTU in bytes.
     pub mtu: u32,
 }
