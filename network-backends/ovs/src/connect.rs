@@ -433,7 +433,8 @@ fn draft(
             let ports = plan.ends.each_ref().map(|end| Port::named(db, end.label.port_name().as_str(), controller));
             let whole = |ports: &[&Port]| {
                 let tag = ports[0].tag;
-                ports.iter().all(|port| port.tag == tag && port.passes_all && port.qos == known)
+                let kept_off = |port: &Port| port.tunnel.is_some() || port.qos == known;
+                ports.iter().all(|port| port.tag == tag && port.passes_all && kept_off(port))
                     && tag.is_some_and(|tag| tags.get(&tag) == Some(&2))
             };
             if let [Some(a), Some(b)] = &ports
