@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use lifecycle_core::name::NodeName;
+use lifecycle_core::name::{IfName, NodeName};
 use lifecycle_core::topology::{Endpoint, ManagementNetwork, NetworkMode, NodeSpec};
 
 use crate::diagnostics::{Problems, nearest};
@@ -40,6 +40,48 @@ fn namespace_of(name: &NodeName, nodes: &HashMap<&NodeName, &NodeSpec>) -> Names
         }
     }
     Namespace::Node(name.clone())
+}
+
+/// A link that stands there already, in another direction or under another spelling of its ends, is left out.
+pub(crate) fn without_repeats(links: Vec<Link>, problems: &mut Problems) -> Vec<Link> {
+    let mut first: HashMap<[(Option<NodeName>, IfName); 2], Span> = HashMap::new();
+    let mut is_new = |link: &Link| {
+        let [(Some(a), at), (Some(b), _)] = &link.ends else { return true };
+        let Some(mut ends) = place(a).zip(place(b)).map(|(a, b)| [a, b]) else { return true };
+        ends.sort();
+        match first.entry(ends) {
+            Entry::Vacant(free) => {
+                free.insert(*at);
+                true
+            }
+            Entry::Occupied(first) => {
+                let line = problems.line_of(*first.get());
+                let name = [a, b].map(text).join(" -- ");
+                problems.warn(*at, format!("the link `{name}` is left out"), format!("line {line} has it already"));
+                false
+            }
+        }
+    };
+    links.into_iter().filter(|link| is_new(link)).collect()
+}
+
+/// The node and the interface that an end is, where it is one that no other can be.
+fn place(end: &Endpoint) -> Option<(Option<NodeName>, IfName)> {
+    match end {
+        Endpoint::Node(end) => Some((Some(end.node.clone()), end.ifname.clone())),
+        Endpoint::Host { interface } | Endpoint::Management { interface } => Some((None, interface.clone())),
+        Endpoint::Macvlan { .. } | Endpoint::Dummy | Endpoint::Vxlan { .. } => None,
+    }
+}
+
+/// An end as its user wrote it.
+fn text(end: &Endpoint) -> String {
+    match end {
+        Endpoint::Node(end) => format!("{}:{}", end.node, end.port),
+        Endpoint::Management { interface } => format!("mgmt-net:{interface}"),
+        Endpoint::Host { interface } => format!("host:{interface}"),
+        Endpoint::Macvlan { .. } | Endpoint::Dummy | Endpoint::Vxlan { .. } => String::new(),
+    }
 }
 
 /// Every interface stands once in its namespace, whether a link makes it or a bridge is one.

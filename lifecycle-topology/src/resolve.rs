@@ -35,7 +35,8 @@ pub(crate) fn resolve(file: &File, directory: &Path, options: &Options, problems
     let kinds = nodes.iter().map(|node| (&node.spec.name, node.spec.kind.as_str())).collect();
     let known = Nodes { names: &names, kinds, interfaces: &options.interfaces };
     let definitions = topology.links.iter().flat_map(|links| &links.value);
-    let links: Vec<_> = definitions.filter_map(|link| links::read(link, &known, problems)).collect();
+    let links = definitions.filter_map(|link| links::read(link, &known, problems)).collect();
+    let links = checks::without_repeats(links, problems);
     checks::interfaces(&nodes, &links, problems);
     checks::addresses(&nodes, &management, problems);
     checks::dependencies(&nodes, &layers, &names, problems);

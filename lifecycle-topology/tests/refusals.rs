@@ -259,6 +259,28 @@ fn two_spellings_of_one_interface_are_one_end() {
 }
 
 #[test]
+fn a_link_that_is_there_already_is_left_out() {
+    let interfaces = InterfaceNames::new(|_, port| match port.as_str().strip_prefix("Ethernet") {
+        Some(number) => IfName::new(format!("eth{number}")).unwrap(),
+        None => interface_for(port),
+    });
+    let links = "    - {type: veth, mtu: 1400, endpoints: [{node: s, interface: eth1}, {node: t, interface: eth1}]}
+    - endpoints: ['t:Ethernet1', 's:eth1']
+    - endpoints: ['s:eth2', 'host:p1']
+    - endpoints: ['host:p1', 's:Ethernet2']\n";
+    let text = format!("name: x\ntopology:\n  nodes: {{s: {{kind: linux}}, t: {{kind: linux}}}}\n  links:\n{links}");
+    let options = Options { interfaces, ..Options::default() };
+    let loaded = load_text("x", &text, Path::new("/"), &options).unwrap();
+    assert_eq!(loaded.topology.links.len(), 2);
+    assert_eq!(loaded.topology.links[0].attrs.mtu, 1400, "the first one stands");
+    let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert!(warnings[0].contains("the link `t:Ethernet1 -- s:eth1` is left out"), "{warnings:?}");
+    assert!(warnings[0].contains("line 5 has it already"), "{warnings:?}");
+    assert!(warnings[1].contains("`s:Ethernet2 -- host:p1`") && warnings.len() == 2, "{warnings:?}");
+    assert!(load_text("x", &text, Path::new("/"), &Options { strict: true, ..options }).is_err());
+}
+
+#[test]
 fn problems_in_values_of_variables_point_at_the_variable() {
     let options = Options { environment: [("KIND".to_owned(), "{x".to_owned())].into(), ..Options::default() };
     let text = "name: x\ntopology:\n  nodes:\n    a: {kind: $KIND}\n";

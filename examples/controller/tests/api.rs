@@ -209,6 +209,65 @@ async fn links_change_in_place_and_are_checked() {
 }
 
 #[tokio::test]
+async fn interfaces_are_mapped_as_their_links_are() {
+    let served = Served::start().await;
+    served.up(chain("one", 3)).await;
+    let mappings = async |path: &str| served.send("GET", &format!("/api/v1/labs/one{path}"), None).await.json();
+    let all = mappings("/interface-mappings").await;
+    let of = |item: &Value| format!("{}:{}", item["node_name"].as_str().unwrap(), item["interface"].as_str().unwrap());
+    let places: Vec<String> = all["items"].as_array().unwrap().iter().map(of).collect();
+    assert_eq!(places, ["n0:eth1", "n1:eth1", "n1:eth2", "n2:eth2"]);
+    let first = &all["items"][0];
+    let links = mappings("/links").await;
+    let link = links["items"].as_array().unwrap().iter().find(|link| link["ends"][0]["node"] == "n0").unwrap();
+    assert_eq!(first["link_id"], link["id"]);
+    assert_eq!((&first["vendor_interface"], &first["vendor_kind"]), (&json!("eth1"), &json!("linux")));
+    assert_eq!(
+        (&first["backend"], &first["bridge"]),
+        (&json!("memory"), &Value::Null),
+        "there is no switch in between"
+    );
+    assert_eq!(mappings("/interface-mappings?port=lc0").await["items"], json!([]));
+    assert_eq!(mappings("/nodes/n1/interfaces").await["items"], json!([all["items"][1], all["items"][2]]));
+
+    let synced = served.send("POST", "/api/v1/labs/one/interface-mappings/sync", None).await.json();
+    assert_eq!(synced["links"], json!({ "checked": 2, "valid": 2, "repaired": 0, "errors": 0 }));
+    assert_eq!((&synced["count"], names(&synced, "node_name").len()), (&json!(4), 4));
+
+    // What is gone is mapped no more.
+    let settled = async |links: usize| {
+        let settled = |lab: Option<&LabSnapshot>| lab.is_some_and(|it| it.links.len() == links) && common::is_up(lab);
+        served.controller.wait(&lab_name("one"), common::PATIENCE, settled).await.unwrap();
+    };
+    let mut topology = chain("one", 3);
+    topology.links.remove(1);
+    served.controller.apply("ann", topology).await.unwrap();
+    settled(1).await;
+    assert_eq!(names(&mappings("/interface-mappings").await, "node_name"), ["n0", "n1"]);
+
+    // An interface that goes from one link to another is mapped once all the while.
+    let mut topology = chain("one", 3);
+    let [first, second] = &mut topology.links[..] else { panic!("two links") };
+    std::mem::swap(&mut first.b, &mut second.b);
+    served.controller.apply("ann", topology).await.unwrap();
+    assert_eq!(names(&mappings("/interface-mappings").await, "node_name"), ["n0", "n1", "n1", "n2"]);
+
+    served.controller.apply("ann", chain("one", 0)).await.unwrap();
+    let emptied = |lab: Option<&LabSnapshot>| lab.is_some_and(|lab| lab.nodes.is_empty() && lab.links.is_empty());
+    served.controller.wait(&lab_name("one"), common::PATIENCE, emptied).await.unwrap();
+    assert_eq!(mappings("/interface-mappings").await["items"], json!([]));
+    for (method, path) in [
+        ("GET", "/api/v1/labs/two/interface-mappings"),
+        ("GET", "/api/v1/labs/two/nodes/n0/interfaces"),
+        ("GET", "/api/v1/labs/one/nodes/n2/interfaces"),
+        ("POST", "/api/v1/labs/two/interface-mappings/sync"),
+    ] {
+        served.send(method, path, None).await.problem(404, "not_found");
+    }
+    served.send("GET", "/api/v1/labs/one/interface-mappings?bridge=x", None).await.problem(400, "invalid_query");
+}
+
+#[tokio::test]
 async fn the_feed_is_resumed_without_a_gap() {
     let served = Served::start().await;
     served.up(chain("one", 2)).await;

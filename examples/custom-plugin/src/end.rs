@@ -138,7 +138,7 @@ impl End {
 
     pub(crate) fn identity(&self, mark: &Mark, point: &AttachPoint) -> EndIdentity {
         let namespace = Self::place(point).map_or(0, |place| place.cookie);
-        EndIdentity { point: point.clone(), namespace, ifindex: mark.number, mac: mark.mac }
+        EndIdentity { point: point.clone(), namespace, ifindex: mark.number, mac: mark.mac, plugged: None }
     }
 
     fn aside(&self) -> PathBuf {

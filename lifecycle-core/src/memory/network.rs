@@ -36,7 +36,8 @@ impl MemoryNetwork {
             let (namespace, _) = place(point);
             let found = state.interfaces.get(&place(point))?;
             let ours = found.mark == Some((request.link, request.incarnation));
-            let identity = EndIdentity { point: point.clone(), namespace, ifindex: found.ifindex, mac: found.mac };
+            let (ifindex, mac) = (found.ifindex, found.mac);
+            let identity = EndIdentity { point: point.clone(), namespace, ifindex, mac, plugged: None };
             ours.then_some(identity)
         };
         Some(LinkIdentity {

@@ -3,12 +3,14 @@
 mod audit;
 mod batch;
 mod event;
+mod mapping;
 mod records;
 mod view;
 
 pub use audit::{AuditAction, AuditQuery, AuditResult, AuditRow, Trigger};
 pub use batch::{Batch, Change, Head, Snapshot};
 pub use event::{Event, EventBody, SubjectKind};
+pub use mapping::InterfaceMapping;
 pub use records::{
     HostRecord, JobAction, JobRecord, LabRecord, LinkRecord, NodeInstance, NodeRecord, NodeTimes, ReadyState, Span,
 };

@@ -92,6 +92,20 @@ pub struct EndIdentity {
     pub ifindex: u32,
     /// Its address.
     pub mac: Mac,
+    /// Where it is plugged in, for those who look for it there; none where no switch is in between.
+    #[serde(default)]
+    pub plugged: Option<SwitchPort>,
+}
+
+/// The port of a switch that an end of a link is plugged into.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwitchPort {
+    /// Name of the bridge.
+    pub bridge: String,
+    /// Name of the port on it.
+    pub port: String,
+    /// Tag of the port's segment, where the bridge has several.
+    pub vlan: Option<u16>,
 }
 
 /// A built link, by the identities of its ends. It proves that what is found later is what was built.
@@ -263,7 +277,7 @@ pub enum NetworkEvent {
 ///   What an older incarnation left is replaced.
 /// - *Connect mends*: what somebody changed of a link since it was built is put right in place, as far as it is the
 ///   backend's own: segments, ports, bridges, and their attributes. What a node set at its interface is left. An end that is
-///   not there any more is made again, and the identity is another one then.
+///   not there any more is made again, and the identity is another one then. So it is when the link moved to another segment.
 /// - *Marked from birth*: whatever is made can be told from what is not ours from the moment it exists, and
 ///   [`observe`](Self::observe) finds it.
 /// - *Foreign objects are refused*: an interface that is not ours in the place of ours is

@@ -16,6 +16,7 @@ pub mod invariant;
 mod jobs;
 mod ledger;
 mod link;
+mod mappings;
 mod node;
 mod outcome;
 mod passes;

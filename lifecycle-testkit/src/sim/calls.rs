@@ -272,7 +272,7 @@ fn invented(plan: &ConnectPlan) -> LinkIdentity {
                 }
             }
         };
-        EndIdentity { mac: point.mac, point, namespace: NOWHERE, ifindex: 1 }
+        EndIdentity { mac: point.mac, point, namespace: NOWHERE, ifindex: 1, plugged: None }
     };
     LinkIdentity {
         backend: plugin(WIRE),

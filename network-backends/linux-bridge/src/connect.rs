@@ -6,7 +6,7 @@ use std::rc::Rc;
 use lifecycle_core::attach::{AttachKind, AttachPoint};
 use lifecycle_core::error::ErrorKind;
 use lifecycle_core::name::IfName;
-use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, LinkRequest, Shaping};
+use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, LinkRequest, Shaping, SwitchPort};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::policy::naming::{LINK_GROUP, OurName};
 use lifecycle_core::topology::Admin;
@@ -353,7 +353,10 @@ impl Worker {
             port.carrier &= !end.is_tap();
             port.port = port.port.map(|state| Port { forwarding: true, ..state });
             self.news.settle(request.link, (switch.cookie, port.index), &port);
-            ends.push(EndIdentity { point: end.point.clone(), namespace: end.place.cookie, ifindex: index, mac });
+            let (bridge, port) = (plan.bridge_name.to_string(), end.port_name.to_string());
+            let plugged = Some(SwitchPort { bridge, port, vlan: None });
+            let (point, namespace) = (end.point.clone(), end.place.cookie);
+            ends.push(EndIdentity { point, namespace, ifindex: index, mac, plugged });
         }
         self.news.settle(request.link, (switch.cookie, bridge.index), &bridge);
         let detail = Segment { switch: switch.cookie, bridge: bridge.index, ports }.write();

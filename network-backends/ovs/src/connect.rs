@@ -10,7 +10,7 @@ use std::rc::Rc;
 use lifecycle_core::attach::{AttachKind, AttachPoint, PlaceKind, Tunnel};
 use lifecycle_core::error::ErrorKind;
 use lifecycle_core::name::IfName;
-use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, LinkRequest, Shaping};
+use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, LinkRequest, Shaping, SwitchPort};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::policy::naming::LINK_GROUP;
 use lifecycle_core::policy::segment::{SegmentKind, SegmentPool};
@@ -302,16 +302,17 @@ impl Worker {
         let mut ends = Vec::new();
         for (index, end) in plan.ends.iter().enumerate() {
             let name = end.label.port_name();
+            let port = client.read(|db| Port::named(db, name.as_str(), self.controller)).ok_or_else(vanished)?;
+            let number = port.number.unwrap_or_default();
+            let vlan = port.tag.and_then(|tag| tag.try_into().ok());
+            let plugged = SwitchPort { bridge: plan.bridge.to_string(), port: port.name, vlan };
             if end.tunnel().is_some() {
-                let port = client.read(|db| Port::named(db, name.as_str(), self.controller)).ok_or_else(vanished)?;
-                let number = port.number.unwrap_or_default();
                 PortIdentity { ifindex: 0, uuid: port.uuid, number }.write(end.label.side, &mut detail);
-                ends.push(tunnel::identity(&switch, end.point));
+                ends.push(tunnel::identity(&switch, end.point, plugged));
                 continue;
             }
             let mut node = end.place.link(Which::Name(&end.point.ifname))?.ok_or_else(vanished)?;
             let mut host = switch.link(Which::Name(&name))?.ok_or_else(vanished)?;
-            let port = client.read(|db| Port::named(db, name.as_str(), self.controller)).ok_or_else(vanished)?;
             if !are_peers(&end.place, &node, &switch, &host)? {
                 return Err(Failure::new(ErrorKind::Conflict, "an end was replaced while the link was being built"));
             }
@@ -319,7 +320,6 @@ impl Worker {
                 slow_down(&switch, host.index, &plan.request.attrs)?;
                 self.news.settle_shaping((switch.cookie, host.index), wanted);
             }
-            let number = port.number.unwrap_or_default();
             PortIdentity { ifindex: host.index, uuid: port.uuid, number }.write(end.label.side, &mut detail);
             // What the kernel will announce of the end as it was left is no news.
             node.admin_up = if plan.is_left_to_its_node(index) { node.admin_up } else { up };
@@ -327,8 +327,8 @@ impl Worker {
             (node.carrier, host.admin_up, host.carrier) = (carrier, up, carrier);
             self.news.settle(plan.request.link, (end.place.cookie, node.index), &node);
             self.news.settle(plan.request.link, (switch.cookie, host.index), &host);
-            let (point, mac) = (end.point.clone(), end.point.mac);
-            ends.push(EndIdentity { point, namespace: end.place.cookie, ifindex: node.index, mac });
+            let (point, namespace, mac) = (end.point.clone(), end.place.cookie, end.point.mac);
+            ends.push(EndIdentity { point, namespace, ifindex: node.index, mac, plugged: Some(plugged) });
         }
         let b = ends.pop();
         let a = ends.pop().ok_or_else(vanished)?;
@@ -433,7 +433,8 @@ fn draft(
             let ports = plan.ends.each_ref().map(|end| Port::named(db, end.label.port_name().as_str(), controller));
             let whole = |ports: &[&Port]| {
                 let tag = ports[0].tag;
-                ports.iter().all(|port| port.tag == tag && port.passes_all && port.qos == known)
+                let kept_off = |port: &Port| port.tunnel.is_some() || port.qos == known;
+                ports.iter().all(|port| port.tag == tag && port.passes_all && kept_off(port))
                     && tag.is_some_and(|tag| tags.get(&tag) == Some(&2))
             };
             if let [Some(a), Some(b)] = &ports

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use lifecycle_core::attach::{AttachKind, Tunnel};
+use lifecycle_core::attach::{AttachKind, AttachPoint, Tunnel};
 use lifecycle_core::error::ErrorKind;
 use lifecycle_core::name::IfName;
-use lifecycle_core::plugin::network::{EndIdentity, EndReport, LinkIdentity};
+use lifecycle_core::plugin::network::{EndIdentity, EndReport, LinkIdentity, SwitchPort};
 use lifecycle_core::plugin::overlay::Underlay;
 use lifecycle_core::policy::link::Side;
 use lifecycle_linux::netlink::{Address, Route, Which};
@@ -256,6 +256,6 @@ fn source_in_userspace(addresses: &[Address], way: &Route, remote: IpAddr) -> Op
 }
 
 /// The identity of an end at a tunnel, which has no interface in the kernel.
-pub(crate) fn identity(switch: &Rc<Place>, end: &lifecycle_core::attach::AttachPoint) -> EndIdentity {
-    EndIdentity { point: end.clone(), namespace: switch.cookie, ifindex: 0, mac: end.mac }
+pub(crate) fn identity(switch: &Rc<Place>, end: &AttachPoint, plugged: SwitchPort) -> EndIdentity {
+    EndIdentity { point: end.clone(), namespace: switch.cookie, ifindex: 0, mac: end.mac, plugged: Some(plugged) }
 }

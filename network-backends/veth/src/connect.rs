@@ -227,6 +227,7 @@ impl Worker {
                 namespace: end.place.cookie,
                 ifindex: link.index,
                 mac: end.point.mac,
+                plugged: None,
             });
             if let Some(master) = end.master {
                 details.insert(detail::bridge(end.label.side), master.to_string());

@@ -1,5 +1,6 @@
 //! One lab file on each network backend, chosen by one option: what passes, what changes in place, what is left.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -19,6 +20,9 @@ use lifecycle_tests::sandbox::{LONG, Sandbox, User};
 use lifecycle_tests::trial::{Need, trial};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use super::secrets;
 
 /// Bytes that are sent through a link in one go; pings pass where this does not.
 const BULK: usize = 20_000_000;
@@ -89,6 +93,7 @@ fn the_same_lab(user: User, backend: &str, mode: &str) {
     for link in lab["links"].as_array().unwrap() {
         assert_eq!(link["backend"], backend, "{link:#}");
     }
+    mappings_are_true(&sandbox, user, backend, switch.as_ref());
     eventually("addresses are set", LONG, || {
         ["a", "b"].iter().all(|node| exec(&sandbox, node, "ip address show eth1").contains("10.7.0.")).then_some(())
     });
@@ -129,6 +134,37 @@ fn the_same_lab(user: User, backend: &str, mode: &str) {
     sandbox.assert_clean();
 }
 
+/// Where the controller says that interfaces are plugged in, they are.
+fn mappings_are_true(sandbox: &Sandbox, user: User, backend: &str, switch: Option<&OpenVswitch>) {
+    let socket = sandbox.runtime().unwrap().join("api.sock");
+    let answer = secrets::get(socket.to_str().unwrap(), "/api/v1/labs/pair/interface-mappings");
+    let answer: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let items = answer["items"].as_array().unwrap();
+    assert_eq!(items.len(), 4, "{answer:#}");
+    for item in items {
+        let [bridge, port] = ["bridge", "port"].map(|field| item[field].as_str());
+        let (Some(bridge), Some(port)) = (bridge, port) else {
+            assert_eq!(backend, "veth", "{item:#}");
+            continue;
+        };
+        match switch {
+            Some(switch) => {
+                assert_eq!(switch.vsctl(&["port-to-br", port]), bridge);
+                assert_eq!(switch.vsctl(&["get", "port", port, "tag"]), item["vlan"].to_string());
+            }
+            None if user == User::Root => {
+                let mut host = route(File::open(sandbox.network()).unwrap());
+                let mut link = |name: &str| host.link(Which::Name(&IfName::new(name).unwrap())).unwrap().unwrap();
+                assert_eq!(link(port).master, Some(link(bridge).index), "{item:#}");
+            }
+            // An ordinary user's bridges are where the test cannot look.
+            None => {}
+        }
+    }
+    let ports: BTreeSet<String> = items.iter().map(|item| item["port"].to_string()).collect();
+    assert_eq!(ports.len(), if backend == "veth" { 1 } else { 4 }, "{answer:#}");
+}
+
 fn exec(sandbox: &Sandbox, node: &str, command: &str) -> String {
     let arguments: Vec<&str> = ["exec", node, "--"].into_iter().chain(command.split(' ')).collect();
     String::from_utf8_lossy(&sandbox.run(&arguments).stdout).into_owned()
@@ -149,6 +185,12 @@ fn inside<T: Send + 'static>(
         setns(network, CloneFlags::CLONE_NEWNET).unwrap();
         work()
     })
+}
+
+fn route(network: File) -> RouteSocket {
+    let mut opened =
+        NamespaceAccess::new().open_inside(network.into(), None, &[Want::Socket(SocketKind::Route)]).unwrap();
+    RouteSocket::new(opened.pop().unwrap()).unwrap()
 }
 
 pub(crate) fn bulk_passes(sandbox: &Sandbox) {

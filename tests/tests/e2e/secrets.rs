@@ -38,7 +38,7 @@ topology:
 }
 
 /// What the controller answers at an address.
-fn get(socket: &str, path: &str) -> String {
+pub(crate) fn get(socket: &str, path: &str) -> String {
     let mut stream = UnixStream::connect(socket).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = Vec::new();

@@ -53,17 +53,21 @@ fn merge(current: LinkAttrs, given: serde_json::Map<String, serde_json::Value>) 
     serde_json::from_value(merged).map_err(|error| invalid(error.to_string()))
 }
 
-/// Checks every link of a lab and waits until each is found right, is repaired, or is given up.
 pub(super) async fn reconcile(
     State(api): State<Api>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     Path(lab): Path<LabName>,
 ) -> Result<Json<Reconciled>, Problem> {
-    let before = standing(&api, &lab).await?;
-    api.controller.command(&peer.user, Command::Reconcile { lab: lab.clone() }).await?;
+    check(&api, &peer.user, &lab).await.map(Json)
+}
+
+/// Checks every link of a lab and waits until each is found right, is repaired, or is given up.
+pub(super) async fn check(api: &Api, user: &str, lab: &LabName) -> Result<Reconciled, Problem> {
+    let before = standing(api, lab).await?;
+    api.controller.command(user, Command::Reconcile { lab: lab.clone() }).await?;
     let settle = async {
         loop {
-            let now = standing(&api, &lab).await?;
+            let now = standing(api, lab).await?;
             if now.values().all(|link| link.settled) {
                 return Ok::<_, Problem>(now);
             }
@@ -72,7 +76,7 @@ pub(super) async fn reconcile(
     };
     let late = |_| Problem::new(StatusCode::GATEWAY_TIMEOUT, "timeout", format!("not settled within {PATIENCE:?}"));
     let after = tokio::time::timeout(PATIENCE, settle).await.map_err(late)??;
-    Ok(Json(compare(&before, &after)))
+    Ok(compare(&before, &after))
 }
 
 /// How a link stands, as far as a check of it is concerned.

@@ -11,6 +11,7 @@ mod labs;
 mod links;
 mod listener;
 mod logs;
+mod mappings;
 mod nodes;
 pub mod problem;
 mod save;
@@ -54,6 +55,7 @@ fn router(api: Api) -> Router {
         .route("/save", post(save::node))
         .route("/logs", get(logs::logs))
         .route("/console", get(console::console))
+        .route("/interfaces", get(mappings::of_node))
         .route("/history", get(audit::history));
     let lab = Router::new()
         .route("/", get(labs::get).put(labs::apply).delete(labs::destroy))
@@ -62,6 +64,8 @@ fn router(api: Api) -> Router {
         .route("/nodes", get(nodes::list))
         .route("/nodes/desired-state", put(nodes::set_desired_of_all))
         .nest("/nodes/{node}", node)
+        .route("/interface-mappings", get(mappings::list))
+        .route("/interface-mappings/sync", post(mappings::sync))
         .route("/links", get(links::list))
         .route("/links/reconcile", post(links::reconcile))
         .route("/links/{link}", patch(links::set));

@@ -114,7 +114,7 @@ fn shell() -> DataVendor {
     DataVendor::new(vec![serde_json::from_value(kind).unwrap()])
 }
 
-fn is_up(lab: Option<&LabSnapshot>) -> bool {
+pub(crate) fn is_up(lab: Option<&LabSnapshot>) -> bool {
     lab.is_some_and(|lab| {
         lab.nodes.iter().all(|node| node.is_ready) && lab.links.iter().all(|link| link.actual_state == LinkState::Up)
     })

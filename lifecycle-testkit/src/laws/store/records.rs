@@ -13,7 +13,7 @@ use lifecycle_core::model::{
     Trigger,
 };
 use lifecycle_core::name::{HostName, IfName, LabName, NodeName, PluginName};
-use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity};
+use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, SwitchPort};
 use lifecycle_core::plugin::provider::{Capacity, ExitRecord, InstanceRef, ManagementAddresses};
 use lifecycle_core::policy::blocked::Blocked;
 use lifecycle_core::policy::enforcement::{Budget, EnforcementPolicy};
@@ -414,7 +414,12 @@ impl Records {
             mtu: self.small(),
             place,
         };
-        EndIdentity { point, namespace: self.number(), ifindex: self.small(), mac: self.mac() }
+        let (namespace, ifindex, mac) = (self.number(), self.small(), self.mac());
+        EndIdentity { point, namespace, ifindex, mac, plugged: self.maybe(Self::plugged) }
+    }
+
+    fn plugged(&mut self) -> SwitchPort {
+        SwitchPort { bridge: self.text(), port: self.text(), vlan: self.maybe(|r| r.small() as u16) }
     }
 
     pub(super) fn job(&mut self, lab: LabId, nodes: &[NodeId]) -> JobRecord {

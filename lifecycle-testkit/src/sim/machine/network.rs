@@ -155,6 +155,7 @@ impl Host {
             namespace: cookies[side],
             ifindex: indexes[side],
             mac: point.mac,
+            plugged: None,
         };
         LinkIdentity {
             backend: self.backend.clone(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::{FutureExt, StreamExt};
 use lifecycle_core::ErrorKind;
 use lifecycle_core::id::{ControllerId, LinkId};
-use lifecycle_core::plugin::network::{LinkIdentity, LinkRequest, NetworkEvent, ProbeResult};
+use lifecycle_core::plugin::network::{LinkIdentity, LinkRequest, NetworkEvent, ProbeResult, SwitchPort};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::policy::naming::{LINK_GROUP, OurName};
 use lifecycle_core::topology::LinkAttrs;
@@ -80,6 +80,8 @@ pub(crate) async fn a_port_off_its_bridge_is_noticed_and_put_right(fixture: &Fix
     assert!(is_up(fixture, &identity).await);
     let mut news = fixture.backend.watch();
     let port = port_name(Side::B);
+    let told = SwitchPort { bridge: bridge_name().to_string(), port: port.to_string(), vlan: None };
+    assert_eq!(identity.b.as_ref().and_then(|end| end.plugged.as_ref()), Some(&told));
     fixture.switch().run(change_link(Which::Name(&port), &Change { master: Some(0), ..Change::default() })).unwrap();
     let heard = timeout(Duration::from_secs(5), news.next()).await.unwrap();
     assert_eq!(heard, Some(NetworkEvent::Changed(identity.link)));

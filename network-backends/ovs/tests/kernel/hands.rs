@@ -8,7 +8,7 @@ use lifecycle_core::ErrorKind;
 use lifecycle_core::attach::Mac;
 use lifecycle_core::id::ControllerId;
 use lifecycle_core::plugin::NetworkBackend;
-use lifecycle_core::plugin::network::{LinkRequest, NetworkEvent, ProbeResult};
+use lifecycle_core::plugin::network::{LinkIdentity, LinkRequest, NetworkEvent, ProbeResult};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::policy::naming::{LINK_GROUP, MAC_PREFIX, OurName, text_hash};
 use lifecycle_linux::ethtool::{Offloads, offloads, set_offloads};
@@ -19,6 +19,18 @@ use lifecycle_testkit::laws::network::NetworkFixture;
 use tokio::time::timeout;
 
 use super::fixture::Fixture;
+
+/// The identity names the switch's own bridge, ports and tag.
+fn assert_tells_where_it_is(fixture: &Fixture, identity: &LinkIdentity) {
+    for end in identity.ends() {
+        let told = end.plugged.as_ref().unwrap();
+        assert_eq!(fixture.daemon().vsctl(&["port-to-br", &told.port]), told.bridge);
+        let tag = fixture.daemon().vsctl(&["get", "port", &told.port, "tag"]);
+        assert_eq!(told.vlan, tag.parse().ok());
+    }
+    let ports: Vec<_> = identity.ends().filter_map(|end| Some(end.plugged.as_ref()?.port.clone())).collect();
+    assert_eq!(ports, fixture.switch_side(), "in the order of the ends");
+}
 
 pub(crate) async fn a_changed_tag_is_news_and_is_put_right_in_place(fixture: &Fixture) -> Verdict {
     let (a, b) = (fixture.nodes.point(), fixture.nodes.point());
@@ -34,8 +46,11 @@ pub(crate) async fn a_changed_tag_is_news_and_is_put_right_in_place(fixture: &Fi
     assert_eq!(heard, Some(NetworkEvent::Changed(identity.link)));
     let report = fixture.backend.verify(&identity).await.unwrap();
     assert!(!report.is_intact() && report.problems.iter().any(|text| text.contains("segment")), "{report:?}");
-    // Repaired with one transaction, without building anything again.
-    assert_eq!(fixture.connect(1, &a, &b).await, identity);
+    // Repaired with one transaction, without building anything again: only the tag is another one, and is told.
+    let mended = fixture.connect(1, &a, &b).await;
+    assert_eq!(mended.detail, identity.detail);
+    assert_tells_where_it_is(fixture, &mended);
+    assert_ne!(mended.a.plugged, identity.a.plugged, "the old tag is not used again at once");
     fixture.comes_up(&identity, Duration::from_secs(2)).await;
     // A third port on the link's segment hears what it should not.
     let tag = fixture.daemon().vsctl(&["get", "port", &port, "tag"]);
@@ -53,7 +68,9 @@ pub(crate) async fn a_changed_tag_is_news_and_is_put_right_in_place(fixture: &Fi
     ]);
     let report = fixture.backend.verify(&identity).await.unwrap();
     assert!(!report.is_intact() && report.problems.iter().any(|text| text.contains("another port")), "{report:?}");
-    assert_eq!(fixture.connect(1, &a, &b).await, identity);
+    let mended = fixture.connect(1, &a, &b).await;
+    assert_eq!(mended.detail, identity.detail);
+    assert_tells_where_it_is(fixture, &mended);
     assert_ne!(fixture.daemon().vsctl(&["get", "port", &port, "tag"]), tag);
     fixture.comes_up(&identity, Duration::from_secs(2)).await;
     // A bridge that is used by somebody else stays.

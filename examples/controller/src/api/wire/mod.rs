@@ -8,6 +8,7 @@ mod control;
 mod event;
 mod lab;
 mod link;
+mod mapping;
 mod node;
 mod tunnel;
 
@@ -19,5 +20,6 @@ pub use control::{
 pub use event::{AuditRow, Event, EventBody, Hello, Reset};
 pub use lab::{Job, Lab, LabSnapshot};
 pub use link::{End, Link};
+pub use mapping::{InterfaceMapping, Synced};
 pub use node::{Exit, ManagementIps, Node};
 pub use tunnel::{Tunnel, TunnelledLink};
