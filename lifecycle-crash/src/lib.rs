@@ -38,6 +38,8 @@ pub const CRASH_POINTS: &[&str] = &[
     "before-set_carrier",
     "before-observe_links",
     "before-remove_link",
+    "before-read_underlay",
+    "before-redirect",
     // The plugin did it, and nobody was told.
     "after-ensure_image",
     "after-create_node",
@@ -56,6 +58,8 @@ pub const CRASH_POINTS: &[&str] = &[
     "after-set_carrier",
     "after-observe_links",
     "after-remove_link",
+    "after-read_underlay",
+    "after-redirect",
     // A network backend is in the middle of something.
     "bridge-made",
     "ends-made",

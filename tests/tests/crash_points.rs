@@ -5,8 +5,14 @@
 //! `cargo build -p lifecycle-controller --features crash-points`.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+
 use libtest_mimic::{Arguments, Trial};
 use lifecycle_crash::CRASH_POINTS;
+use lifecycle_linux::namespace::FreshNamespace;
+use lifecycle_linux::testing::hosts::{UPLINK, give_addresses, inside, join_hosts, route_in, take_addresses};
 use lifecycle_linux::testing::open_vswitch::OpenVswitch;
 use lifecycle_tests::census::{eventually, eventually_or};
 use lifecycle_tests::nodes::{enter, fingerprint, init, inits, is_up, try_init};
@@ -16,9 +22,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-/// The lab that nobody works on.
+/// The lab that nobody works on. Both labs are on one host, also where there are two.
 const CALM: &str = "
 name: calm
+settings: { host: local }
 mgmt: { skip-when-unused: true }
 topology:
   nodes:
@@ -31,6 +38,7 @@ topology:
 /// The lab that is worked on: a ring, and a bridge that two of its nodes are at.
 const RING: &str = "
 name: ring
+settings: { host: local }
 mgmt: { skip-when-unused: true }
 topology:
   nodes:
@@ -71,6 +79,8 @@ enum Work {
     Kill,
     /// An end of one of its links is deleted by hand.
     Mend,
+    /// The other host gets another address.
+    Move,
     /// Something of ours that belongs to nobody is found and removed.
     Collect,
     /// The ring is removed.
@@ -112,10 +122,26 @@ fn works(point: &str) -> &'static [(Work, u32)] {
             Some("destroy_node") => &[(Destroy, 2)],
             Some("observe_node") => &[(Kill, 1)],
             Some("remove_link") => &[(Collect, 1)],
+            // Only links between hosts do.
+            Some("read_underlay" | "redirect") => &[],
             _ => panic!("nobody knows how to reach `{point}`"),
         },
     }
 }
+
+/// What is tried once more where one node of the ring is on another host, so that two of its links lead there.
+const BETWEEN_HOSTS: [(&str, Work, u32); 10] = [
+    ("before-read_underlay", Work::Deploy, 1),
+    ("after-read_underlay", Work::Deploy, 1),
+    ("before-redirect", Work::Move, 1),
+    ("after-redirect", Work::Move, 1),
+    ("link-bridge-made", Work::Deploy, 2),
+    ("link-ports-made", Work::Deploy, 3),
+    ("link-end-finished", Work::Deploy, 3),
+    ("link-doomed", Work::Destroy, 2),
+    ("link-swept", Work::Destroy, 1),
+    ("after-connect", Work::Deploy, 4),
+];
 
 /// The backend that passes a point.
 fn backend(point: &str) -> &'static str {
@@ -137,12 +163,49 @@ fn main() {
                 let name = format!("{name}::{point}::{passage}::{work:?}").to_lowercase();
                 let needs = if backend(point) == "ovs" { &[Need::Root, Need::OpenVswitch][..] } else { &[need] };
                 if user == User::Root || backend(point) != "ovs" {
-                    trials.push(trial(&name, needs, move || die(user, point, work, passage)));
+                    trials.push(trial(&name, needs, move || die(user, point, work, passage, None)));
                 }
             }
         }
     }
+    for (point, work, passage) in BETWEEN_HOSTS {
+        let name = format!("root::hosts::{point}::{passage}::{work:?}").to_lowercase();
+        let test = move || die(User::Root, point, work, passage, Some(&OtherHost::new()));
+        trials.push(trial(&name, &[Need::Root], test));
+    }
     libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// A host besides the one that the controller runs on: a network namespace.
+struct OtherHost {
+    namespace: FreshNamespace,
+}
+
+impl OtherHost {
+    fn new() -> Self {
+        Self { namespace: FreshNamespace::new().unwrap() }
+    }
+
+    fn file(&self) -> PathBuf {
+        format!("/proc/{}/fd/{}", std::process::id(), self.namespace.ns.as_raw_fd()).into()
+    }
+
+    fn config(&self) -> String {
+        let bridges = format!("{{ linux-bridge: {{ namespace: {} }} }}", self.file().display());
+        format!("backend: linux-bridge\nhosts: {{ h2: {{ plugins: {bridges} }} }}\n{CONFIG}")
+    }
+
+    fn change_address(&self) {
+        // A second address of a network goes with the first.
+        take_addresses(&mut route_in(&self.file()), 1, 0, UPLINK);
+        give_addresses(&mut route_in(&self.file()), 1, 1, UPLINK);
+    }
+
+    fn interfaces(&self) -> BTreeSet<String> {
+        let table = inside(self.file(), || std::fs::read_to_string("/proc/thread-self/net/dev").unwrap());
+        let table = table.join().unwrap();
+        table.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect()
+    }
 }
 
 /// A lab by its name; null when there is none.
@@ -161,14 +224,23 @@ fn deploy(sandbox: &Sandbox, name: &str) {
 }
 
 /// The controller dies at a point while it works, another one follows, and all is well.
-fn die(user: User, point: &str, work: Work, passage: u32) {
+fn die(user: User, point: &str, work: Work, passage: u32, other: Option<&OtherHost>) {
     let sandbox = Sandbox::new(user);
     sandbox.write("calm.clab.yml", CALM);
-    sandbox.write("ring.clab.yml", RING);
+    let ring = match other {
+        None => RING.to_owned(),
+        // What is at a bridge is on the bridge's host.
+        Some(_) => RING.replace("n2: { kind: linux,", "n2: { host: h2, kind: linux,"),
+    };
+    sandbox.write("ring.clab.yml", &ring);
     let switch = (backend(point) == "ovs").then(|| OpenVswitch::start_in(sandbox.network()));
     let mut config = format!("backend: {}\n{CONFIG}", backend(point));
     if let Some(switch) = &switch {
         config += &format!("plugins: {{ovs: {{database: \"{}\", datapath: netdev}}}}\n", switch.database());
+    }
+    if let Some(other) = other {
+        join_hosts([&sandbox.network(), &other.file()]);
+        config = other.config();
     }
     let config = sandbox.write("config.yaml", &config).display().to_string();
     let gate = sandbox.labs().join("now");
@@ -196,7 +268,7 @@ fn die(user: User, point: &str, work: Work, passage: u32) {
     } else {
         std::fs::write(&gate, "").unwrap();
     }
-    let client = set_off(&sandbox, work, &doomed);
+    let client = set_off(&sandbox, work, &doomed, other);
     let code = doomed.wait();
     assert!(sandbox.log().contains(&format!("died at {point}\n")), "{point} was not reached: {}", sandbox.log());
     assert_eq!(code, None, "it was killed");
@@ -214,11 +286,20 @@ fn die(user: User, point: &str, work: Work, passage: u32) {
         assert_eq!(switch.vsctl(&["--no-wait", "list-br"]), "", "bridges are left");
     }
     drop(switch);
+    if let Some(other) = other {
+        assert_eq!(other.interfaces(), BTreeSet::from(["lo".to_owned(), UPLINK.to_owned()]));
+        sandbox.ip(&["link", "delete", UPLINK]);
+    }
     sandbox.assert_clean();
 }
 
 /// Sets the work off; the command that waits for its end, if one does.
-fn set_off<'a>(sandbox: &'a Sandbox, work: Work, serve: &Running<'_>) -> Option<Running<'a>> {
+fn set_off<'a>(
+    sandbox: &'a Sandbox,
+    work: Work,
+    serve: &Running<'_>,
+    other: Option<&OtherHost>,
+) -> Option<Running<'a>> {
     match work {
         Work::Make | Work::Begin => None,
         Work::Deploy => Some(sandbox.spawn(&["deploy", "-t", "ring.clab.yml"])),
@@ -234,6 +315,10 @@ fn set_off<'a>(sandbox: &'a Sandbox, work: Work, serve: &Running<'_>) -> Option<
         }
         Work::Mend => {
             enter(init(sandbox, "n0"), &["--net", "ip", "link", "delete", "eth1"]);
+            None
+        }
+        Work::Move => {
+            other.unwrap().change_address();
             None
         }
         Work::Collect => {
@@ -277,7 +362,7 @@ fn finish(sandbox: &Sandbox, work: Work) {
             }
             deploy(sandbox, "ring");
         }
-        Work::Begin | Work::Restart | Work::Kill | Work::Mend | Work::End => until_up(sandbox, "ring"),
+        Work::Begin | Work::Restart | Work::Kill | Work::Mend | Work::Move | Work::End => until_up(sandbox, "ring"),
         Work::Collect => {
             until_up(sandbox, "ring");
             eventually("the leftover is gone", LONG, || {
@@ -310,7 +395,7 @@ fn untouched(sandbox: &Sandbox, work: Work) -> Vec<String> {
     let others: &[&str] = match work {
         Work::Make | Work::Deploy | Work::Destroy => &[],
         Work::Restart | Work::Kill => &["n1", "n2"],
-        Work::Begin | Work::Change | Work::Mend | Work::Collect | Work::End => &["n0", "n1", "n2"],
+        Work::Begin | Work::Change | Work::Mend | Work::Move | Work::Collect | Work::End => &["n0", "n1", "n2"],
     };
     found.extend(others.iter().map(|name| format!("{name}: {}", init(sandbox, name))));
     found

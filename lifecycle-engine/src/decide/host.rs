@@ -39,9 +39,10 @@ impl HostState {
         }
     }
 
-    /// Whether all its providers were read since the controller started.
+    /// Whether all its providers were read since the controller started, or cannot be: one of which nothing runs here keeps
+    /// nobody waiting.
     pub(super) fn is_synced(&self) -> bool {
-        self.providers.values().all(|provider| provider.synced)
+        self.providers.values().all(|provider| provider.synced || provider.unreachable)
     }
 
     /// Whether what the host can carry will be told and was not read yet.

@@ -20,7 +20,7 @@ use super::{LinkPhase, begin, is_lost, refresh_oper, remove, span, to_pending};
 /// Why a link is not built.
 pub(super) enum Obstacle {
     /// Nothing but time: something has to be read first, and the link is looked at again when it is known.
-    Now,
+    NotYet,
     /// It cannot be built between its ends as they are, for this reason.
     For(String),
 }
@@ -42,7 +42,7 @@ impl<T: Into<String>> From<T> for Obstacle {
 pub(super) fn connect(cx: &mut Cx<'_>, id: LinkId) {
     let halves = match plan(cx, id) {
         Ok(halves) => halves,
-        Err(Obstacle::Now) => return refresh_oper(cx, id, None),
+        Err(Obstacle::NotYet) => return refresh_oper(cx, id, None),
         // What an attempt may have left belongs to nobody from now on, and is collected.
         Err(Obstacle::For(_)) if cx.world.links.get(&id).is_some_and(|link| link.deleting) => {
             return remove::forget(cx, id);

@@ -3,6 +3,7 @@
 //! Both halves are built, read back and removed together: what is asked of one is asked of the other once it has answered,
 //! and only the answer of both is an answer about the link.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use lifecycle_core::attach::{AttachKind, AttachPoint, Tunnel};
@@ -77,7 +78,7 @@ fn underlay<'a>(
             if !state.unreachable {
                 state.next_observation = None;
             }
-            Err(Obstacle::Now)
+            Err(Obstacle::NotYet)
         }
         Some(Err(reason)) => Err(Obstacle::For(format!("{backend} cannot make tunnels on {host}: {reason}"))),
         Some(Ok(underlay)) => Ok(underlay),
@@ -206,16 +207,18 @@ pub(in super::super) fn underlay_read(
     read: Result<Underlay, String>,
 ) {
     let Some(state) = world.hosts.get_mut(host).and_then(|host| host.backends.get_mut(backend)) else { return };
-    if let Ok(underlay) = &read {
-        let pool = world.vnis.entry(host.clone()).or_insert_with(|| SegmentPool::new(SegmentKind::Vni));
-        pool.observe(underlay.vnis.iter().copied());
-    }
     let changed = state.underlay.as_ref().is_none_or(|known| match (known, &read) {
         (Ok(known), Ok(read)) => (known.address, known.mtu) != (read.address, read.mtu),
         (known, read) => known != read,
     });
     state.underlay = Some(read);
     let waiting = state.tunnelled.clone();
+    // Backends of one host share its identifiers.
+    let known = world.hosts.get(host).into_iter().flat_map(|host| host.backends.values());
+    let carried: BTreeSet<u32> =
+        known.filter_map(|it| it.underlay.as_ref()?.as_ref().ok()).flat_map(|it| it.vnis.iter().copied()).collect();
+    let pool = world.vnis.entry(host.clone()).or_insert_with(|| SegmentPool::new(SegmentKind::Vni));
+    pool.observe(carried);
     for id in waiting {
         if world.links.get(&id).is_none() {
             if let Some(state) = world.hosts.get_mut(host).and_then(|host| host.backends.get_mut(backend)) {
