@@ -229,8 +229,10 @@ fn die(user: User, point: &str, work: Work, passage: u32, other: Option<&OtherHo
     sandbox.write("calm.clab.yml", CALM);
     let ring = match other {
         None => RING.to_owned(),
-        // What is at a bridge is on the bridge's host.
-        Some(_) => RING.replace("n2: { kind: linux,", "n2: { host: h2, kind: linux,"),
+        // Hosts of one network namespace would share a management network.
+        Some(_) => RING
+            .replace("n2: { kind: linux,", "n2: { host: h2, kind: linux,")
+            .replace("topology:\n", "topology:\n  defaults: { network-mode: none }\n"),
     };
     sandbox.write("ring.clab.yml", &ring);
     let switch = (backend(point) == "ovs").then(|| OpenVswitch::start_in(sandbox.network()));
