@@ -1,6 +1,6 @@
 //! What is changed by hand is noticed by event and put right; what is a node's own is left alone.
 
-use lifecycle_tests::census::eventually;
+use lifecycle_tests::census::{eventually, eventually_or};
 use lifecycle_tests::nodes::{fingerprint, init, is_up, node, ring, try_init, until_up};
 use lifecycle_tests::sandbox::{LONG, Running, Sandbox, User};
 use nix::sys::signal::{Signal, kill};
@@ -126,8 +126,10 @@ pub(crate) fn nothing_in_use_is_collected(user: User) {
     let serve = sandbox.serve_with(&[("LIFECYCLE_CONFIG", config.to_str().unwrap())]);
     sandbox.ok(&["deploy", "-t", "seg.clab.yml"]);
     until_up(&sandbox);
-    let before = ["a", "b", "c"].map(|name| fingerprint(&sandbox, name));
-    assert!(before.iter().all(|node| node.contains("eth0") && node.contains("eth1")), "{before:?}");
+    let fingerprints = || ["a", "b", "c"].map(|name| fingerprint(&sandbox, name));
+    let has_both = |node: &String| node.contains("eth0") && node.contains("eth1");
+    let explain = || format!("all have both interfaces: {:?}\n{}", fingerprints(), sandbox.log());
+    let before = eventually_or(LONG, explain, || Some(fingerprints()).filter(|nodes| nodes.iter().all(has_both)));
     std::thread::sleep(std::time::Duration::from_secs(2));
     assert_eq!(["a", "b", "c"].map(|name| fingerprint(&sandbox, name)), before);
     let ping = |to: &str| sandbox.run(&["exec", "a", "--", "ping", "-c", "1", "-W", "2", to]).status.success();
