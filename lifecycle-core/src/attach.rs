@@ -168,6 +168,14 @@ impl Tunnel {
 }
 
 impl AttachKind {
+    /// The tunnel, if one is there.
+    pub const fn as_tunnel(&self) -> Option<&Tunnel> {
+        match self {
+            Self::Tunnel(tunnel) => Some(tunnel),
+            _ => None,
+        }
+    }
+
     /// The word for this kind of place in errors and capabilities.
     pub const fn name(&self) -> PlaceKind {
         match self {

@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::LinkRecord;
-use crate::attach::AttachKind;
 use crate::id::{LabId, LinkId, NodeId};
 use crate::name::{HostName, IfName, NodeName, PluginName, PortName};
 use crate::plugin::network::{EndIdentity, LinkIdentity};
@@ -54,12 +53,6 @@ impl InterfaceMapping {
         let built = link.built_at(side);
         let plugged = built.and_then(|(_, end)| end.plugged.clone());
         let (bridge, port, vlan) = plugged.map_or((None, None, None), |it| (Some(it.bridge), Some(it.port), it.vlan));
-        let tunnel = |half: &LinkIdentity| {
-            half.ends().find_map(|end| match &end.point.place {
-                AttachKind::Tunnel(tunnel) => Some(tunnel.vni),
-                _ => None,
-            })
-        };
         let far = link.span.as_ref().filter(|_| side == Side::B).map(|span| &span.host);
         Some(Self {
             lab_id: link.lab,
@@ -74,7 +67,7 @@ impl InterfaceMapping {
             bridge,
             port,
             vlan,
-            vni: built.and_then(|(half, _)| tunnel(half)),
+            vni: built.and_then(|(half, _)| half.tunnel()).map(|tunnel| tunnel.vni),
             created_at: link.created_at,
             updated_at: link.updated_at,
         })
@@ -99,6 +92,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::attach::AttachKind;
     use crate::attach::{AttachPoint, Mac, Tunnel};
     use crate::machine::{LinkIntent, LinkState};
     use crate::model::Span;

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
-use crate::attach::{AttachPoint, Mac, NsRef, PlaceKind};
+use crate::attach::{AttachKind, AttachPoint, Mac, NsRef, PlaceKind, Tunnel};
 use crate::error::Result;
 use crate::id::{LabId, LinkId};
 use crate::name::{IfName, PluginName};
@@ -132,6 +132,23 @@ impl LinkIdentity {
     /// Its ends.
     pub fn ends(&self) -> impl Iterator<Item = &EndIdentity> {
         std::iter::once(&self.a).chain(self.b.as_ref())
+    }
+
+    /// The tunnel that it was built with, if an end is at one.
+    pub fn tunnel(&self) -> Option<&Tunnel> {
+        self.ends().find_map(|end| end.point.place.as_tunnel())
+    }
+
+    /// The same link with its tunnel led to other addresses.
+    #[must_use]
+    pub fn redirected(&self, to: &Tunnel) -> Self {
+        let mut identity = self.clone();
+        for end in [Some(&mut identity.a), identity.b.as_mut()].into_iter().flatten() {
+            if end.point.place.as_tunnel().is_some() {
+                end.point.place = AttachKind::Tunnel(to.clone());
+            }
+        }
+        identity
     }
 }
 

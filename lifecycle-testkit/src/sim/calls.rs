@@ -12,7 +12,6 @@ use lifecycle_engine::decide::{Action, ConnectPlan, Done, Effect, EndPlan, Input
 
 use super::faults::{Fate, Mishap};
 use super::labs::{WIRE, plugin};
-use super::machine::redirected;
 use super::simulation::{Event, Seat, Simulation, shown};
 
 /// Number of a call.
@@ -248,7 +247,7 @@ fn lie(action: &Action) -> Done {
         }),
         Action::RunCommands { .. } => Done::Commands { log: Vec::new(), ok: true },
         Action::Connect(plan) => Done::Connected(Box::new(invented(plan))),
-        Action::Redirect { identity, to } => Done::Connected(Box::new(redirected(identity, to))),
+        Action::Redirect { identity, to } => Done::Connected(Box::new(identity.redirected(to))),
         _ => Done::Nothing,
     }
 }

@@ -11,7 +11,7 @@ use lifecycle_linux::wiring::shaping::slow_down;
 use lifecycle_linux::wiring::{self, Failure, Outcome};
 
 use crate::stand::{Standing, ends_of};
-use crate::tunnel::{sent_to, tunnel_at};
+use crate::tunnel::sent_to;
 use crate::worker::Worker;
 
 impl Worker {
@@ -59,7 +59,7 @@ impl Worker {
     /// Gives or takes an end's carrier: the port of the *other* end goes up or down with it. Nothing is done to a tunnel,
     /// whose far end hears of it from its own host.
     pub(crate) fn set_carrier(&mut self, identity: &LinkIdentity, side: Side, up: bool) -> Outcome<()> {
-        if tunnel_at(&ends_of(identity)?[side.other().index()].point.place).is_some() {
+        if ends_of(identity)?[side.other().index()].point.place.as_tunnel().is_some() {
             return Ok(());
         }
         let mut stand = self.stand(identity)?;

@@ -25,7 +25,7 @@ use lifecycle_linux::wiring::{Failure, Outcome, Place, are_peers, doomed, is_fin
 
 use crate::detail::Segment;
 use crate::stand::is_own_port;
-use crate::tunnel::{self, sent_to, tunnel_at};
+use crate::tunnel::{self, sent_to};
 use crate::worker::Worker;
 
 /// One end of a link, with what stands there already.
@@ -93,7 +93,7 @@ impl End<'_> {
         if port.group != LINK_GROUP || !ours(self.port_owner(port)) {
             return Ok(false);
         }
-        if let Some(tunnel) = tunnel_at(&self.point.place) {
+        if let Some(tunnel) = self.point.place.as_tunnel() {
             return Ok(tunnel::difference(switch, port, tunnel)?.is_none());
         }
         if self.is_tap() {
@@ -239,7 +239,7 @@ impl Worker {
             };
             let port = new(&end.port_name, port_mac(self.controller, end.port_name.as_str()));
             let port = NewLink { master: Some(bridge.index), ..port };
-            if let Some(tunnel) = tunnel_at(&end.point.place) {
+            if let Some(tunnel) = end.point.place.as_tunnel() {
                 tunnel::bear(switch, &port, tunnel)?;
                 continue;
             }
@@ -295,7 +295,7 @@ impl Worker {
             let change = Change { up, mtu: mtu.filter(|_| stands), alias: Some(&alias), ..Change::default() };
             let requests = [set_port(port, pass), change_link(port, &change)];
             let finished: Result<(), _> = switch.route(|route| route.run_all(&requests)).into_iter().collect();
-            finished.map_err(|error| match tunnel_at(&end.point.place) {
+            finished.map_err(|error| match end.point.place.as_tunnel() {
                 Some(tunnel) => tunnel::refused(error, tunnel),
                 None => error.into(),
             })?;
@@ -324,7 +324,7 @@ impl Worker {
             if port.master != Some(bridge.index) {
                 return Err(vanished());
             }
-            if tunnel_at(&end.point.place).is_some() {
+            if end.point.place.as_tunnel().is_some() {
                 tunnel::refuse_shorter(&port, request.attrs.mtu)?;
             }
             let sent = sent_to(&end.point.place, &request.attrs);

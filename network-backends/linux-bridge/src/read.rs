@@ -6,7 +6,7 @@ use lifecycle_linux::netlink::{BRIDGE_PORT_FORWARD_ALL, Link};
 use lifecycle_linux::wiring::{Outcome, TestFrames, are_peers, note_own_changes, report_plugged, shaping};
 
 use crate::stand::{Stand, ends_of, is_own_port};
-use crate::tunnel::{self, tunnel_at};
+use crate::tunnel;
 use crate::worker::Worker;
 
 impl Worker {
@@ -26,7 +26,7 @@ impl Worker {
             match &stand.ends[side.index()] {
                 Some((place, link)) => {
                     self.news.settle(identity.link, (place.cookie, link.index), link);
-                    match tunnel_at(&end.point.place) {
+                    match end.point.place.as_tunnel() {
                         None => note_own_changes(end, link, &mut problems),
                         Some(tunnel) => {
                             ways[side.index()] = tunnel::has_way(place, tunnel, &mut problems)?;
@@ -47,7 +47,7 @@ impl Worker {
                     let slowed = shaping::read(switch, port.index, &port.name, &mut problems)?;
                     joined &= slowed.is_some();
                     // What leaves through a tunnel is slowed down in part only.
-                    shaping[side.index()] = slowed.filter(|_| tunnel_at(&end.point.place).is_none());
+                    shaping[side.index()] = slowed.filter(|_| end.point.place.as_tunnel().is_none());
                     self.news.settle_shaping(key, slowed.unwrap_or_default());
                     is_own_port(&end.point.place) || are_peers(place, link, switch, port)?
                 }
@@ -62,7 +62,7 @@ impl Worker {
         let found = stand.ends.each_ref().map(|found| found.as_ref().map(|(place, link)| (&**place, link)));
         let probe = if !joined {
             TestFrames::skipped("the link does not stand")
-        } else if ends.iter().any(|end| tunnel_at(&end.point.place).is_some()) {
+        } else if ends.iter().any(|end| end.point.place.as_tunnel().is_some()) {
             TestFrames::skipped("the far end of a tunnel is on another host")
         } else if ends.iter().any(|end| is_own_port(&end.point.place)) {
             TestFrames::skipped("only its node can send through a tap")

@@ -2,7 +2,7 @@
 
 use lifecycle_core::attach::{AttachKind, Tunnel};
 use lifecycle_core::error::ErrorKind;
-use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity};
+use lifecycle_core::plugin::network::LinkIdentity;
 use lifecycle_core::plugin::overlay::Underlay;
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::LinkAttrs;
@@ -12,14 +12,6 @@ use nix::errno::Errno;
 
 use crate::stand::ends_of;
 use crate::worker::Worker;
-
-/// The tunnel at a place, if one is there.
-pub(crate) fn tunnel_at(place: &AttachKind) -> Option<&Tunnel> {
-    match place {
-        AttachKind::Tunnel(tunnel) => Some(tunnel),
-        _ => None,
-    }
-}
 
 /// What a device must carry frames through to be the tunnel.
 fn device(host: &Place, tunnel: &Tunnel) -> Outcome<Vxlan> {
@@ -50,7 +42,7 @@ fn of_what_leaves(attrs: &LinkAttrs) -> LinkAttrs {
 
 /// What of a link's attributes holds for what is sent to the end at a place.
 pub(crate) fn sent_to(place: &AttachKind, attrs: &LinkAttrs) -> LinkAttrs {
-    tunnel_at(place).map_or(*attrs, |_| of_what_leaves(attrs))
+    place.as_tunnel().map_or(*attrs, |_| of_what_leaves(attrs))
 }
 
 /// Makes the device of a tunnel.
@@ -136,7 +128,7 @@ impl Worker {
     /// Leads a link's tunnel to other addresses while it stands.
     pub(crate) fn redirect(&mut self, identity: &LinkIdentity, to: &Tunnel) -> Outcome<LinkIdentity> {
         let side = [Side::A, Side::B].into_iter().zip(ends_of(identity)?);
-        let mut tunnels = side.filter_map(|(side, end)| Some((side, tunnel_at(&end.point.place)?)));
+        let mut tunnels = side.filter_map(|(side, end)| Some((side, end.point.place.as_tunnel()?)));
         let (side, from) =
             tunnels.next().ok_or_else(|| Failure::new(ErrorKind::InvalidInput, "the link has no tunnel"))?;
         wiring::refuse_other_tunnel(from, to)?;
@@ -152,11 +144,7 @@ impl Worker {
         }
         let now = host.link(Which::Index(link.index))?.filter(|now| now.vxlan == Some(wanted)).ok_or_else(missing)?;
         self.news.settle(identity.link, (host.cookie, now.index), &now);
-        let mut identity = identity.clone();
-        let end = if side == Side::A { Some(&mut identity.a) } else { identity.b.as_mut() };
-        if let Some(EndIdentity { point, .. }) = end {
-            point.place = AttachKind::Tunnel(to.clone());
-        }
+        let identity = identity.redirected(to);
         self.known.insert(identity.link, identity.clone());
         Ok(identity)
     }

@@ -12,7 +12,6 @@ use lifecycle_linux::wiring::label::port_owner;
 use lifecycle_linux::wiring::{self, Failure, Outcome, Place, shaping};
 
 use crate::detail::PortIdentity;
-use crate::tunnel::tunnel_at;
 use crate::worker::Worker;
 
 /// An interface of a link.
@@ -94,7 +93,7 @@ impl Worker {
 
 fn is_tunnel(identity: &LinkIdentity, side: Side) -> bool {
     let end = if side == Side::A { Some(&identity.a) } else { identity.b.as_ref() };
-    end.is_some_and(|end| tunnel_at(&end.point.place).is_some())
+    end.is_some_and(|end| end.point.place.as_tunnel().is_some())
 }
 
 fn missing() -> Failure {

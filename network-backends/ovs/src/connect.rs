@@ -27,7 +27,7 @@ use crate::detail::{self, PortIdentity};
 use crate::ovsdb::Replica;
 use crate::removal::{Doomed, commit};
 use crate::switch::{Bridge, Draft, Port, hands_off};
-use crate::tunnel::{self, tunnel_at};
+use crate::tunnel;
 use crate::worker::Worker;
 
 /// One end of a link, with what stands there already.
@@ -112,7 +112,7 @@ impl Worker {
             let place = self.place(&point.place)?;
             let controller = self.controller;
             let label = Label { controller, link: request.link, incarnation: request.incarnation, side };
-            let node = match tunnel_at(&point.place) {
+            let node = match point.place.as_tunnel() {
                 Some(tunnel) => self.refuse_astray(tunnel).map(|()| None)?,
                 None => place.link(Which::Name(&point.ifname))?,
             };
@@ -375,7 +375,7 @@ impl Plan<'_> {
 
 impl End<'_> {
     fn tunnel(&self) -> Option<&Tunnel> {
-        tunnel_at(&self.point.place)
+        self.point.place.as_tunnel()
     }
 
     /// The interface at the link's end; the port itself for a tunnel.

@@ -17,7 +17,6 @@ use lifecycle_linux::wiring::{
 
 use crate::detail::{self, PortIdentity};
 use crate::switch::{Bridge, Port, our_ports};
-use crate::tunnel::tunnel_at;
 use crate::worker::Worker;
 
 /// An end as it was found.
@@ -51,7 +50,7 @@ impl Worker {
         let mut segments = [None, None];
         for (side, end) in [(Side::A, &identity.a), (Side::B, end_b)] {
             let port = PortIdentity::read(identity, side).ok_or_else(foreign_identity)?;
-            let tunnel = tunnel_at(&end.point.place);
+            let tunnel = end.point.place.as_tunnel();
             let here = if tunnel.is_some() { None } else { self.find(identity, end, &mut problems)? };
             if let Some((place, node)) = &here {
                 let host = self.plugged(identity, (place, node), &port, &mut problems)?;

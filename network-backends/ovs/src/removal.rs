@@ -15,7 +15,6 @@ use lifecycle_linux::wiring::{Failure, Outcome, Place, doomed};
 
 use crate::ovsdb::{Client, Operation, Replica, Uuid};
 use crate::switch::{Bridge, DATABASE, Draft, Port, carried_out, our_ports};
-use crate::tunnel::tunnel_at;
 use crate::worker::Worker;
 
 /// How long the database may take to answer a transaction.
@@ -92,7 +91,7 @@ impl Worker {
         end: &EndIdentity,
     ) -> Outcome<Option<(Rc<Place>, Link)>> {
         // A tunnel has no interface in the kernel.
-        if identity.boot != self.boot || tunnel_at(&end.point.place).is_some() {
+        if identity.boot != self.boot || end.point.place.as_tunnel().is_some() {
             return Ok(None);
         }
         self.places.end(self.controller, identity, end, None)

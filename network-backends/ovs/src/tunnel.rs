@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use lifecycle_core::attach::{AttachKind, AttachPoint, Tunnel};
+use lifecycle_core::attach::{AttachPoint, Tunnel};
 use lifecycle_core::error::ErrorKind;
 use lifecycle_core::name::IfName;
 use lifecycle_core::plugin::network::{EndIdentity, EndReport, LinkIdentity, SwitchPort};
@@ -27,14 +27,6 @@ const DEFAULT_PORT: &str = "4789";
 
 /// What the database says of a tunnel.
 pub(crate) type Options = BTreeMap<String, String>;
-
-/// The tunnel at a place, if one is there.
-pub(crate) fn tunnel_at(place: &AttachKind) -> Option<&Tunnel> {
-    match place {
-        AttachKind::Tunnel(tunnel) => Some(tunnel),
-        _ => None,
-    }
-}
 
 /// What the database must say for an interface to be the tunnel.
 pub(crate) fn options(tunnel: &Tunnel) -> Outcome<Options> {
@@ -201,7 +193,7 @@ impl Worker {
     /// Leads a link's tunnel to other addresses while it stands.
     pub(crate) fn redirect(&mut self, identity: &LinkIdentity, to: &Tunnel) -> Outcome<LinkIdentity> {
         let sides = [(Side::A, Some(&identity.a)), (Side::B, identity.b.as_ref())];
-        let mut tunnels = sides.into_iter().filter_map(|(side, end)| Some((side, tunnel_at(&end?.point.place)?)));
+        let mut tunnels = sides.into_iter().filter_map(|(side, end)| Some((side, end?.point.place.as_tunnel()?)));
         let none = || Failure::new(ErrorKind::InvalidInput, "the link has no tunnel");
         let (side, from) = tunnels.next().ok_or_else(none)?;
         wiring::refuse_other_tunnel(from, to)?;
@@ -235,12 +227,8 @@ impl Worker {
             let error = port.error.unwrap_or_else(|| "it says nothing".to_owned());
             return Err(Failure::new(ErrorKind::Failed, format!("Open vSwitch does not take the tunnel: {error}")));
         }
-        let mut identity = identity.clone();
+        let mut identity = identity.redirected(to);
         PortIdentity { number: port.number.unwrap_or_default(), ..recorded }.write(side, &mut identity.detail);
-        let end = if side == Side::A { Some(&mut identity.a) } else { identity.b.as_mut() };
-        if let Some(EndIdentity { point, .. }) = end {
-            point.place = AttachKind::Tunnel(to.clone());
-        }
         self.known.insert(identity.link, identity.clone());
         Ok(identity)
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lifecycle_core::attach::{AttachKind, Tunnel};
+use lifecycle_core::attach::Tunnel;
 use lifecycle_core::id::LinkId;
 use lifecycle_core::machine::{LinkIntent, LinkState, NodeState};
 use lifecycle_core::model::LinkRecord;
@@ -68,7 +68,7 @@ fn half_stands(host: &HostName, half: &LinkIdentity, census: &Census) -> bool {
 
 /// Whether the tunnels of the halves of a link lead to each other.
 fn meet(link: &LinkRecord) -> bool {
-    let tunnels: Vec<&Tunnel> = link.halves().filter_map(|(_, half)| tunnel(half)).collect();
+    let tunnels: Vec<&Tunnel> = link.halves().filter_map(|(_, half)| half.tunnel()).collect();
     match (&link.span, &tunnels[..]) {
         (None, _) => true,
         (Some(span), [near, far]) => {
@@ -77,13 +77,6 @@ fn meet(link: &LinkRecord) -> bool {
         }
         (Some(_), _) => false,
     }
-}
-
-fn tunnel(half: &LinkIdentity) -> Option<&Tunnel> {
-    half.ends().find_map(|end| match &end.point.place {
-        AttachKind::Tunnel(tunnel) => Some(tunnel),
-        _ => None,
-    })
 }
 
 /// I12: two links never share the identifier of a tunnel on a host.

@@ -20,7 +20,7 @@ pub(super) fn differences(link: &LinkRecord, built: &LinkIdentity, report: &Link
     for side in [Side::A, Side::B] {
         let Some(end) = end_report(report, side).filter(|end| end.intact) else { continue };
         let place = if side == Side::A { Some(&built.a) } else { built.b.as_ref() }.map(|end| &end.point.place);
-        let tunnel = matches!(place, Some(AttachKind::Tunnel(_)));
+        let tunnel = place.is_some_and(|place| place.as_tunnel().is_some());
         let name = if tunnel { "its tunnel".to_owned() } else { link.spec.ends()[side.index()].to_string() };
         let mut differs = |what: &str, admin_up: bool, mtu: u32, carrier: Option<bool>| {
             let up = carrier.map(|carrier| carrier && attrs.admin == Admin::Up);

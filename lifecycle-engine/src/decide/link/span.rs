@@ -154,14 +154,14 @@ pub(super) fn astray(world: &World, link: &LinkRecord) -> Option<(Side, Tunnel)>
     }
     [Side::A, Side::B].into_iter().find_map(|side| {
         let wanted = tunnel(world, link, side)?;
-        let built = tunnel_of(half(link, side)?.1)?;
+        let built = half(link, side)?.1.tunnel()?;
         (*built != wanted).then_some((side, wanted))
     })
 }
 
 /// Whether a tunnel would lead over the other version of IP than the one that a link was built with.
 pub(super) fn is_of_another_family(link: &LinkRecord, to: &Tunnel) -> bool {
-    let built = link.identity.as_ref().and_then(tunnel_of);
+    let built = link.identity.as_ref().and_then(LinkIdentity::tunnel);
     built.is_some_and(|built| built.remote.is_ipv4() != to.remote.is_ipv4())
 }
 
@@ -171,14 +171,6 @@ pub(super) fn half(link: &LinkRecord, side: Side) -> Option<(&HostName, &LinkIde
         Side::A => link.host.as_ref().zip(link.identity.as_ref()),
         Side::B => link.span.as_ref().and_then(|span| Some((&span.host, span.identity.as_ref()?))),
     }
-}
-
-/// The tunnel that a half was built with.
-fn tunnel_of(half: &LinkIdentity) -> Option<&Tunnel> {
-    half.ends().find_map(|end| match &end.point.place {
-        AttachKind::Tunnel(tunnel) => Some(tunnel),
-        _ => None,
-    })
 }
 
 /// Makes what was read of both halves one report about the link: the ends at its nodes, and all that is between them.

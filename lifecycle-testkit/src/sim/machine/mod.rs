@@ -22,7 +22,7 @@ use lifecycle_engine::decide::{Action, ConnectPlan, Done, Effect, EndPlan, News,
 
 pub(super) use census::Foreign;
 pub(super) use instances::{BAD_BINARY, CRASHES, Exit, Instance};
-pub(super) use network::{HOST_NAMESPACE, Interface, UPLINK, redirected};
+pub(super) use network::{HOST_NAMESPACE, Interface, UPLINK};
 
 /// An image that no registry has.
 pub(super) const LOST_IMAGE: &str = "lost:1";

@@ -46,24 +46,6 @@ impl Interface {
     }
 }
 
-fn tunnel_at(point: &AttachPoint) -> Option<&Tunnel> {
-    match &point.place {
-        AttachKind::Tunnel(tunnel) => Some(tunnel),
-        _ => None,
-    }
-}
-
-/// The identity of a link whose tunnel leads elsewhere now.
-pub(crate) fn redirected(identity: &LinkIdentity, to: &Tunnel) -> LinkIdentity {
-    let mut identity = identity.clone();
-    for end in [Some(&mut identity.a), identity.b.as_mut()].into_iter().flatten() {
-        if let AttachKind::Tunnel(tunnel) = &mut end.point.place {
-            *tunnel = to.clone();
-        }
-    }
-    identity
-}
-
 fn conflict(operation: &'static str, message: &str) -> Error {
     Error::new(ErrorKind::Conflict, operation, message)
 }
@@ -137,7 +119,7 @@ impl Host {
                 name: points[side].ifname.clone(),
                 mac: points[side].mac,
                 up: request.attrs.admin == Admin::Up,
-                tunnel: tunnel_at(points[side]).cloned(),
+                tunnel: points[side].place.as_tunnel().cloned(),
                 peer: Some((cookies[1 - side], indexes[1 - side])),
                 mark,
                 attrs: request.attrs,
@@ -263,7 +245,7 @@ impl Host {
                 problems.push(format!("{} is not what was built", end.point.ifname));
                 EndReport::default()
             }
-            Some((_, found)) if found.tunnel.as_ref() != tunnel_at(&end.point) => {
+            Some((_, found)) if found.tunnel.as_ref() != end.point.place.as_tunnel() => {
                 problems.push(format!("{} leads elsewhere", end.point.ifname));
                 EndReport::default()
             }
@@ -306,7 +288,7 @@ impl Host {
                 *tunnel = to.clone();
             }
         }
-        Ok(redirected(identity, to))
+        Ok(identity.redirected(to))
     }
 
     pub(super) fn tell_link(&mut self, link: LinkId) {
