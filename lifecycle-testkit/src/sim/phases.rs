@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lifecycle_core::machine::{LinkState, NodeIntent, NodeState};
 use lifecycle_core::model::{LinkRecord, NodeRecord};
-use lifecycle_core::name::{LabName, NodeName};
+use lifecycle_core::name::{LabName, NodeName, PluginName};
 use lifecycle_core::policy::link::LinkKey;
 use lifecycle_engine::decide::invariant::{Violation, check_settled};
 use lifecycle_engine::decide::{Command, NodeAction, World};
 
 use super::faults::Faults;
-use super::labs::{self, JAIL, POD, WIRE};
+use super::labs::{self, JAIL, LOOM, POD, WIRE};
 use super::simulation::{Event, Seat, Simulation};
 
 /// Time in which everything has to settle once the faults have stopped, in milliseconds. A node may be pending for ten
@@ -37,7 +37,7 @@ impl Simulation {
         let broken = self.mischief.per_mille(150);
         if broken {
             // L2: with one host broken, the other's nodes meet the same bound.
-            for plugin in [POD, JAIL, WIRE] {
+            for plugin in [POD, JAIL, WIRE, LOOM] {
                 let hangs = self.mischief.coin();
                 self.break_plugin(labs::host("h2"), labs::plugin(plugin), 10 * BOUND, hangs);
             }
@@ -144,8 +144,12 @@ impl Simulation {
     /// Links whose backend cannot be reached.
     fn severed_links(&self) -> BTreeSet<String> {
         let links = self.world().into_iter().flat_map(|world| world.links.values());
-        let severed = links
-            .filter(|link| link.hosts().any(|host| self.outages.contains_key(&(host.clone(), link.backend.clone()))));
+        let backends = |link: &LinkRecord| [Some(&link.backend), link.leaves()].map(Option::<&PluginName>::cloned);
+        let severed = links.filter(|link| {
+            let mut asked =
+                link.hosts().flat_map(|host| backends(link).into_iter().flatten().map(|it| (host.clone(), it)));
+            asked.any(|key| self.outages.contains_key(&key))
+        });
         severed.map(|link| link.key.to_string()).collect()
     }
 

@@ -15,7 +15,7 @@ use super::calls::{Call, CallId};
 use super::chance::Chance;
 use super::clock::Clock;
 use super::faults::Faults;
-use super::labs::{self, HOSTS, JAIL, POD, WIRE};
+use super::labs::{self, HOSTS, JAIL, LOOM, POD, WIRE};
 use super::machine::{Exit, Foreign, Host, Interface, Machine, UPLINK};
 use super::record::{Digest, Trace};
 use super::user::User;
@@ -141,7 +141,7 @@ impl Simulation {
         let hosts = HOSTS.iter().zip(1..).map(|(name, number)| {
             let name = labs::host(name);
             let volatile = BTreeSet::from([labs::plugin(JAIL)]);
-            let mut host = Host::new(name.clone(), clock.boot(), labs::plugin(WIRE), volatile);
+            let mut host = Host::new(name.clone(), clock.boot(), [WIRE, LOOM].map(labs::plugin).to_vec(), volatile);
             host.interfaces.insert((super::machine::HOST_NAMESPACE, 1), uplink());
             host.address = [10, 0, 0, number].into();
             (name, host)
@@ -198,10 +198,13 @@ impl Simulation {
             ..Default::default()
         };
         let jail = ProviderCapabilities { exec: true, restart_keeps_interfaces: true, ..Default::default() };
-        let wire = NetworkCapabilities { pairs, ..Default::default() };
+        let attaches = [PlaceKind::Namespace, PlaceKind::HostNet].map(|place| (place, "alike".to_owned())).into();
+        let wire = NetworkCapabilities { pairs, attaches, ..Default::default() };
+        let loom = NetworkCapabilities { switched: true, ..wire.clone() };
         let state = |name: &HostName| {
             let providers = [(labs::plugin(POD), pod.clone()), (labs::plugin(JAIL), jail.clone())];
-            HostState::new(name.clone(), providers, [(labs::plugin(WIRE), wire.clone())])
+            let backends = [(labs::plugin(WIRE), wire.clone()), (labs::plugin(LOOM), loom.clone())];
+            HostState::new(name.clone(), providers, backends)
         };
         self.machine.hosts.keys().map(state).collect()
     }

@@ -160,6 +160,9 @@ impl Worker {
                 _ => (label.port_name(), place.link(Which::Name(&point.ifname))?),
             };
             let port = switch.link(Which::Name(&port_name))?;
+            if let Some(port) = &port {
+                refuse_what_a_switch_has(&switch, port)?;
+            }
             let end = End { point, place, label, port_name, node, port };
             end.refuse_what_is_not_ours()?;
             Ok(end)
@@ -374,6 +377,17 @@ impl Worker {
             tracing::warn!(link = %request.link, ?failure, "half a link could not be removed at once");
         }
     }
+}
+
+/// A port of Open vSwitch can be taken nowhere else before that has let go of it.
+fn refuse_what_a_switch_has(switch: &Place, port: &Link) -> Outcome<()> {
+    let Some(master) = port.master.map(|master| switch.link(Which::Index(master))).transpose()?.flatten() else {
+        return Ok(());
+    };
+    if master.kind.as_deref() == Some("openvswitch") {
+        return Err(Failure::new(ErrorKind::Conflict, format!("{} is still a port of Open vSwitch", port.name)));
+    }
+    Ok(())
 }
 
 /// What others plugged into the bridge of a link is taken off it, and otherwise left as it is.

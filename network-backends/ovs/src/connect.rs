@@ -19,7 +19,7 @@ use lifecycle_crash::crash_point;
 use lifecycle_linux::ethtool::{Offloads, set_offloads};
 use lifecycle_linux::netlink::{Change, Link, NewLink, Veth, Which, change_link, create_veth, delete_link};
 use lifecycle_linux::wiring::bridge::keep_quiet;
-use lifecycle_linux::wiring::label::{Label, Owner, owner, port_mac, port_owner};
+use lifecycle_linux::wiring::label::{Label, Owner, link_bridge, owner, port_mac, port_owner};
 use lifecycle_linux::wiring::shaping::slow_down;
 use lifecycle_linux::wiring::{Failure, Outcome, Place, are_peers, is_finished};
 
@@ -117,6 +117,9 @@ impl Worker {
                 None => place.link(Which::Name(&point.ifname))?,
             };
             let host = switch.link(Which::Name(&label.port_name()))?;
+            if let Some(host) = &host {
+                self.refuse_what_a_bridge_has(&switch, host)?;
+            }
             let port = client.read(|db| Port::named(db, label.port_name().as_str(), controller));
             let end = End { point, place, label, node, host, port };
             end.refuse_what_is_not_ours()?;
@@ -145,6 +148,18 @@ impl Worker {
             }
         }
         Ok(Plan { request, bridge, switch, ends, pairs, plugged })
+    }
+
+    /// What another backend has plugged into the bridge of a link is taken over only once it has let go of it.
+    fn refuse_what_a_bridge_has(&self, switch: &Place, host: &Link) -> Outcome<()> {
+        let master = host.master.map(|master| switch.link(Which::Index(master))).transpose()?.flatten();
+        match master.filter(|master| link_bridge(master, self.controller).is_some()) {
+            Some(bridge) => {
+                let message = format!("{} is still a port of the bridge {}", host.name, bridge.name);
+                Err(Failure::new(ErrorKind::Conflict, message))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Whether an end's two interfaces stand and belong together. A tunnel needs none, and they would be in its way.

@@ -22,7 +22,8 @@ pub fn i4_every_interface_has_an_owner(world: &World, census: &Census) -> Vec<Vi
         let row = world.links.get(&it.seen.link);
         let owned = row.is_some_and(|row| {
             let known = row.applied.is_some() || row.halves().any(|(host, _)| *host == it.host);
-            known && it.seen.incarnation.is_none_or(|n| n == row.incarnation)
+            let has_it = row.backend == it.backend || row.leaves() == Some(&it.backend);
+            known && has_it && it.seen.incarnation.is_none_or(|n| n == row.incarnation)
         });
         let backend = world.hosts.get(&it.host).and_then(|host| host.backends.get(&it.backend));
         let listed = backend.is_some_and(|backend| backend.orphans.contains_key(&it.seen.link));
@@ -167,7 +168,11 @@ pub fn l1_links_are_settled(world: &World) -> Vec<Violation> {
         } else if run && link.desired == LinkIntent::Up && link.actual != LinkState::Up {
             let given_up = link.actual == LinkState::Error && link.budget.last_error.is_some();
             // What a node does to its own interface is its own affair.
-            let down = link.actual == LinkState::Down && link.identity.is_some() && !link.rebuild && explained;
+            let down = link.actual == LinkState::Down
+                && link.identity.is_some()
+                && !link.rebuild
+                && link.leaves().is_none()
+                && explained;
             if !given_up && !down {
                 fail("not up");
             }

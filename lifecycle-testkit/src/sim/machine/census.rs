@@ -28,15 +28,19 @@ impl Machine {
                     by_hand: found.by_hand,
                 });
             }
-            let mut links: BTreeMap<_, Vec<_>> = BTreeMap::new();
+            // Interfaces belong to the backend that has them plugged in. One that is in none is as good as in the first.
+            let plugged = host.segments.iter().map(|((backend, link), n)| ((*link, *n), backend));
+            let mut links: BTreeMap<_, (&PluginName, Vec<_>)> =
+                plugged.map(|(mark, backend)| (mark, (backend, Vec::new()))).collect();
             for (&(cookie, index), found) in &host.interfaces {
-                if let Some(mark) = found.mark {
-                    links.entry(mark).or_default().push((cookie, index, found.name.clone()));
+                if let (Some(mark), Some(first)) = (found.mark, host.backends.first()) {
+                    let (_, interfaces) = links.entry(mark).or_insert((first, Vec::new()));
+                    interfaces.push((cookie, index, found.name.clone()));
                 }
             }
-            for ((link, n), interfaces) in links {
+            for ((link, n), (backend, interfaces)) in links {
                 let seen = ObservedLink { link, incarnation: Some(n), interfaces };
-                census.links.push(SeenLink { host: host.name.clone(), backend: host.backend.clone(), seen });
+                census.links.push(SeenLink { host: host.name.clone(), backend: backend.clone(), seen });
             }
         }
         census

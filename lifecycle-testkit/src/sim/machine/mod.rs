@@ -6,12 +6,14 @@ mod census;
 mod hands;
 mod instances;
 mod network;
+mod segments;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use lifecycle_core::attach::{AttachKind, AttachPoint};
 use lifecycle_core::error::{Error, ErrorKind, Result};
+use lifecycle_core::id::LinkId;
 use lifecycle_core::model::LabRecord;
 use lifecycle_core::name::{HostName, PluginName};
 use lifecycle_core::plugin::network::LinkRequest;
@@ -44,12 +46,14 @@ pub(super) struct Host {
     pub(super) instances: BTreeMap<(PluginName, String), Instance>,
     /// Interfaces by cookie of their namespace and index.
     pub(super) interfaces: BTreeMap<(u64, u32), Interface>,
+    /// Incarnations of links that backends have plugged in.
+    pub(super) segments: BTreeMap<(PluginName, LinkId), u64>,
     /// Providers whose instances do not outlive a boot.
     pub(super) volatile: BTreeSet<PluginName>,
     /// What the plugins have to tell.
     pub(super) news: Vec<(PluginName, News)>,
-    /// The plugin that tells of links.
-    pub(super) backend: PluginName,
+    /// The plugins that tell of links.
+    pub(super) backends: Vec<PluginName>,
     /// Address at which other hosts reach it.
     pub(super) address: IpAddr,
     /// Processes that are going to end by themselves.
@@ -61,7 +65,7 @@ pub(super) struct Host {
 }
 
 impl Host {
-    pub(super) fn new(name: HostName, boot: BootId, backend: PluginName, volatile: BTreeSet<PluginName>) -> Self {
+    pub(super) fn new(name: HostName, boot: BootId, backends: Vec<PluginName>, volatile: BTreeSet<PluginName>) -> Self {
         Self {
             name,
             boot,
@@ -69,9 +73,10 @@ impl Host {
             images: BTreeSet::new(),
             instances: BTreeMap::new(),
             interfaces: BTreeMap::new(),
+            segments: BTreeMap::new(),
             volatile,
             news: Vec::new(),
-            backend,
+            backends,
             address: IpAddr::from([10, 0, 0, 1]),
             exits: Vec::new(),
             next_cookie: HOST_NAMESPACE,
@@ -98,21 +103,27 @@ impl Host {
             Action::ProbeReady { instance, probe } => self.probe(plugin, instance, probe),
             Action::ListNodes => Ok(Done::Nodes(self.list(plugin))),
             Action::ReadCapacity => Ok(Done::Capacity(self.capacity)),
-            Action::Connect(plan) => self.connect_plan(plan).map(|identity| Done::Connected(Box::new(identity))),
+            Action::Connect(plan) => {
+                self.connect_plan(plugin, plan).map(|identity| Done::Connected(Box::new(identity)))
+            }
             Action::Disconnect(identity) => {
-                self.disconnect(identity);
+                self.disconnect(plugin, identity);
+                Ok(Done::Nothing)
+            }
+            Action::Release(identity) => {
+                self.release(plugin, identity);
                 Ok(Done::Nothing)
             }
             Action::Verify(identity) => Ok(Done::Report(Box::new(self.verify(identity)))),
             Action::SetParams { identity, attrs } => self.set_params(identity, attrs).map(|()| Done::Nothing),
             Action::SetCarrier { identity, side, up } => self.set_carrier(identity, *side, *up).map(|()| Done::Nothing),
-            Action::ObserveLinks(namespaces) => Ok(Done::Links(self.observe_links(namespaces))),
+            Action::ObserveLinks(namespaces) => Ok(Done::Links(self.observe_links(plugin, namespaces))),
             Action::ReadUnderlay => Ok(Done::Underlay(self.underlay())),
             Action::Redirect { identity, to } => {
                 self.redirect(identity, to).map(|identity| Done::Connected(Box::new(identity)))
             }
             Action::RemoveLink { observed, .. } => {
-                self.remove_link(observed);
+                self.remove_link(plugin, observed);
                 Ok(Done::Nothing)
             }
         }
@@ -130,17 +141,22 @@ impl Host {
         Ok(())
     }
 
-    fn connect_plan(&mut self, plan: &ConnectPlan) -> Result<lifecycle_core::plugin::network::LinkIdentity> {
+    fn connect_plan(
+        &mut self,
+        plugin: &PluginName,
+        plan: &ConnectPlan,
+    ) -> Result<lifecycle_core::plugin::network::LinkIdentity> {
         let a = self.point(&plan.ends[0])?;
         let b = self.point(&plan.ends[1])?;
-        self.connect(&LinkRequest {
+        let request = LinkRequest {
             lab: Some(plan.lab),
             link: plan.link,
             incarnation: plan.incarnation,
             a,
             b,
             attrs: plan.attrs,
-        })
+        };
+        self.connect(plugin, &request)
     }
 
     fn point(&self, end: &EndPlan) -> Result<AttachPoint> {
@@ -165,6 +181,7 @@ impl Host {
         self.boot = boot;
         self.news.clear();
         self.exits.clear();
+        self.segments.clear();
         self.interfaces.retain(|(cookie, _), interface| *cookie == HOST_NAMESPACE && !interface.is_made());
         let volatile = self.volatile.clone();
         self.instances.retain(|(plugin, _), _| !volatile.contains(plugin));

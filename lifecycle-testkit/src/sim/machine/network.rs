@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use lifecycle_core::attach::{AttachKind, AttachPoint, Mac, NsAccess, NsRef, Tunnel};
 use lifecycle_core::error::{Error, ErrorKind, Result};
 use lifecycle_core::id::LinkId;
-use lifecycle_core::name::IfName;
+use lifecycle_core::name::{IfName, PluginName};
 use lifecycle_core::plugin::network::{
     EndIdentity, EndReport, LinkIdentity, LinkReport, LinkRequest, ObservedLink, ProbeResult, Shaping,
 };
@@ -89,7 +89,7 @@ impl Host {
         inside.map(|(&(_, index), found)| (index, found)).find(|(_, found)| found.name == *name)
     }
 
-    pub(super) fn connect(&mut self, request: &LinkRequest) -> Result<LinkIdentity> {
+    pub(super) fn connect(&mut self, plugin: &PluginName, request: &LinkRequest) -> Result<LinkIdentity> {
         refuse_rate("connect", &request.attrs)?;
         let cookies = [self.cookie_of(&request.a)?, self.cookie_of(&request.b)?];
         let points = [&request.a, &request.b];
@@ -97,11 +97,17 @@ impl Host {
         if self.interfaces.values().any(newer) {
             return Err(conflict("connect", "a newer incarnation is there"));
         }
+        if self.is_elsewhere(plugin, request.link, request.incarnation) {
+            return Err(conflict("connect", "another switch has its ends"));
+        }
         let mark = Some((request.link, request.incarnation));
+        let key = (plugin.clone(), request.link);
         let found = |side: usize| self.at(cookies[side], &points[side].ifname).filter(|(_, it)| it.mark == mark);
         if let (Some((a, _)), Some((b, _))) = (found(0), found(1)) {
-            return Ok(self.identity(request, cookies, [a, b]));
+            self.segments.insert(key, request.incarnation);
+            return Ok(self.identity(plugin, request, cookies, [a, b]));
         }
+        self.segments.remove(&key);
         self.remove_marked(request.link, |_| true);
         for side in [0, 1] {
             match self.at(cookies[side], &points[side].ifname) {
@@ -127,11 +133,18 @@ impl Host {
             };
             self.interfaces.insert((cookies[side], indexes[side]), interface);
         }
+        self.segments.insert(key, request.incarnation);
         self.tell_link(request.link);
-        Ok(self.identity(request, cookies, indexes))
+        Ok(self.identity(plugin, request, cookies, indexes))
     }
 
-    fn identity(&self, request: &LinkRequest, cookies: [u64; 2], indexes: [u32; 2]) -> LinkIdentity {
+    fn identity(
+        &self,
+        plugin: &PluginName,
+        request: &LinkRequest,
+        cookies: [u64; 2],
+        indexes: [u32; 2],
+    ) -> LinkIdentity {
         let end = |side: usize, point: &AttachPoint| EndIdentity {
             point: point.clone(),
             namespace: cookies[side],
@@ -140,7 +153,7 @@ impl Host {
             plugged: None,
         };
         LinkIdentity {
-            backend: self.backend.clone(),
+            backend: plugin.clone(),
             link: request.link,
             incarnation: request.incarnation,
             boot: self.boot,
@@ -150,12 +163,15 @@ impl Host {
         }
     }
 
-    pub(super) fn disconnect(&mut self, identity: &LinkIdentity) {
+    pub(super) fn disconnect(&mut self, plugin: &PluginName, identity: &LinkIdentity) {
+        self.segments.remove(&(plugin.clone(), identity.link));
         self.remove_marked(identity.link, |_| true);
     }
 
-    pub(super) fn remove_link(&mut self, observed: &ObservedLink) {
-        self.remove_marked(observed.link, |n| observed.incarnation.is_none_or(|wanted| n == wanted));
+    pub(super) fn remove_link(&mut self, plugin: &PluginName, observed: &ObservedLink) {
+        let is_it = |n| observed.incarnation.is_none_or(|wanted| n == wanted);
+        self.segments.retain(|(of, link), n| (of, *link) != (plugin, observed.link) || !is_it(*n));
+        self.remove_marked(observed.link, is_it);
     }
 
     fn remove_marked(&mut self, link: LinkId, incarnation: impl Fn(u64) -> bool) {
@@ -223,8 +239,9 @@ impl Host {
         Ok(())
     }
 
-    pub(super) fn observe_links(&self, namespaces: &[NsRef]) -> Vec<ObservedLink> {
-        let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    pub(super) fn observe_links(&self, plugin: &PluginName, namespaces: &[NsRef]) -> Vec<ObservedLink> {
+        let segments = self.segments.iter().filter(|((of, _), _)| of == plugin);
+        let mut found: BTreeMap<_, Vec<_>> = segments.map(|((_, link), n)| ((*link, *n), Vec::new())).collect();
         for (&(cookie, index), interface) in &self.interfaces {
             let seen =
                 cookie == HOST_NAMESPACE || namespaces.iter().any(|ns| ns.cookie == cookie && ns.boot == self.boot);
@@ -268,6 +285,11 @@ impl Host {
             .b
             .as_ref()
             .is_none_or(|b| peer(&identity.a) == Some((b.namespace, b.ifindex)) && peer(b).is_some());
+        let plugged = self.has_segment(identity);
+        let joined = joined && plugged;
+        if !plugged {
+            problems.push("its bridge is gone".to_owned());
+        }
         if !joined {
             problems.push("the ends are not each other's peers".to_owned());
         }
@@ -292,6 +314,7 @@ impl Host {
     }
 
     pub(super) fn tell_link(&mut self, link: LinkId) {
-        self.news.push((self.backend.clone(), News::Link(link)));
+        let told = self.backends.iter().map(|backend| (backend.clone(), News::Link(link)));
+        self.news.extend(told);
     }
 }
