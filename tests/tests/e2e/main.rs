@@ -11,6 +11,7 @@ mod hands;
 mod hosts;
 mod labs;
 mod life;
+mod migration;
 mod secrets;
 mod switch_kills;
 mod vendors;
@@ -64,6 +65,7 @@ fn main() {
     trials.extend(hands::trials());
     trials.extend(hosts::trials());
     trials.extend(labs::trials());
+    trials.extend(migration::trials());
     trials.extend(switch_kills::trials());
     trials.extend(fixtures::trials());
     libtest_mimic::run(&arguments, trials).exit();
