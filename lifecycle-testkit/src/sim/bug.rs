@@ -1,8 +1,6 @@
 //! Planted bugs: the engine or the network backend makes one mistake on purpose, so that it is seen whether the simulator
 //! finds it.
 
-use lifecycle_engine::decide::World;
-
 use super::simulation::Simulation;
 
 /// A bug that can be planted.
@@ -18,7 +16,7 @@ pub struct Planted {
 
 #[cfg(feature = "planted-bugs")]
 mod planted {
-    use lifecycle_engine::decide::Bug;
+    use lifecycle_engine::decide::{Bug, World};
     use strum::{EnumMessage, VariantArray};
 
     use super::{Planted, Simulation};
@@ -47,6 +45,10 @@ mod planted {
             Ok(())
         }
 
+        pub(in crate::sim) fn infect(&self, world: &mut World) {
+            world.plant(self.bug);
+        }
+
         /// Whether effects are started before their batch is committed.
         pub(in crate::sim) fn acts_before_commit(&self) -> bool {
             self.bug == Some(Bug::ActsBeforeCommit)
@@ -56,6 +58,8 @@ mod planted {
 
 #[cfg(not(feature = "planted-bugs"))]
 mod planted {
+    use lifecycle_engine::decide::World;
+
     use super::{Planted, Simulation};
 
     /// All bugs that can be planted; none without the feature `planted-bugs`.
@@ -65,9 +69,12 @@ mod planted {
 
     impl Simulation {
         pub(in crate::sim) fn plant(&mut self, name: Option<&str>) -> Result<(), String> {
-            const HOW: &str = "cargo run --release -p lifecycle-testkit --features planted-bugs --bin simulate -- --bug";
+            const HOW: &str =
+                "cargo run --release -p lifecycle-testkit --features planted-bugs --bin simulate -- --bug";
             name.map_or(Ok(()), |name| Err(format!("this build has no planted bugs; run `{HOW} {name}`")))
         }
+
+        pub(in crate::sim) fn infect(&self, _: &mut World) {}
 
         pub(in crate::sim) const fn acts_before_commit(&self) -> bool {
             false
@@ -76,13 +83,3 @@ mod planted {
 }
 
 pub use planted::planted_bugs;
-
-impl Simulation {
-    #[cfg(feature = "planted-bugs")]
-    pub(super) fn infect(&self, world: &mut World) {
-        world.plant(self.bug);
-    }
-
-    #[cfg(not(feature = "planted-bugs"))]
-    pub(super) fn infect(&self, _: &mut World) {}
-}

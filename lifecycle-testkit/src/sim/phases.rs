@@ -213,8 +213,9 @@ impl Simulation {
             return;
         }
         let Some(world) = self.world() else { return };
-        let up = world.links.values().filter(|link| link.actual == LinkState::Up);
-        let ends = up.filter_map(|link| {
+        // Of one that was given up nothing is put right until its user wants it again.
+        let well = |link: &&LinkRecord| link.actual == LinkState::Up && link.budget.given_up_at.is_none();
+        let ends = world.links.values().filter(well).filter_map(|link| {
             let (host, half) = link.halves().next()?;
             let other = half.b.as_ref().map(|end| (end.namespace, end.ifindex));
             Some((link.id, link.key.clone(), host.clone(), (half.a.namespace, half.a.ifindex), other))

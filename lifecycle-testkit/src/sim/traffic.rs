@@ -1,5 +1,6 @@
 //! What an observer sees who looks at frames, tags and tunnels instead of at what anybody says of them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lifecycle_core::machine::LinkState;
@@ -26,7 +27,7 @@ impl Simulation {
         let Some(world) = self.world() else { return };
         let now = self.clock.millis;
         let idle: Vec<_> = world.links.values().filter(|link| is_known_up(self, link) && !self.carries(link)).collect();
-        let since: std::collections::BTreeMap<_, _> =
+        let since: BTreeMap<_, _> =
             idle.iter().map(|link| (link.id, self.idle.get(&link.id).copied().unwrap_or(now))).collect();
         let long = idle.iter().filter(|link| now - since[&link.id] > patience);
         let found: Vec<Violation> =
@@ -46,7 +47,7 @@ impl Simulation {
     pub(super) fn i12_segments_are_told_apart(&mut self) {
         let mut found = Vec::new();
         for host in self.machine.hosts.values() {
-            let mut owners = std::collections::BTreeMap::new();
+            let mut owners = BTreeMap::new();
             for (_, port) in host.switch.iter().flat_map(|switch| switch.ports()) {
                 let owner = *owners.entry(port.tag).or_insert(port.mark.0);
                 if owner != port.mark.0 {

@@ -16,8 +16,23 @@ use super::{HOST_NAMESPACE, Host, Instance, Interface, Machine, Switch};
 type Deed = fn(&mut Machine, &mut Chance) -> Option<String>;
 
 /// Everything that a hand does to what is there.
-const DEEDS: [Deed; 14] =
-    [kill, kill, pause, resume, remove, start, copy, spoil, cut, cut, replace, set_inside, forget_image, renumber];
+const DEEDS: [Deed; 15] = [
+    kill,
+    kill,
+    pause,
+    resume,
+    remove,
+    start,
+    copy,
+    spoil,
+    cut,
+    cut,
+    replace,
+    set_inside,
+    forget_image,
+    renumber,
+    narrow,
+];
 
 /// What it does besides where links are plugged into a switch.
 const AT_SWITCH: [Deed; 4] = [make_again, retag, unplug, hang];
@@ -225,6 +240,14 @@ fn renumber(machine: &mut Machine, chance: &mut Chance) -> Option<String> {
         other => other,
     };
     Some(format!("{} has the address {}", host.name, host.address))
+}
+
+/// The network of a host carries other packets: too small for the MTU that users choose, the usual ones, or large ones.
+fn narrow(machine: &mut Machine, chance: &mut Chance) -> Option<String> {
+    let packet = *chance.pick(&[1400, 1500, 9000])?;
+    let host = machine.host(chance)?;
+    host.packet = packet;
+    Some(format!("the network of {} carries packets of {packet} bytes", host.name))
 }
 
 /// Makes a pair of interfaces again, of which one is a port of the switch, under the old names and marks. Returns the link.

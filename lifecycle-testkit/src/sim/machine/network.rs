@@ -211,7 +211,11 @@ impl Host {
         }
     }
 
-    pub(super) fn end(&self, end: &EndIdentity, boot: lifecycle_core::time::BootId) -> Option<((u64, u32), &Interface)> {
+    pub(super) fn end(
+        &self,
+        end: &EndIdentity,
+        boot: lifecycle_core::time::BootId,
+    ) -> Option<((u64, u32), &Interface)> {
         let key = (end.namespace, end.ifindex);
         let found = self.interfaces.get(&key)?;
         (boot == self.boot && found.mac == end.mac && found.name == end.point.ifname).then_some((key, found))
@@ -325,10 +329,10 @@ impl Host {
     pub(crate) fn carries(&self, identity: &LinkIdentity) -> bool {
         let stands = |end: &EndIdentity| {
             let found = self.end(end, identity.boot).map(|(_, found)| found);
-            let peer_up = |it: &Interface| {
-                it.peer.is_none_or(|peer| self.interfaces.get(&peer).is_some_and(|peer| peer.up))
-            };
-            let tunnel_stands = |it: &Interface| it.tunnel.as_ref().is_none_or(|it| self.tunnels().contains(&it.remote));
+            let peer_up =
+                |it: &Interface| it.peer.is_none_or(|peer| self.interfaces.get(&peer).is_some_and(|peer| peer.up));
+            let tunnel_stands =
+                |it: &Interface| it.tunnel.as_ref().is_none_or(|it| self.tunnels().contains(&it.remote));
             found.is_some_and(|it| it.up && peer_up(it) && tunnel_stands(it))
         };
         let peer = |end: &EndIdentity| self.end(end, identity.boot).and_then(|(_, found)| found.peer);

@@ -109,6 +109,7 @@ impl Host {
     fn try_to_plug(&mut self, request: &LinkRequest, cookies: [u64; 2]) -> Result<LinkIdentity> {
         let (points, mark) = ([&request.a, &request.b], (request.link, request.incarnation));
         let names = SIDES.map(|side| port_name(request.link, side, points[side.index()]));
+        self.drop_strays(mark, [&points[0].ifname, &points[1].ifname, &names[0], &names[1]]);
         let mut pairs = [0, 1].map(|side| self.pair(cookies[side], points[side], &names[side], mark));
         // What the switch opened for another interface of the name is let go of only when it sees the name gone.
         let stands = [0, 1].map(|side| {
@@ -147,6 +148,18 @@ impl Host {
         }
         self.tell_link(request.link);
         Ok(identity)
+    }
+
+    /// Removes what an attempt left that was made between other places under the same mark.
+    fn drop_strays(&mut self, mark: (LinkId, u64), known: [&IfName; 4]) {
+        let stray = |name: &IfName, of: Option<(LinkId, u64)>| of == Some(mark) && !known.contains(&name);
+        let interfaces = self.interfaces.iter().filter(|(_, it)| stray(&it.name, it.mark));
+        let interfaces: Vec<_> = interfaces.map(|(key, _)| *key).collect();
+        interfaces.into_iter().for_each(|key| self.drop_pair(key));
+        let ports = self.switch().ports().filter(|(name, port)| stray(name, Some(port.mark)));
+        let changes: Vec<Change> = ports.map(|(name, _)| Change::Remove(name.clone())).collect();
+        // Taking off is never refused.
+        drop(self.switch().commit(&changes));
     }
 
     /// What puts both ports on a segment that is nobody else's.
