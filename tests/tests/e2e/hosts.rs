@@ -90,8 +90,9 @@ impl Hosts {
         let left: Vec<String> =
             interfaces(&self.other).into_iter().filter(|name| OurName::parse(name).is_some()).collect();
         assert_eq!(left, Vec::<String>::new());
-        drop(self.switches);
+        // The end of the other host would take the cable along, in its own time.
         sandbox.ip(&["link", "delete", UPLINK]);
+        drop(self.switches);
         sandbox.assert_clean();
     }
 }
