@@ -27,7 +27,8 @@ impl Mistake {
     pub(crate) const fn breaks(self) -> &'static [&'static str] {
         match self {
             Self::VerifiesTagsOnly => &["I9"],
-            Self::AddsAgainInOneStep | Self::TrustsACommit | Self::RetriesBlindly => &["L1"],
+            Self::AddsAgainInOneStep | Self::TrustsACommit => &["L1"],
+            Self::RetriesBlindly => &["I4", "L1"],
             Self::FreesATagTooEarly => &["I12"],
             Self::CountsTunnels => &["I13"],
         }
