@@ -122,7 +122,7 @@ impl Host {
             self.transact(&removed)?;
             self.await_switch()?;
         }
-        for side in 0..2 {
+        for side in [0, 1] {
             if pairs[side].is_none() {
                 for (cookie, name) in [(cookies[side], &points[side].ifname), (HOST_NAMESPACE, &names[side])] {
                     let left = self.at(cookie, name).filter(|(_, it)| it.mark == Some(mark)).map(|(index, _)| index);
