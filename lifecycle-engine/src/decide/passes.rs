@@ -265,9 +265,6 @@ pub(super) fn lose_backend(cx: &mut Cx<'_>, host: &HostName, plugin: &PluginName
     if std::mem::replace(&mut backend.unreachable, true) {
         return;
     }
-    if cx.world.has_bug(Bug::KeepsLinksUpWithoutABackend) {
-        return;
-    }
     for id in links_on(cx.world, host, plugin) {
         link::doubt(cx.world, id, now);
         if cx.world.links.get(&id).is_some_and(|link| link.actual == LinkState::Up) {

@@ -117,10 +117,6 @@ pub enum Bug {
     SharesATunnel,
     /// A host that has another address is still sought at the old one.
     KeepsAnOldAddress,
-    /// A link keeps the MTU that fitted when it was planned, whatever fits through its tunnel by now.
-    KeepsAnOldMtu,
-    /// Links stay up while their backend cannot be reached, though a switch may forward nothing without its database.
-    KeepsLinksUpWithoutABackend,
     /// Effects are started before their batch is committed. It stands in the simulator's stand-in for the driver.
     ActsBeforeCommit,
 }
@@ -141,12 +137,10 @@ impl Bug {
             Self::DoesNotMarkStale => &["I7", "L1"],
             Self::LeavesHalfALink => &["I4"],
             Self::SharesATunnel => &["I12"],
-            Self::KeepsAnOldAddress | Self::KeepsAnOldMtu => &["L1"],
-            Self::KeepsLinksUpWithoutABackend
-            | Self::TrustsOneHalf
-            | Self::TrustsOldReadings
-            | Self::KeepsProofsOverARestart
-            | Self::UpWithOneNode => &["I9"],
+            Self::KeepsAnOldAddress => &["L1"],
+            Self::TrustsOneHalf | Self::TrustsOldReadings | Self::KeepsProofsOverARestart | Self::UpWithOneNode => {
+                &["I9"]
+            }
             Self::NeverGivesUp | Self::OverwritesTheFirstCause => &["I14"],
             Self::RetriesWithoutBackoff => &["I15"],
             Self::JobEndsWithItsFirstNode | Self::LeavesAJobOpen => &["I16"],

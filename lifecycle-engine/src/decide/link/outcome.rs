@@ -246,9 +246,6 @@ fn not_changed(cx: &mut Cx<'_>, id: LinkId, error: &Error) {
 
 /// A link that could not be read back is not known to be up.
 fn unproved(cx: &mut Cx<'_>, id: LinkId, error: &Error) {
-    if error.kind().is_unreachable() && cx.world.has_bug(Bug::KeepsLinksUpWithoutABackend) {
-        return;
-    }
     let text = error.chain();
     if cx.world.links.get(&id).is_some_and(|link| link.budget.last_error.as_ref() != Some(&text)) {
         cx.change_link(id, |link| link.budget.last_error = Some(text.clone()));

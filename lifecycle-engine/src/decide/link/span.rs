@@ -79,8 +79,7 @@ fn path_now(world: &World, link: &LinkRecord) -> Option<u32> {
 /// Takes in what the path of a link that stands carries by now. False when its user wants a larger MTU: then the link is in
 /// error and says so, until either changes; as long, its ends are kept as the path allows.
 pub(super) fn follow_path(cx: &mut Cx<'_>, id: LinkId) -> bool {
-    let keeps = cx.world.has_bug(Bug::KeepsAnOldMtu);
-    let Some(link) = cx.world.links.get(&id).filter(|link| link.path_mtu.is_some() && !keeps) else { return true };
+    let Some(link) = cx.world.links.get(&id).filter(|link| link.path_mtu.is_some()) else { return true };
     if let Some(path) = path_now(cx.world, link).filter(|path| link.path_mtu != Some(*path)) {
         cx.change_link(id, |link| link.path_mtu = Some(path));
     }
