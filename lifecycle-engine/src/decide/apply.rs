@@ -329,8 +329,9 @@ fn change_link(cx: &mut Cx<'_>, user: &str, id: LinkId, spec: &LinkSpec) {
     if row.spec == spec && !row.deleting {
         return;
     }
-    let attrs = spec.attrs;
-    let in_place = LinkSpec { attrs: row.spec.attrs, ..spec.clone() } == row.spec && !row.deleting;
+    let (attrs, explicit_mtu) = (spec.attrs, spec.explicit_mtu);
+    let changed_in_place = LinkSpec { attrs: row.spec.attrs, explicit_mtu: row.spec.explicit_mtu, ..spec.clone() };
+    let in_place = changed_in_place == row.spec && !row.deleting;
     if !in_place {
         cx.change_link(id, |link| {
             link.rebuild = link.identity.is_some();
@@ -342,16 +343,16 @@ fn change_link(cx: &mut Cx<'_>, user: &str, id: LinkId, spec: &LinkSpec) {
             link.deleting = false;
         });
     }
-    change_attrs(cx, user, id, attrs);
+    change_attrs(cx, user, id, attrs, explicit_mtu);
 }
 
 /// Changes the attributes of a link; what was built follows in place.
-pub(super) fn change_attrs(cx: &mut Cx<'_>, user: &str, id: LinkId, attrs: LinkAttrs) {
+pub(super) fn change_attrs(cx: &mut Cx<'_>, user: &str, id: LinkId, attrs: LinkAttrs, explicit_mtu: bool) {
     let desired = link::intent(attrs.admin);
     let Some(row) = cx.world.links.get(&id) else { return };
     let (old, name, lab) = (row.desired, row.spec.to_string(), row.lab);
     cx.change_link(id, |link| {
-        link.spec.attrs = attrs;
+        (link.spec.attrs, link.spec.explicit_mtu) = (attrs, explicit_mtu);
         link.desired = desired;
         link.budget.reset_by_user();
     });

@@ -1,10 +1,13 @@
 //! What has to be true of the machine once everything has settled.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use lifecycle_core::machine::{LinkIntent, LinkState, NodeIntent, NodeState};
 use lifecycle_core::model::{LinkRecord, NodeRecord};
+use lifecycle_core::name::HostName;
 use lifecycle_core::policy::blocked::Blocked;
+use lifecycle_core::policy::tunnel;
 use lifecycle_core::topology::{Admin, NodeSpec};
 use lifecycle_engine::decide::World;
 use lifecycle_engine::decide::invariant::Violation;
@@ -94,7 +97,17 @@ impl Simulation {
         let mut given = link.nodes.iter().zip(link.carrier);
         let given = given.all(|(node, carrier)| node.is_none() || carrier == Some(true));
         let set_down = self.ends_of(link).any(|(_, it)| !it.up) && given;
-        run && possible && !set_down && link.desired == LinkIntent::Up
+        let path = self.path_mtu(nodes.into_iter().filter_map(|node| node.host.as_ref()));
+        let fits = !link.spec.explicit_mtu || path.is_none_or(|path| link.spec.attrs.mtu <= path);
+        run && possible && fits && !set_down && link.desired == LinkIntent::Up
+    }
+
+    /// The MTU that fits between two hosts; none where all is on one.
+    fn path_mtu<'a>(&self, hosts: impl Iterator<Item = &'a HostName>) -> Option<u32> {
+        let names: BTreeSet<&HostName> = hosts.collect();
+        let packets = names.iter().filter_map(|name| self.machine.hosts.get(*name)).map(|host| host.packet);
+        let smallest = packets.min().filter(|_| names.len() > 1)?;
+        Some(smallest - tunnel::overhead(IpAddr::from([0, 0, 0, 0])))
     }
 
     /// I17: with nothing wanted, nothing of ours is left, neither outside nor in what the controller remembers.
@@ -158,10 +171,16 @@ fn leftovers(world: &World) -> Vec<Violation> {
     found
 }
 
-/// Tunnels of links that are up and lead from or to an address that a host no longer has.
+/// Links that are up and whose tunnel carries less than they believe, or leads from or to an address that a host no longer
+/// has.
 fn links_astray(world: &World, simulation: &Simulation) -> Vec<Violation> {
     let mut found = Vec::new();
     for link in world.links.values().filter(|link| link.actual == LinkState::Up) {
+        let path = simulation.path_mtu(link.hosts());
+        if link.path_mtu != path {
+            let text = format!("{path:?} bytes fit through its tunnel, and it believes {:?}", link.path_mtu);
+            found.push(Violation::new("L1", &link.key, text));
+        }
         let hosts: Vec<IpAddr> =
             link.hosts().filter_map(|host| Some(simulation.machine.hosts.get(host)?.address)).collect();
         let tunnels = simulation.ends_of(link).filter_map(|(_, it)| it.tunnel.as_ref());

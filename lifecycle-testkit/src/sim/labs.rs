@@ -8,7 +8,7 @@ use lifecycle_core::name::{HostName, IfName, LabName, NodeName, PluginName};
 use lifecycle_core::plugin::VendorConfig;
 use lifecycle_core::plugin::vendor::{KindData, Readiness, VendorAction, VendorContext};
 use lifecycle_core::topology::{
-    Admin, Endpoint, Healthcheck, ImagePullPolicy, LinkAttrs, LinkSpec, NodeSpec, Topology,
+    Admin, DEFAULT_MTU, Endpoint, Healthcheck, ImagePullPolicy, LinkAttrs, LinkSpec, NodeSpec, Topology,
 };
 
 use super::chance::Chance;
@@ -20,6 +20,8 @@ pub(super) const POD: &str = "pod";
 pub(super) const JAIL: &str = "jail";
 /// The network backend.
 pub(super) const WIRE: &str = "wire";
+/// The MTU of links for which the user chooses one.
+const CHOSEN_MTU: u32 = 1400;
 /// The hosts.
 pub(super) const HOSTS: [&str; 2] = ["h1", "h2"];
 
@@ -162,14 +164,18 @@ fn add_link(topology: &mut Topology, chance: &mut Chance) {
     };
     let Some(b) = b else { return };
     let mut spec = LinkSpec::new(a, b);
-    spec.attrs = draw_attrs(chance);
+    want(&mut spec, draw_attrs(chance));
     topology.links.push(spec);
+}
+
+fn want(link: &mut LinkSpec, attrs: LinkAttrs) {
+    (link.attrs, link.explicit_mtu) = (attrs, attrs.mtu == CHOSEN_MTU);
 }
 
 /// Attributes of a link, now and then such that the backend cannot have them.
 pub(super) fn draw_attrs(chance: &mut Chance) -> LinkAttrs {
     LinkAttrs {
-        mtu: if chance.per_mille(300) { 1500 } else { 9500 },
+        mtu: if chance.per_mille(300) { CHOSEN_MTU } else { DEFAULT_MTU },
         admin: if chance.per_mille(100) { Admin::Down } else { Admin::Up },
         rate: chance.per_mille(20).then_some(1_000_000),
         delay: chance.per_mille(200).then_some(500),
@@ -207,7 +213,7 @@ pub(super) fn change(topology: &mut Topology, chance: &mut Chance) {
                 if chance.per_mille(200) {
                     std::mem::swap(&mut link.a, &mut link.b);
                 } else {
-                    link.attrs = attrs;
+                    want(link, attrs);
                 }
             }
             _ => add_link(topology, chance),

@@ -12,6 +12,7 @@ use lifecycle_engine::decide::{Command, NodeAction, World};
 
 use super::faults::Faults;
 use super::labs::{self, JAIL, POD, WIRE};
+use super::machine::{HOST_NAMESPACE, make_pair_again};
 use super::simulation::{Event, Seat, Simulation};
 
 /// Time in which everything has to settle once the faults have stopped, in milliseconds. A node may be pending for ten
@@ -52,6 +53,7 @@ impl Simulation {
         }
         self.everything_came();
         self.restart_one();
+        self.make_one_again();
         self.destroy_all();
         self.settle("destroyed");
         self.nothing_is_left();
@@ -66,6 +68,7 @@ impl Simulation {
         self.queue.retain(|_, event| !mischief(event));
         self.outages.clear();
         self.recover();
+        self.machine.hosts.values_mut().filter_map(|host| host.switch.as_mut()).for_each(|switch| switch.hangs = false);
         self.user_acts = false;
         self.active_at = self.clock.millis;
     }
@@ -115,7 +118,8 @@ impl Simulation {
         let found: Vec<Violation> = found.into_iter().filter(|violation| !unknown(violation)).collect();
         found.into_iter().for_each(|violation| self.fail(violation));
         let found = self.truth_of_settings().into_iter().filter(|violation| !severed.contains(&violation.subject));
-        let found: Vec<Violation> = found.collect();
+        let silent = self.silent_links().into_iter().filter(|it| !severed.contains(&it.subject));
+        let found: Vec<Violation> = found.chain(silent).chain(self.tunnels_not_needed()).collect();
         found.into_iter().for_each(|violation| self.fail(violation));
     }
 
@@ -198,6 +202,41 @@ impl Simulation {
             for (key, was) in links.into_iter().filter(|(key, was)| kept.get(key) != Some(was)) {
                 let text = format!("a restart of {node} did not keep it: {was:?} became {:?}", kept.get(&key));
                 self.fail(Violation::new("I25", key, text));
+            }
+        }
+    }
+
+    /// A port of the switch and the end at it are made again under their old names: the link is mended, and the end that
+    /// nobody touched is as it was.
+    fn make_one_again(&mut self) {
+        if !self.violations.is_empty() {
+            return;
+        }
+        let Some(world) = self.world() else { return };
+        // Of one that was given up nothing is put right until its user wants it again.
+        let well = |link: &&LinkRecord| link.actual == LinkState::Up && link.budget.given_up_at.is_none();
+        let ends = world.links.values().filter(well).filter_map(|link| {
+            let (host, half) = link.halves().next()?;
+            let other = half.b.as_ref().map(|end| (end.namespace, end.ifindex));
+            Some((link.id, link.key.clone(), host.clone(), (half.a.namespace, half.a.ifindex), other))
+        });
+        let ends: Vec<_> = ends.filter(|(.., end, _)| end.0 != HOST_NAMESPACE).collect();
+        let Some((id, key, host, end, other)) = self.mischief.clone().pick(&ends).cloned() else { return };
+        let Some(host) = self.machine.hosts.get_mut(&host).filter(|host| host.switch.is_some()) else { return };
+        if make_pair_again(host, end).is_none() {
+            return;
+        }
+        host.tell_link(id);
+        self.active_at = self.clock.millis;
+        self.trace.say(self.clock.millis, || format!("---- an end of {key} is made again under its old name"));
+        self.settle("made again");
+        if self.violations.is_empty() {
+            let link = self.world().and_then(|world| world.links.get(&id));
+            let half = link.filter(|link| link.actual == LinkState::Up).and_then(|link| link.identity.as_ref());
+            let now = half.map(|half| half.b.as_ref().map(|end| (end.namespace, end.ifindex)));
+            if now != Some(other) {
+                let text = format!("it was not mended in place: its other end {other:?} became {now:?}");
+                self.fail(Violation::new("L1", key, text));
             }
         }
     }

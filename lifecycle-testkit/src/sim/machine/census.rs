@@ -1,9 +1,8 @@
 //! What there is, as an omniscient observer sees it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use lifecycle_core::name::{HostName, IfName, PluginName};
-use lifecycle_core::plugin::network::ObservedLink;
 use lifecycle_engine::decide::invariant::{Census, SeenInstance, SeenLink};
 
 use super::{HOST_NAMESPACE, Machine};
@@ -28,14 +27,7 @@ impl Machine {
                     by_hand: found.by_hand,
                 });
             }
-            let mut links: BTreeMap<_, Vec<_>> = BTreeMap::new();
-            for (&(cookie, index), found) in &host.interfaces {
-                if let Some(mark) = found.mark {
-                    links.entry(mark).or_default().push((cookie, index, found.name.clone()));
-                }
-            }
-            for ((link, n), interfaces) in links {
-                let seen = ObservedLink { link, incarnation: Some(n), interfaces };
+            for seen in host.marked(|_| true) {
                 census.links.push(SeenLink { host: host.name.clone(), backend: host.backend.clone(), seen });
             }
         }

@@ -5,7 +5,10 @@
 mod census;
 mod hands;
 mod instances;
+mod mistakes;
 mod network;
+mod plug;
+mod switch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -21,8 +24,11 @@ use lifecycle_core::topology::{ImagePullPolicy, NodeSpec};
 use lifecycle_engine::decide::{Action, ConnectPlan, Done, Effect, EndPlan, News, Outcome};
 
 pub(super) use census::Foreign;
+pub(super) use hands::make_pair_again;
 pub(super) use instances::{BAD_BINARY, CRASHES, Exit, Instance};
+pub(super) use mistakes::Mistake;
 pub(super) use network::{HOST_NAMESPACE, Interface, UPLINK};
+pub(super) use switch::Switch;
 
 /// An image that no registry has.
 pub(super) const LOST_IMAGE: &str = "lost:1";
@@ -52,6 +58,14 @@ pub(super) struct Host {
     pub(super) backend: PluginName,
     /// Address at which other hosts reach it.
     pub(super) address: IpAddr,
+    /// Largest packet that passes between the hosts, in bytes.
+    pub(super) packet: u32,
+    /// The switch to which its links are plugged; none where the ends of a link are each other's peers.
+    pub(super) switch: Option<Switch>,
+    /// The mistake that the backend makes.
+    pub(super) mistake: Option<Mistake>,
+    /// How often tunnels were asked for, less how often they were not wanted any more: for who counts.
+    counted: BTreeMap<IpAddr, u64>,
     /// Processes that are going to end by themselves.
     pub(super) exits: Vec<Exit>,
     next_cookie: u64,
@@ -73,6 +87,10 @@ impl Host {
             news: Vec::new(),
             backend,
             address: IpAddr::from([10, 0, 0, 1]),
+            packet: 1500,
+            switch: None,
+            mistake: None,
+            counted: BTreeMap::new(),
             exits: Vec::new(),
             next_cookie: HOST_NAMESPACE,
             next_ifindex: 1,
@@ -83,6 +101,7 @@ impl Host {
     /// Carries out what a controller asks for.
     pub(super) fn perform(&mut self, call: u64, effect: &Effect, wall: Timestamp) -> Outcome {
         self.call = call;
+        self.let_switch_look();
         let plugin = &effect.plugin;
         match &effect.action {
             Action::EnsureImage(spec) => self.ensure_image(spec).map(|()| Done::Nothing),
@@ -165,6 +184,8 @@ impl Host {
         self.boot = boot;
         self.news.clear();
         self.exits.clear();
+        self.counted.clear();
+        self.switch.iter_mut().for_each(Switch::reboot);
         self.interfaces.retain(|(cookie, _), interface| *cookie == HOST_NAMESPACE && !interface.is_made());
         let volatile = self.volatile.clone();
         self.instances.retain(|(plugin, _), _| !volatile.contains(plugin));
