@@ -110,7 +110,7 @@ pub(super) fn node_file(
             hidden: vec![context.state_dir.clone(), context.runtime_dir.clone()],
             processors: spec.resources.cpu_set.as_deref().map(processors).transpose()?.unwrap_or_default(),
             shm: spec.extra.get("shm-size").map(size).transpose()?.unwrap_or(SHM),
-            privileged: settings.privileged,
+            privileged: settings.privileged || stand_in.privileged,
             log_bytes: settings.log_bytes.max(64 << 10),
         },
     })
