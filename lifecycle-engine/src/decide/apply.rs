@@ -67,8 +67,8 @@ pub fn plan(world: &World, topology: &Topology) -> Result<Plan, CommandError> {
 
 /// Whether what changed about a node can only be had by making it again.
 fn needs_recreation(world: &World, node: &NodeRecord, topology: &Topology, spec: &NodeSpec) -> bool {
-    // What is wanted of it at first is not part of what it is.
-    let comparable = |spec: &NodeSpec| NodeSpec { desired: NodeIntent::Running, ..spec.clone() };
+    // What is wanted of it at first is not part of what it is, nor what its starts wait for.
+    let comparable = |spec: &NodeSpec| NodeSpec { desired: NodeIntent::Running, wait_for: Vec::new(), ..spec.clone() };
     world.spec(node.id).is_none_or(|old| comparable(old) != comparable(spec))
         || provider_of_node(world, node.id) != provider_of(world, topology, spec)
 }
@@ -84,6 +84,14 @@ fn problems(world: &World, topology: &Topology) -> Vec<String> {
         if world.kinds.get(&spec.kind).is_none() {
             let known: Vec<&str> = world.kinds.all().map(|kind| kind.kind.as_str()).collect();
             problems.push(format!("node {}: unknown kind `{}`; known: {}", spec.name, spec.kind, known.join(", ")));
+        }
+        // Commands of stages would be run beside those of `exec`, and on the host, where nothing of a lab is run.
+        if let Some(stages) = spec.extra.get("stages").and_then(serde_json::Value::as_object) {
+            let names: Vec<String> = stages.keys().map(|stage| format!("stages.{stage}.exec")).collect();
+            problems.push(format!("node {}: {} is not supported; use `exec`", spec.name, names.join(", ")));
+        }
+        for wait in spec.wait_for.iter().filter(|wait| topology.node(&wait.node).is_none()) {
+            problems.push(format!("node {}: it waits for {}, and there is no such node", spec.name, wait.node));
         }
         let provider = provider_of(world, topology, spec);
         if !world.hosts.values().any(|host| host.providers.contains_key(&provider)) {

@@ -10,6 +10,7 @@ use lifecycle_core::policy::link::LinkKey;
 use lifecycle_engine::decide::invariant::{Violation, check_settled};
 use lifecycle_engine::decide::{Command, NodeAction, World};
 
+use super::expect::waits_in_vain;
 use super::faults::Faults;
 use super::labs::{self, JAIL, POD, WIRE};
 use super::simulation::{Event, Seat, Simulation};
@@ -207,7 +208,9 @@ impl Simulation {
         let lab = |id| world.labs.get(&id).map(|lab| lab.topology.name.clone());
         let runs = world.nodes.values().filter(|node| node.actual == NodeState::Running && !node.recreate);
         // One that ends by itself would restart others' links in its own time.
-        let steady = runs.filter(|node| world.spec(node.id).is_some_and(|spec| spec.cmd.is_none()));
+        let steady = runs
+            .filter(|node| world.spec(node.id).is_some_and(|spec| spec.cmd.is_none()))
+            .filter(|node| !waits_in_vain(world, node));
         let nodes: Vec<_> = steady.filter_map(|node| Some((lab(node.lab)?, node.name.clone()))).collect();
         self.mischief.clone().pick(&nodes).cloned()
     }

@@ -120,6 +120,9 @@ pub(crate) fn holder(
         };
         HashMap::from([(network.name.clone(), settings)])
     });
+    // Daemons let containers forward packets by what they set on the host, and only there.
+    let mut parameters = sysctls(spec).0;
+    parameters.entry("net.ipv4.ip_forward".to_owned()).or_insert_with(|| "1".to_owned());
     let servers = spec.dns.servers.iter().map(ToString::to_string).collect::<Vec<_>>();
     let on_network = network.is_some();
     Ok(ContainerCreateBody {
@@ -136,7 +139,7 @@ pub(crate) fn holder(
             dns: some(servers),
             dns_search: on_network.then_some(search).or_else(|| some(spec.dns.search.clone())),
             dns_options: on_network.then_some(options).or_else(|| some(spec.dns.options.clone())),
-            sysctls: some(sysctls(spec).0),
+            sysctls: Some(parameters),
             cap_drop: Some(vec!["ALL".to_owned()]),
             security_opt: Some(vec!["no-new-privileges".to_owned()]),
             readonly_rootfs: Some(true),

@@ -7,6 +7,7 @@ mod crashes;
 mod docker;
 mod drift;
 mod fixtures;
+mod frr;
 mod hands;
 mod hosts;
 mod labs;
@@ -66,5 +67,6 @@ fn main() {
     trials.extend(labs::trials());
     trials.extend(switch_kills::trials());
     trials.extend(fixtures::trials());
+    trials.extend(frr::trials());
     libtest_mimic::run(&arguments, trials).exit();
 }

@@ -73,8 +73,7 @@ impl Progress {
         }
         let nodes_done = progress.waiting.is_empty();
         let is_failed = |node: &&Node| matches!(node_standing(node), Standing::Failed(_));
-        let failed: BTreeSet<&NodeName> =
-            mirror.nodes.values().filter(is_failed).map(|node| &node.node_name).collect();
+        let failed: BTreeSet<&NodeName> = mirror.nodes.values().filter(is_failed).map(|node| &node.node_name).collect();
         for link in mirror.links.values().filter(|link| scope.has_link(link)) {
             let label = label(link);
             progress.count(link_standing(link, [&stopped, &failed], nodes_done), label, |it| &mut it.links);
