@@ -230,7 +230,7 @@ impl NodeSpec {
 }
 
 /// What a node waits for before it enters one of its stages.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct WaitFor {
     /// The stage that it does not enter before.
     pub stage: Stage,
@@ -249,6 +249,7 @@ pub struct WaitFor {
     Eq,
     PartialOrd,
     Ord,
+    Hash,
     Serialize,
     Deserialize,
     strum::Display,

@@ -182,3 +182,15 @@ async fn commands_and_readiness_wait_in_running_nodes_and_an_end_can_be_waited_f
     until(&controller, |lab| all_in(NodeState::Running)(lab) && lab.nodes.iter().all(|node| node.is_ready)).await;
     controller.shutdown().await;
 }
+
+#[tokio::test]
+async fn what_stages_cannot_have_is_refused_by_name() {
+    let (controller, _) = start(|_| {}).await;
+    let mut spec = node("a", &[(Stage::Create, "nobody", Stage::Create)]);
+    spec.extra.insert("stages".to_owned(), serde_json::json!({"create-links": {"exec": [{"command": "true"}]}}));
+    let error = controller.apply("ann", row(vec![spec])).await.unwrap_err().to_string();
+    for part in ["stages.create-links.exec", "waits for nobody"] {
+        assert!(error.contains(part), "{error}");
+    }
+    controller.shutdown().await;
+}

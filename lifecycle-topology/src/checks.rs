@@ -1,7 +1,7 @@
 //! What must hold between the parts of a lab: ends, names and addresses are used once, and nobody waits for themselves.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -254,11 +254,11 @@ pub(crate) fn dependencies(
         }
     }
     let circle = circle(&graph);
-    drop(index);
+    // What a node inherits and has itself counts once.
+    let mut seen = HashSet::new();
     for (node, wait) in waits {
-        let known = &mut nodes[node].spec.wait_for;
-        if !known.contains(&wait) {
-            known.push(wait);
+        if seen.insert((node, wait.clone())) {
+            nodes[node].spec.wait_for.push(wait);
         }
     }
     let Some(circle) = circle else { return };

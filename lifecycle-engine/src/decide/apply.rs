@@ -85,13 +85,10 @@ fn problems(world: &World, topology: &Topology) -> Vec<String> {
             let known: Vec<&str> = world.kinds.all().map(|kind| kind.kind.as_str()).collect();
             problems.push(format!("node {}: unknown kind `{}`; known: {}", spec.name, spec.kind, known.join(", ")));
         }
-        // Commands of stages would be run beside those of `exec`, and on the host, where nothing of a lab is run.
+        // Nothing of a lab is run on the host, and what is run in a node stands in `exec`.
         if let Some(stages) = spec.extra.get("stages").and_then(serde_json::Value::as_object) {
             let names: Vec<String> = stages.keys().map(|stage| format!("stages.{stage}.exec")).collect();
             problems.push(format!("node {}: {} is not supported; use `exec`", spec.name, names.join(", ")));
-        }
-        for wait in spec.wait_for.iter().filter(|wait| topology.node(&wait.node).is_none()) {
-            problems.push(format!("node {}: it waits for {}, and there is no such node", spec.name, wait.node));
         }
         let provider = provider_of(world, topology, spec);
         if !world.hosts.values().any(|host| host.providers.contains_key(&provider)) {
@@ -106,6 +103,11 @@ fn problems(world: &World, topology: &Topology) -> Vec<String> {
         if let Some(host) = spec.host.as_ref().filter(|host| !world.hosts.contains_key(*host)) {
             let known: Vec<&str> = world.hosts.keys().map(|host| host.as_str()).collect();
             problems.push(format!("node {}: no host is called `{host}`; known: {}", spec.name, known.join(", ")));
+        }
+    }
+    for spec in &topology.nodes {
+        for wait in spec.wait_for.iter().filter(|wait| !names.contains(&wait.node)) {
+            problems.push(format!("node {}: it waits for {}, and there is no such node", spec.name, wait.node));
         }
     }
     let mut ends: BTreeMap<String, usize> = BTreeMap::new();

@@ -13,6 +13,7 @@ mod hosts;
 mod labs;
 mod life;
 mod secrets;
+mod stages;
 mod switch_kills;
 mod vendors;
 
@@ -60,6 +61,8 @@ fn main() {
         &[Need::UserNamespaces],
         bad_input::host_ends_are_refused_rootless,
     ));
+    let needs = [Need::UserNamespaces];
+    trials.push(trial("ordinary::stages", &needs, || stages::a_client_waits_for_its_server(User::Ordinary)));
     trials.extend(backends::trials());
     trials.extend(docker::trials());
     trials.extend(hands::trials());

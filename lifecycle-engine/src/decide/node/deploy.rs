@@ -123,19 +123,8 @@ pub(super) fn wire(cx: &mut Cx<'_>, id: NodeId) -> Flow {
         NodeState::Running => return Flow::Next(Phase::Configure),
         _ => cx.node_becomes(id, NodeState::Starting, Why::enforcement()),
     }
-    for stage in [Stage::Create, Stage::CreateLinks] {
-        match stage::enter(cx, id, stage) {
-            Gate::Open => {}
-            Gate::Shut => return Flow::Wait,
-            Gate::Overdue(text) => {
-                end::attempt_failed(cx, id, &text);
-                return Flow::Wait;
-            }
-            Gate::Vain(blocked) => {
-                end::blocked(cx, id, blocked);
-                return Flow::Wait;
-            }
-        }
+    if !may_start(cx, id) {
+        return Flow::Wait;
     }
     let Some(node) = cx.world.nodes.get(&id) else { return Flow::Wait };
     // A link that never comes does not keep its node from starting for ever.
@@ -161,6 +150,20 @@ pub(super) fn wire(cx: &mut Cx<'_>, id: NodeId) -> Flow {
         return Flow::Wait;
     }
     Flow::Next(Phase::Start)
+}
+
+/// Whether those that the node waits for are where they have to be before it starts. Ends its work where they never are.
+fn may_start(cx: &mut Cx<'_>, id: NodeId) -> bool {
+    for stage in [Stage::Create, Stage::CreateLinks] {
+        match stage::enter(cx, id, stage) {
+            Gate::Open => continue,
+            Gate::Shut => {}
+            Gate::Overdue(text) => end::attempt_failed(cx, id, &text),
+            Gate::Vain(blocked) => end::blocked(cx, id, blocked),
+        }
+        return false;
+    }
+    true
 }
 
 /// The instance went away while its node was on the way up.

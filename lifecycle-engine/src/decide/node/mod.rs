@@ -10,6 +10,8 @@
 //! remake:  prepare → fetch → stop → destroy → look, then run
 //! ```
 //!
+//! A node that waits for others is held back before *start* and *configure*; see `stage`.
+//!
 //! A node is made anew when what is wanted of it changed, or when its instance is broken; it may move to another host or
 //! provider by that. Its new place is made ready first: reachable, resources reserved, image there. Only then is the old
 //! instance touched, and only when it was seen to be gone does the new one come to be.
