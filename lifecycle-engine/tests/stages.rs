@@ -80,7 +80,7 @@ fn all_in(state: NodeState) -> impl Fn(&LabSnapshot) -> bool + Send {
 /// The nodes in the order in which they came to run, since a row of the audit trail; and the latest row.
 async fn order(controller: &Controller, after: u64) -> (Vec<String>, u64) {
     let rows = controller.audit(&AuditQuery { after, ..AuditQuery::default() }).await.unwrap();
-    let ran = rows.iter().filter(|row| row.to.as_deref() == Some("running"));
+    let ran = rows.iter().filter(|row| row.from.as_deref() == Some("starting") && row.to.as_deref() == Some("running"));
     (ran.map(|row| row.name.clone()).collect(), rows.last().map_or(after, |row| row.seq))
 }
 
@@ -101,9 +101,9 @@ async fn nodes_start_in_the_order_of_what_they_wait_for_each_time() {
     let (ran, seen) = order(&controller, 0).await;
     assert_eq!(ran, ["d", "c", "b", "a"]);
 
-    controller.bulk("ann", lab(), BulkAction::StopAll).await.unwrap();
+    controller.bulk("ann", lab(), BulkAction::Stop).await.unwrap();
     until(&controller, all_in(NodeState::Stopped)).await;
-    controller.bulk("ann", lab(), BulkAction::StartAll).await.unwrap();
+    controller.bulk("ann", lab(), BulkAction::Start).await.unwrap();
     until(&controller, all_in(NodeState::Running)).await;
     let (ran, seen) = order(&controller, seen).await;
     assert_eq!(ran, ["d", "c", "b", "a"], "a start keeps to it as a deployment does");

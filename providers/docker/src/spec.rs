@@ -165,8 +165,11 @@ pub(crate) fn node(
     let own_network = matches!(spec.network_mode, NetworkMode::Own | NetworkMode::None | NetworkMode::Node(_));
     let privileged = settings.privileged || spec.extra.get("privileged").and_then(Value::as_bool) == Some(true);
     let mut capabilities = list(spec, "cap-add");
-    if own_network && !capabilities.iter().any(|name| name.trim_start_matches("CAP_") == OWN_NETWORK) {
-        capabilities.push(OWN_NETWORK.to_owned());
+    for name in settings.capabilities.iter().map(String::as_str).chain(own_network.then_some(OWN_NETWORK)) {
+        let bare = |name: &str| name.trim_start_matches("CAP_").to_owned();
+        if !capabilities.iter().any(|known| bare(known) == bare(name)) {
+            capabilities.push(name.to_owned());
+        }
     }
     let binds = spec.binds.iter().map(|bind| permit::bind(settings, &request.directory, bind));
     let binds: Vec<String> = binds.collect::<Result<_, _>>()?;

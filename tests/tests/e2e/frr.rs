@@ -55,7 +55,10 @@ fn on_docker() {
     daemon.import(IMAGES[0], &router, &serde_json::to_string(&["sh", "-c", frr::START]).unwrap());
     daemon.import(IMAGES[1], &host, r#"["sleep", "infinity"]"#);
     let endpoint = daemon.endpoint();
-    run(&sandbox, &format!("provider: docker\nplugins: {{docker: {{endpoint: '{endpoint}', privileged: true}}}}\n"));
+    run(
+        &sandbox,
+        &format!("provider: docker\nplugins: {{docker: {{endpoint: '{endpoint}', capabilities: [SYS_ADMIN]}}}}\n"),
+    );
     assert_eq!(daemon.run(&["ps", "--all", "--quiet"]), "", "containers are left");
     drop(daemon);
     sandbox.assert_clean();

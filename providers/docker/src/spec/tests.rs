@@ -84,6 +84,14 @@ fn fields_reach_the_daemon() {
 }
 
 #[test]
+fn an_operator_gives_every_node_a_capability() {
+    let settings =
+        Settings { capabilities: vec!["CAP_NET_ADMIN".to_owned(), "SYS_ADMIN".to_owned()], ..Settings::default() };
+    let body = node(&request(|_| {}), &mark(), &settings, "docker").unwrap();
+    assert_eq!(body.host_config.unwrap().cap_add.unwrap(), ["CAP_NET_ADMIN", "SYS_ADMIN"]);
+}
+
+#[test]
 fn a_label_cannot_pass_for_a_mark() {
     let body = made(|spec| {
         spec.labels.insert("lifecycle.node".to_owned(), "somebody-else".to_owned());
