@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -14,8 +14,9 @@ pub const START: &str = "install -d -o frr -g frr /run/frr && . /usr/lib/frr/frr
                          exec /usr/lib/frr/watchfrr $(daemon_list)";
 
 /// Programs that a router needs; some of them call others by these paths.
-const PROGRAMS: [&str; 8] = [
+const PROGRAMS: [&str; 9] = [
     "/bin/bash",
+    "/usr/bin/install",
     "/usr/bin/vtysh",
     "/usr/lib/frr/ldpd",
     "/usr/lib/frr/ospfd",
@@ -37,7 +38,7 @@ pub fn missing() -> Option<String> {
 /// When that cannot be done.
 pub fn lay_out(root: &Path) {
     lay_out_busybox(root);
-    for file in PROGRAMS.iter().map(PathBuf::from).chain(libraries()).chain(scripts()) {
+    for file in PROGRAMS.iter().map(PathBuf::from).chain(libraries()).chain(scripts()).chain(permit()) {
         let target = root.join(file.strip_prefix("/").unwrap());
         fs::create_dir_all(target.parent().unwrap()).unwrap();
         // Busybox may have left a link of this name.
@@ -60,8 +61,11 @@ pub fn lay_out(root: &Path) {
     let settings = root.join("etc/frr");
     fs::create_dir_all(&settings).unwrap();
     fs::write(settings.join("vtysh.conf"), "service integrated-vtysh-config\n").unwrap();
+    // `vtysh` asks who may use it.
+    let rules = "auth sufficient pam_permit.so\naccount sufficient pam_permit.so\n";
+    fs::create_dir_all(root.join("etc/pam.d")).unwrap();
+    fs::write(root.join("etc/pam.d/frr"), rules).unwrap();
     let owner = fs::metadata("/etc/frr").unwrap();
-    use std::os::unix::fs::MetadataExt;
     chown(&settings, Some(owner.uid()), Some(owner.gid())).unwrap();
 }
 
@@ -74,4 +78,10 @@ fn libraries() -> BTreeSet<PathBuf> {
 
 fn scripts() -> [PathBuf; 2] {
     ["frrcommon.sh", "watchfrr.sh"].map(|name| Path::new("/usr/lib/frr").join(name))
+}
+
+/// What PAM loads by itself, where `vtysh` is made with it.
+fn permit() -> Option<PathBuf> {
+    let pam = libraries().into_iter().find(|path| path.ends_with("libpam.so.0"))?;
+    Some(pam.with_file_name("security").join("pam_permit.so"))
 }

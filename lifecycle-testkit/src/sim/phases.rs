@@ -120,10 +120,13 @@ impl Simulation {
         found.into_iter().for_each(|violation| self.fail(violation));
     }
 
-    /// Whether a node or a link waits for its next attempt, where that can be made. What is to be removed is tried for
-    /// ever, at long intervals.
+    /// Whether a node or a link waits for its next attempt, where that can be made, or a node for another one. What is to
+    /// be removed is tried for ever, at long intervals.
     fn waits(&self) -> bool {
         let Some(world) = self.world() else { return false };
+        if world.node_work.values().any(|work| work.held) {
+            return true;
+        }
         let waits = |node: &NodeRecord| {
             let stuck = node.blocked.is_some() || node.budget.given_up_at.is_some();
             let open = node.deleting || !node.actual.matches(node.desired) && !stuck;
