@@ -116,10 +116,15 @@ fn until_routed(sandbox: &Sandbox, when: &str) {
 
 /// How often what a router thinks of a neighbour has changed.
 fn changes(sandbox: &Sandbox, router: &str, neighbour: &str) -> u64 {
-    let read = || {
+    let said = || {
         let output = sandbox.run(&["exec", router, "--", "vtysh", "-c", "show ip ospf neighbor detail json"]);
-        let shown: Value = serde_json::from_slice(&output.stdout).ok()?;
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    let read = || {
+        // There may be warnings around what was asked for.
+        let text = said();
+        let shown: Value = serde_json::from_str(text.get(text.find('{')?..=text.rfind('}')?)?).ok()?;
         shown["neighbors"][neighbour][0]["stateChangeCounter"].as_u64()
     };
-    eventually_or(LONG, || format!("{router} tells of {neighbour}"), read)
+    eventually_or(LONG, || format!("{router} tells of {neighbour}: {}", said()), read)
 }
