@@ -67,8 +67,8 @@ pub fn plan(world: &World, topology: &Topology) -> Result<Plan, CommandError> {
 
 /// Whether what changed about a node can only be had by making it again.
 fn needs_recreation(world: &World, node: &NodeRecord, topology: &Topology, spec: &NodeSpec) -> bool {
-    // What is wanted of it at first is not part of what it is.
-    let comparable = |spec: &NodeSpec| NodeSpec { desired: NodeIntent::Running, ..spec.clone() };
+    // What is wanted of it at first is not part of what it is, nor what its starts wait for.
+    let comparable = |spec: &NodeSpec| NodeSpec { desired: NodeIntent::Running, wait_for: Vec::new(), ..spec.clone() };
     world.spec(node.id).is_none_or(|old| comparable(old) != comparable(spec))
         || provider_of_node(world, node.id) != provider_of(world, topology, spec)
 }
@@ -85,6 +85,11 @@ fn problems(world: &World, topology: &Topology) -> Vec<String> {
             let known: Vec<&str> = world.kinds.all().map(|kind| kind.kind.as_str()).collect();
             problems.push(format!("node {}: unknown kind `{}`; known: {}", spec.name, spec.kind, known.join(", ")));
         }
+        // Nothing of a lab is run on the host, and what is run in a node stands in `exec`.
+        if let Some(stages) = spec.extra.get("stages").and_then(serde_json::Value::as_object) {
+            let names: Vec<String> = stages.keys().map(|stage| format!("stages.{stage}.exec")).collect();
+            problems.push(format!("node {}: {} is not supported; use `exec`", spec.name, names.join(", ")));
+        }
         let provider = provider_of(world, topology, spec);
         if !world.hosts.values().any(|host| host.providers.contains_key(&provider)) {
             let known: BTreeSet<&PluginName> = world.hosts.values().flat_map(|host| host.providers.keys()).collect();
@@ -98,6 +103,11 @@ fn problems(world: &World, topology: &Topology) -> Vec<String> {
         if let Some(host) = spec.host.as_ref().filter(|host| !world.hosts.contains_key(*host)) {
             let known: Vec<&str> = world.hosts.keys().map(|host| host.as_str()).collect();
             problems.push(format!("node {}: no host is called `{host}`; known: {}", spec.name, known.join(", ")));
+        }
+    }
+    for spec in &topology.nodes {
+        for wait in spec.wait_for.iter().filter(|wait| !names.contains(&wait.node)) {
+            problems.push(format!("node {}: it waits for {}, and there is no such node", spec.name, wait.node));
         }
     }
     let mut ends: BTreeMap<String, usize> = BTreeMap::new();

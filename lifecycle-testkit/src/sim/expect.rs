@@ -72,7 +72,7 @@ impl Simulation {
         for node in world.nodes.values() {
             let Some(spec) = world.spec(node.id) else { continue };
             let well = node.actual.matches(node.desired) && (!node.recreate || node.desired == NodeIntent::Stopped);
-            if !well && !is_hopeless(node, spec) {
+            if !well && !is_hopeless(node, spec) && !waits_in_vain(world, node) {
                 let text = format!("`{}` for no reason: {:?} {:?}", node.actual, node.blocked, node.budget);
                 found.push(Violation::new("L1", &node.name, text));
             }
@@ -140,9 +140,16 @@ fn is_hopeless(node: &NodeRecord, spec: &NodeSpec) -> bool {
     }
 }
 
-/// What is wanted of a node at first is not part of what it is made of.
+/// Whether a node waits for one that does not run, for reasons of its own.
+pub(super) fn waits_in_vain(world: &World, node: &NodeRecord) -> bool {
+    let waits = world.spec(node.id).into_iter().flat_map(|spec| &spec.wait_for);
+    let mut others = waits.filter_map(|wait| world.node_by_name(node.lab, &wait.node));
+    others.any(|other| other.actual != NodeState::Running || !other.ready.ready)
+}
+
+/// What is wanted of a node at first is not part of what it is made of, nor what its starts wait for.
 fn same(made_of: &NodeSpec, wanted: &NodeSpec) -> bool {
-    NodeSpec { desired: wanted.desired, ..made_of.clone() } == *wanted
+    NodeSpec { desired: wanted.desired, wait_for: wanted.wait_for.clone(), ..made_of.clone() } == *wanted
 }
 
 fn leftovers(world: &World) -> Vec<Violation> {

@@ -8,7 +8,7 @@ use lifecycle_core::name::{HostName, IfName, LabName, NodeName, PluginName};
 use lifecycle_core::plugin::VendorConfig;
 use lifecycle_core::plugin::vendor::{KindData, Readiness, VendorAction, VendorContext};
 use lifecycle_core::topology::{
-    Admin, DEFAULT_MTU, Endpoint, Healthcheck, ImagePullPolicy, LinkAttrs, LinkSpec, NodeSpec, Topology,
+    Admin, DEFAULT_MTU, Endpoint, Healthcheck, ImagePullPolicy, LinkAttrs, LinkSpec, NodeSpec, Stage, Topology, WaitFor,
 };
 
 use super::chance::Chance;
@@ -97,7 +97,20 @@ pub(super) fn draw(name: &str, chance: &mut Chance) -> Topology {
     for _ in 0..chance.between(0, 6) {
         add_link(&mut topology, chance);
     }
+    for index in 1..topology.nodes.len() {
+        if chance.per_mille(150) {
+            let wait = draw_wait(&topology.nodes[..index], chance);
+            topology.nodes[index].wait_for.extend(wait);
+        }
+    }
     topology
+}
+
+/// A wait for a node that stands before in the lab, so that nobody waits in a circle.
+fn draw_wait(before: &[NodeSpec], chance: &mut Chance) -> Option<WaitFor> {
+    let stage = *chance.pick(&[Stage::Create, Stage::CreateLinks, Stage::Configure])?;
+    let until = *chance.pick(&[Stage::Create, Stage::CreateLinks, Stage::Configure, Stage::Healthy])?;
+    Some(WaitFor { stage, node: chance.pick(before)?.name.clone(), until })
 }
 
 fn draw_node(number: u64, chance: &mut Chance) -> NodeSpec {
@@ -197,6 +210,7 @@ pub(super) fn change(topology: &mut Topology, chance: &mut Chance) {
                 let gone = topology.nodes.remove(chance.below(topology.nodes.len() as u64) as usize).name;
                 let at = |end: &Endpoint| end.as_node().is_some_and(|end| end.node == gone);
                 topology.links.retain(|link| !at(&link.a) && !at(&link.b));
+                topology.nodes.iter_mut().for_each(|spec| spec.wait_for.retain(|wait| wait.node != gone));
             }
             2 | 3 => {
                 let index = chance.below(topology.nodes.len() as u64) as usize;

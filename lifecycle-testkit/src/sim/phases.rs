@@ -10,6 +10,7 @@ use lifecycle_core::policy::link::LinkKey;
 use lifecycle_engine::decide::invariant::{Violation, check_settled};
 use lifecycle_engine::decide::{Command, NodeAction, World};
 
+use super::expect::waits_in_vain;
 use super::faults::Faults;
 use super::labs::{self, JAIL, POD, WIRE};
 use super::machine::{HOST_NAMESPACE, make_pair_again};
@@ -123,10 +124,13 @@ impl Simulation {
         found.into_iter().for_each(|violation| self.fail(violation));
     }
 
-    /// Whether a node or a link waits for its next attempt, where that can be made. What is to be removed is tried for
-    /// ever, at long intervals.
+    /// Whether a node or a link waits for its next attempt, where that can be made, or a node for another one. What is to
+    /// be removed is tried for ever, at long intervals.
     fn waits(&self) -> bool {
         let Some(world) = self.world() else { return false };
+        if world.node_work.values().any(|work| work.held) {
+            return true;
+        }
         let waits = |node: &NodeRecord| {
             let stuck = node.blocked.is_some() || node.budget.given_up_at.is_some();
             let open = node.deleting || !node.actual.matches(node.desired) && !stuck;
@@ -246,7 +250,9 @@ impl Simulation {
         let lab = |id| world.labs.get(&id).map(|lab| lab.topology.name.clone());
         let runs = world.nodes.values().filter(|node| node.actual == NodeState::Running && !node.recreate);
         // One that ends by itself would restart others' links in its own time.
-        let steady = runs.filter(|node| world.spec(node.id).is_some_and(|spec| spec.cmd.is_none()));
+        let steady = runs
+            .filter(|node| world.spec(node.id).is_some_and(|spec| spec.cmd.is_none()))
+            .filter(|node| !waits_in_vain(world, node));
         let nodes: Vec<_> = steady.filter_map(|node| Some((lab(node.lab)?, node.name.clone()))).collect();
         self.mischief.clone().pick(&nodes).cloned()
     }
