@@ -13,8 +13,8 @@ const KERNEL: &str = "/var/cache/lifecycle-tests/kernel";
 const VARIABLE: &str = "LIFECYCLE_TEST_KERNEL";
 /// Modules in the order in which they are loaded.
 const MODULES: [&str; 11] = [
-    "virtio",
     "virtio_ring",
+    "virtio",
     "virtio_pci_legacy_dev",
     "virtio_pci_modern_dev",
     "virtio_pci",

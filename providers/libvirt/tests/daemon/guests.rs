@@ -32,10 +32,6 @@ fn a_machine_takes_its_tap(bench: &mut Bench) {
         bench.ip(&["addr", "add", "10.77.0.1/24", "dev", tap.as_str()]).unwrap();
         assert!(!bench.has_carrier(&tap), "nothing of the node's runs yet");
         provider.start_node(&node).await.unwrap();
-        says(&provider, &node, "guest-ready", 1).await;
-        tokio::time::sleep(Duration::from_secs(5)).await;
-        eprintln!("{}", log(&provider, &node).await);
-        eprintln!("{:?}", bench.ip(&["addr"]));
         eventually("the guest answers", async || answers(bench)).await;
         assert!(bench.has_carrier(&tap));
 
