@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -24,6 +24,7 @@ use crate::mark::{self, Mark, Owner};
 
 const RECORD: &str = "instance.json";
 const DISK: &str = "disk.qcow2";
+const FRESH_DISK: &str = "fresh.qcow2";
 const LOG: &str = "console.log";
 /// Version of the record. A later one is refused.
 const VERSION: u32 = 1;
@@ -78,7 +79,7 @@ impl Files {
         self.directory(identifier).join(LOG)
     }
 
-    /// The names of all directories. One that begins with a dot is being made or removed.
+    /// The names of all directories.
     fn names(&self) -> Outcome<Vec<String>> {
         let entries = match fs::read_dir(&self.root) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -91,21 +92,21 @@ impl Files {
     /// All instances.
     pub(crate) fn all(&self) -> Outcome<Vec<Record>> {
         let names = self.names()?;
-        let records = names.iter().filter(|name| !name.starts_with('.')).map(|name| self.read(name));
+        let records = names.iter().map(|name| self.read(name));
         records.filter_map(Outcome::transpose).collect()
     }
 
     /// The instance of a node.
     pub(crate) fn find(&self, node: NodeId) -> Outcome<Option<Record>> {
         let names = self.names()?;
-        let name = names.iter().find(|name| !name.starts_with('.') && mark::is_of(name, node));
+        let name = names.iter().find(|name| mark::is_of(name, node));
         Ok(name.map(|name| self.read(name)).transpose()?.flatten())
     }
 
     fn read(&self, identifier: &str) -> Outcome<Option<Record>> {
         let path = self.directory(identifier).join(RECORD);
         let text = match fs::read(&path) {
-            // It was removed meanwhile.
+            // It is being made, or was removed meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             text => text.map_err(|error| Failure::of_file(error, path.display()))?,
         };
@@ -122,32 +123,42 @@ impl Files {
         write_into(&self.directory(&record.mark.instance.identifier), record)
     }
 
-    /// Makes an instance's directory with all that is in it: visible as a whole, or not at all.
+    /// Makes what an instance has, the record first; what is there stays.
     pub(crate) fn make(&self, record: &Record) -> Outcome<()> {
-        let identifier = &record.mark.instance.identifier;
-        let staged = self.root.join(format!(".{identifier}"));
-        remove(&staged)?;
+        let directory = self.directory(&record.mark.instance.identifier);
         // QEMU runs as somebody else, who has to pass through and need not look around.
-        let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(&staged);
-        made.map_err(|error| Failure::of_file(error, staged.display()))?;
-        if let Some(base) = &record.machine.disk {
-            overlay(base, &staged.join(DISK))?;
+        let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(&directory);
+        made.map_err(|error| Failure::of_file(error, directory.display()))?;
+        sync(&self.root)?;
+        write_into(&directory, record)?;
+        let disk = directory.join(DISK);
+        match &record.machine.disk {
+            Some(base) if !disk.exists() => {
+                // Half a disk is never taken for one.
+                let fresh = directory.join(FRESH_DISK);
+                overlay(base, &fresh)?;
+                fs::rename(&fresh, &disk).map_err(|error| Failure::of_file(error, disk.display()))?;
+                sync(&directory)
+            }
+            _ => Ok(()),
         }
-        write_into(&staged, record)?;
-        let failed = |error| Failure::of_file(error, staged.display());
-        fs::rename(&staged, self.directory(identifier)).map_err(failed)?;
-        sync(&self.root)
     }
 
-    /// Removes an instance's directory.
+    /// Removes what an instance has, the record last.
     pub(crate) fn remove(&self, identifier: &str) -> Outcome<()> {
-        let (directory, staged) = (self.directory(identifier), self.root.join(format!(".{identifier}")));
-        remove(&staged)?;
-        match fs::rename(&directory, &staged) {
+        let directory = self.directory(identifier);
+        let failed = |error: io::Error| Failure::of_file(error, directory.display());
+        let entries = match fs::read_dir(&directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            done => done.map_err(|error| Failure::of_file(error, directory.display()))?,
+            entries => entries.map_err(failed)?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            if entry.file_name() != RECORD {
+                fs::remove_file(entry.path()).map_err(failed)?;
+            }
         }
-        remove(&staged)
+        fs::remove_dir_all(&directory).map_err(failed)
     }
 
     /// Writes a line of our own between those of the console.
@@ -161,9 +172,11 @@ impl Files {
 }
 
 fn write_into(directory: &Path, record: &Record) -> Outcome<()> {
-    let (path, fresh) = (directory.join(RECORD), directory.join(".instance.json"));
+    let (path, fresh) = (directory.join(RECORD), directory.join("fresh.json"));
     let text = serde_json::to_vec_pretty(record).map_err(|error| Failure::invalid(error.to_string()))?;
-    let written = File::create(&fresh).and_then(|mut file| {
+    // A kernel's command line may have what is not for everybody.
+    let created = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh);
+    let written = created.and_then(|mut file| {
         file.write_all(&text)?;
         file.sync_all()?;
         fs::rename(&fresh, &path)
@@ -174,13 +187,6 @@ fn write_into(directory: &Path, record: &Record) -> Outcome<()> {
 
 fn sync(directory: &Path) -> Outcome<()> {
     File::open(directory).and_then(|it| it.sync_all()).map_err(|error| Failure::of_file(error, directory.display()))
-}
-
-fn remove(directory: &Path) -> Outcome<()> {
-    match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done.map_err(|error| Failure::of_file(error, directory.display())),
-    }
 }
 
 /// Makes a disk that holds what differs from another, which is only read.

@@ -97,32 +97,35 @@ impl Yard {
             return Err(Failure::new(ErrorKind::Conflict, text));
         }
         let mark = found.as_ref().map_or(mark, |record| record.mark.clone());
-        match (self.holder(daemon, &mark)?, &found) {
-            (Holder::Same, Some(_)) => return Ok(mark.instance),
-            (Holder::Same, None) => {
+        let is_defined = match self.holder(daemon, &mark)? {
+            Holder::Other(failure) => return Err(failure),
+            Holder::Same if found.is_none() => {
                 return Err(Failure::new(ErrorKind::Conflict, "its files are gone; destroy it first"));
             }
-            (Holder::Other(failure), _) => return Err(failure),
-            (Holder::Nobody, _) => {}
-        }
-        let (record, fresh) = match found {
-            Some(record) => (record, false),
+            Holder::Same => true,
+            Holder::Nobody => false,
+        };
+        let is_new = found.is_none();
+        let record = match found {
+            Some(record) => record,
             None => {
                 let kvm = self.has_kvm(daemon)?;
                 let machine = Machine::of(&request.spec, &self.settings, request.interfaces, kvm)?;
-                let record = Record::new(mark, machine);
-                self.files.make(&record)?;
-                (record, true)
+                Record::new(mark, machine)
             }
         };
-        match self.define(daemon, &record) {
-            Ok(_) => Ok(record.mark.instance),
-            Err(failure) => {
-                if fresh && !failure.kind.is_unknown() {
-                    self.files.remove(&record.mark.instance.identifier)?;
-                }
+        // Somebody may have died in the middle of this.
+        let mut made = if is_defined { Ok(()) } else { self.files.make(&record) };
+        if made.is_ok() && !is_defined {
+            made = self.define(daemon, &record).map(drop);
+        }
+        let identifier = &record.mark.instance.identifier;
+        match made {
+            Err(failure) if is_new && !failure.kind.is_unknown() => {
+                self.files.remove(identifier)?;
                 Err(failure)
             }
+            made => made.map(|()| record.mark.instance),
         }
     }
 

@@ -57,8 +57,9 @@ impl Watcher {
                 return event;
             }
             if std::mem::replace(&mut self.begun, true) {
-                // Whichever comes first.
-                let _ = tokio::time::timeout(self.yard.settings.look(), self.done.notified()).await;
+                // A daemon that is not there is looked for less often.
+                let wait = self.yard.settings.look() * if self.known.is_some() { 1 } else { 3 };
+                let _ = tokio::time::timeout(wait, self.done.notified()).await;
             }
             self.look().await;
         }

@@ -16,6 +16,7 @@ use crate::bench::{BLANK, Bench, block_on, create, eventually, observed, started
 
 pub(crate) const TESTS: &[Test] = &[
     ("hands_on_domains", hands_on_domains),
+    ("what_a_dead_controller_left", what_a_dead_controller_left),
     ("lookalikes_are_left_alone", lookalikes_are_left_alone),
     ("a_daemon_that_hangs_and_dies", a_daemon_that_hangs_and_dies),
 ];
@@ -93,6 +94,37 @@ fn hands_on_domains(bench: &mut Bench) {
         assert!(matches!(state(&provider, &node).await, InstanceState::Broken { .. }));
         assert_eq!(provider.start_node(&node).await.unwrap_err().kind(), ErrorKind::Conflict);
         provider.destroy_node(&node).await.unwrap();
+    });
+}
+
+fn what_a_dead_controller_left(bench: &mut Bench) {
+    block_on(async {
+        let provider = bench.provider();
+        let request = bench.request(1, BLANK);
+        let node = create(&provider, &request).await;
+        let disk = disk(bench, &node);
+        let others = |name: &str| disk.with_file_name(name);
+        // It died after the record, after half a disk, after the disk.
+        for (left, gone) in [("half", vec![disk.clone(), others("console.log")]), ("whole", vec![])] {
+            bench.virsh(&["undefine", &node.identifier]);
+            for file in gone {
+                drop(fs::remove_file(file));
+                fs::write(others("fresh.qcow2"), "half").unwrap();
+            }
+            let listed = bench.provider().list_nodes().await.unwrap();
+            assert_eq!(listed.len(), 1, "{left}: it is listed from the first moment");
+            assert_eq!(create(&bench.provider(), &request).await, node);
+            assert_eq!(state(&provider, &node).await, InstanceState::Created, "{left}");
+            provider.start_node(&node).await.unwrap();
+            provider.stop_node(&node, Duration::ZERO).await.unwrap();
+        }
+        // It died while it removed: the domain is gone, the disk is gone.
+        bench.virsh(&["undefine", &node.identifier]);
+        fs::remove_file(&disk).unwrap();
+        assert_eq!(bench.provider().list_nodes().await.unwrap().len(), 1);
+        provider.destroy_node(&node).await.unwrap();
+        assert!(!disk.parent().unwrap().exists());
+        assert!(provider.list_nodes().await.unwrap().is_empty());
     });
 }
 
