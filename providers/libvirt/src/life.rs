@@ -115,10 +115,10 @@ impl Yard {
             }
         };
         // Somebody may have died in the middle of this.
-        let mut made = if is_defined { Ok(()) } else { self.files.make(&record) };
-        if made.is_ok() && !is_defined {
-            made = self.define(daemon, &record).map(drop);
-        }
+        let made = match is_defined {
+            true => Ok(()),
+            false => self.files.make(&record).and_then(|()| self.define(daemon, &record).map(drop)),
+        };
         let identifier = &record.mark.instance.identifier;
         match made {
             Err(failure) if is_new && !failure.kind.is_unknown() => {

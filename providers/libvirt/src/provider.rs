@@ -103,7 +103,7 @@ impl LibvirtProvider {
             let is_due = asked.is_none_or(|at| at.elapsed() >= AGAIN);
             let runs = match is_due && !grace.is_zero() {
                 true => self.act(instance, move |yard, daemon| yard.ask_to_end(daemon, &about)).await?,
-                false => self.act(instance, move |yard, daemon| Ok(yard.running(daemon, &about)?.is_some())).await?,
+                false => self.ask(move |yard, daemon| Ok(yard.running(daemon, &about)?.is_some())).await?,
             };
             if !runs {
                 break asked.map(|_| "it was asked to end and did".to_owned());
@@ -127,13 +127,9 @@ impl LibvirtProvider {
 impl Provider for LibvirtProvider {
     fn capabilities(&self) -> ProviderCapabilities {
         let mut missing = BTreeMap::new();
-        let socket = Path::new("/run/libvirt");
-        if self.yard.settings.uri == Settings::default().uri && !socket.exists() {
-            let reason = format!(
-                "there is no {}; install and start libvirtd, or name its `uri` in the settings",
-                socket.display()
-            );
-            missing.insert("daemon".to_owned(), reason);
+        if self.yard.settings.uri == Settings::default().uri && !Path::new("/run/libvirt").exists() {
+            let reason = "there is no /run/libvirt; install and start libvirtd, or name its `uri` in the settings";
+            missing.insert("daemon".to_owned(), reason.to_owned());
         }
         if self.yard.settings.acceleration != Acceleration::Qemu && !Path::new("/dev/kvm").exists() {
             missing.insert("kvm".to_owned(), "there is no /dev/kvm; machines are emulated, slowly".to_owned());
