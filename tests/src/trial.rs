@@ -18,8 +18,6 @@ pub enum Need {
     OpenVswitch,
     /// Docker, which the test starts itself.
     Docker,
-    /// Libvirt and a guest for it, which the test starts itself.
-    Libvirt,
 }
 
 impl Need {
@@ -31,7 +29,6 @@ impl Need {
             Self::Fixtures => "fixtures",
             Self::OpenVswitch => "ovs",
             Self::Docker => "docker",
-            Self::Libvirt => "libvirt",
         }
     }
 
@@ -46,7 +43,6 @@ impl Need {
             }
             Self::OpenVswitch => lifecycle_linux::testing::open_vswitch::missing(),
             Self::Docker => container_daemon::missing(container_daemon::Kind::Docker),
-            Self::Libvirt => lifecycle_linux::testing::libvirt::missing(),
             Self::Fixtures => fixtures().is_none().then(|| "the folder of lab files is absent".to_owned()),
         }
     }
