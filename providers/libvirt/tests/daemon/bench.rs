@@ -146,6 +146,7 @@ impl Bench {
 }
 
 impl Drop for Bench {
+    #[expect(clippy::print_stderr, reason = "what a daemon said helps whose test failed")]
     fn drop(&mut self) {
         let Some(mut daemon) = self.daemon.take() else { return };
         let mut state = FREE.0.lock().unwrap_or_else(PoisonError::into_inner);
