@@ -56,7 +56,7 @@ fn ours(backend: &str, settings: Value) -> Result<(Cell, Cell)> {
     lab::with_plugin(backend, settings, async |bench| {
         for _ in 0..RUNS {
             let mut topology = lab::chain(NODES)?;
-            topology.backend = Some(PluginName::new(backend)?);
+            topology.settings.backend = Some(PluginName::new(backend)?);
             ups.push(bench.up(topology).await?);
             downs.push(bench.down(&lab::name()?).await?);
         }

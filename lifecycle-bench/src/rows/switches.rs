@@ -4,7 +4,6 @@ use std::fmt::Write;
 use std::os::fd::AsRawFd;
 use std::time::Instant;
 
-use lifecycle_core::plugin::network::LinkIdentity;
 use lifecycle_linux::namespace::FreshNamespace;
 use lifecycle_linux::testing::open_vswitch::{OpenVswitch, missing};
 use serde_json::json;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use lifecycle_linux::namespace::FreshNamespace;

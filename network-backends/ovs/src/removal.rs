@@ -23,7 +23,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 pub(crate) const CARRY_OUT: Duration = Duration::from_secs(5);
 /// How much longer it may take for each port that it is to let go: the kernel has it wait for a grace period, some 20 ms, to
 /// close what it opened for one in user space.
-const LET_GO: Duration = Duration::from_millis(50);
+pub(crate) const LET_GO: Duration = Duration::from_millis(50);
 /// How often a transaction is made again for what somebody else changed meanwhile.
 pub(crate) const TRIES: usize = 4;
 
