@@ -2,15 +2,14 @@
 
 use std::fmt::Write;
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use lifecycle_linux::namespace::FreshNamespace;
 use lifecycle_linux::testing::hosts::{HostAddresses, join_hosts};
 use serde_json::json;
 
-use super::{Row, as_root};
+use super::{Row, as_root, ip_batch};
 use crate::canary::Canary;
 use crate::measure::{Result, Sample, millis};
 use crate::raw::Space;
@@ -29,7 +28,7 @@ fn measure() -> Result<Vec<Line>> {
     let up = as_root(|| {
         for _ in 0..RUNS {
             floors.push(by_ip()? / LINKS as f64);
-            let (up, down) = by_us()?;
+            let (up, down, _) = by_us()?;
             ups.push(up / LINKS as f64);
             downs.push(down / LINKS as f64);
         }
@@ -54,7 +53,7 @@ fn file(host: &FreshNamespace) -> PathBuf {
     format!("/proc/{}/fd/{}", std::process::id(), host.ns.as_raw_fd()).into()
 }
 
-fn by_us() -> Result<(f64, f64)> {
+fn by_us() -> Result<(f64, f64, Instant)> {
     let [host, _far] = hosts()?;
     let plugin = lifecycle_network_linux_bridge::PLUGIN;
     let ours = Ours::of(&plugin, json!({ "namespace": file(&host) }))?;
@@ -81,18 +80,9 @@ fn by_ip() -> Result<f64> {
     let path = directory.path().join("script");
     std::fs::write(&path, script)?;
     let begin = Instant::now();
-    run(&file(&host), &path)?;
+    ip_batch(&file(&host), &path)?;
     let took = millis(begin);
     drop(host);
     Canary::release(nodes)?;
     Ok(took)
-}
-
-fn run(host: &Path, script: &Path) -> Result<()> {
-    let output =
-        Command::new("nsenter").arg(format!("--net={}", host.display())).args(["ip", "-batch"]).arg(script).output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!("ip -batch: {}", String::from_utf8_lossy(&output.stderr)).into())
 }

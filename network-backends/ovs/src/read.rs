@@ -84,6 +84,7 @@ impl Worker {
                 }
                 Some(row) => {
                     joined &= is_attached(&row, &port, side, &mut problems);
+                    joined &= is_on_its_tag(&row, end, side, &mut problems);
                     segments[side.index()] = row.tag.filter(|_| row.passes_all);
                 }
             }
@@ -215,6 +216,18 @@ fn is_attached(row: &Port, port: &PortIdentity, side: Side, problems: &mut Vec<S
         problems.push(format!("the port of end {side} stands for another interface than was attached"));
     }
     problems.len() == before
+}
+
+/// Whether a port is on the segment that was recorded. That both are on one proves nothing; that they were put on another one
+/// together is a fault all the same, since people look for the link where it was recorded.
+fn is_on_its_tag(row: &Port, end: &EndIdentity, side: Side, problems: &mut Vec<String>) -> bool {
+    let recorded = end.plugged.as_ref().and_then(|plugged| plugged.vlan).map(u32::from);
+    if row.tag == recorded {
+        return true;
+    }
+    let text = |tag: Option<u32>| tag.map_or_else(|| "none".to_owned(), |tag| tag.to_string());
+    problems.push(format!("the port of end {side} has tag {} instead of {}", text(row.tag), text(recorded)));
+    false
 }
 
 /// Whether an end computes its own checksums and cuts its own segments, which a switch in user space does not do for it.
