@@ -110,7 +110,7 @@ fn until_routed(sandbox: &Sandbox, when: &str) {
         || format!("{when} all is routed: {}\n{}", routers.iter().map(shown).collect::<String>(), sandbox.log());
     eventually_or(ROUTING, explain, || {
         let full = |router: &&str| shown(router).matches("Full/").count() == 2;
-        (routers.iter().all(|router| full(&router)) && reaches("192.168.12.2") && reaches("192.168.13.2")).then_some(())
+        (routers.iter().all(full) && reaches("192.168.12.2") && reaches("192.168.13.2")).then_some(())
     });
 }
 
