@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use lifecycle_core::machine::NodeIntent;
 use lifecycle_core::name::NodeName;
 use lifecycle_core::topology::{
-    Admin, Endpoint, ImagePullPolicy, LinkSpec, MacvlanMode, Manage, NetworkMode, OvsMode, Topology,
+    Admin, Endpoint, ImagePullPolicy, LinkSpec, MacvlanMode, Manage, NetworkMode, NodeSpec, OvsMode, Topology,
 };
 use lifecycle_topology::{Loaded, Options, load, load_text};
 use serde_json::json;
