@@ -98,9 +98,8 @@ impl Ours {
         })
     }
 
-    /// Milliseconds for a row of links that is asked for at once, and for its removal, asked for at once as well; and when that
-    /// was done.
-    pub(crate) fn up_and_down(&self, links: usize) -> Result<(f64, f64, Instant)> {
+    /// Milliseconds for a row of links that is asked for at once, and for its removal, asked for at once as well.
+    pub(crate) fn up_and_down(&self, links: usize) -> Result<(f64, f64)> {
         let spaces = Space::many(links + 1)?;
         let requests = (0..links).map(|number| request(number, &spaces)).collect::<Result<Vec<_>>>()?;
         self.both_ways(&requests, spaces)
@@ -173,7 +172,7 @@ impl Ours {
     }
 
     /// As [`Ours::up_and_down`] for links that lead from a namespace each to a tunnel each, from one address to the other.
-    pub(crate) fn tunnels_up_and_down(&self, links: usize, [near, far]: [IpAddr; 2]) -> Result<(f64, f64, Instant)> {
+    pub(crate) fn tunnels_up_and_down(&self, links: usize, [near, far]: [IpAddr; 2]) -> Result<(f64, f64)> {
         let spaces = Space::many(links + 1)?;
         let tunnel = |number: usize| -> Result<LinkRequest> {
             let mut request = request(number, &spaces)?;
@@ -187,7 +186,7 @@ impl Ours {
         self.both_ways(&requests, spaces)
     }
 
-    fn both_ways(&self, requests: &[LinkRequest], spaces: Vec<Space>) -> Result<(f64, f64, Instant)> {
+    fn both_ways(&self, requests: &[LinkRequest], spaces: Vec<Space>) -> Result<(f64, f64)> {
         let took = self.runtime.block_on(async {
             let begin = Instant::now();
             let made = try_join_all(requests.iter().map(|request| self.backend.connect(request))).await?;
@@ -197,7 +196,7 @@ impl Ours {
             }
             let begin = Instant::now();
             try_join_all(made.iter().map(|identity| self.backend.disconnect(identity))).await?;
-            Ok::<_, crate::measure::Error>((up, millis(begin), Instant::now()))
+            Ok::<_, crate::measure::Error>((up, millis(begin)))
         })?;
         std::thread::sleep(Duration::from_millis(100));
         Canary::release(spaces)?;

@@ -49,28 +49,25 @@ fn measure() -> Result<Vec<Line>> {
 fn ovs() -> Result<Vec<Line>> {
     let switch = OpenVswitch::start();
     let ours = Ours::of(&lifecycle_network_ovs::PLUGIN, settings_of(&switch))?;
-    let (mut up, mut down, mut let_go) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut up, mut down) = (Vec::new(), Vec::new());
     let (mut batch_up, mut batch_down) = (Vec::new(), Vec::new());
     let each = |total: f64| total / LINKS as f64;
     for _ in 0..RUNS {
-        let (took_up, took_down, then) = ours.up_and_down(LINKS)?;
-        switch.await_switch();
+        let (took_up, took_down) = ours.up_and_down(LINKS)?;
         up.push(each(took_up));
         down.push(each(took_down));
-        let_go.push(each(took_down + millis(then)));
         let (took_up, took_down) = in_one_batch(&switch)?;
         batch_up.push(each(took_up));
         batch_down.push(each(took_down));
     }
     let [peer_up, peer_down] = by_vsctl(&switch)?;
-    let (up, let_go) = (Sample::of(up), Sample::of(let_go));
+    let (up, down) = (Sample::of(up), Sample::of(down));
     let one = |what: &str| format!("{what}; peer in one batch");
     Ok(vec![
         Line::new(UP, "ms", up.clone()).peer(peer_up).goal(Goal::FasterThanPeer(40.0)),
         Line::new(one(UP), "ms", up).peer(Sample::of(batch_up)).goal(Goal::FasterThanPeer(1.0)),
-        Line::new("ovs link down", "ms", Sample::of(down)),
-        Line::new(DOWN, "ms", let_go.clone()).peer(peer_down),
-        Line::new(one(DOWN), "ms", let_go).peer(Sample::of(batch_down)),
+        Line::new(DOWN, "ms", down.clone()).peer(peer_down),
+        Line::new(one(DOWN), "ms", down).peer(Sample::of(batch_down)),
     ])
 }
 
@@ -100,8 +97,7 @@ fn hot(links: usize, times: f64) -> Result<Vec<Line>> {
 /// Milliseconds per link, up and down.
 fn up_and_down(ours: &Ours) -> Result<[Sample; 2]> {
     let runs: Vec<_> = (0..RUNS).map(|_| ours.up_and_down(LINKS)).collect::<Result<_>>()?;
-    let each =
-        |pick: fn(&(f64, f64, Instant)) -> f64| Sample::of(runs.iter().map(|run| pick(run) / LINKS as f64).collect());
+    let each = |pick: fn(&(f64, f64)) -> f64| Sample::of(runs.iter().map(|run| pick(run) / LINKS as f64).collect());
     Ok([each(|run| run.0), each(|run| run.1)])
 }
 

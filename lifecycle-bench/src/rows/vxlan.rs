@@ -28,7 +28,7 @@ fn measure() -> Result<Vec<Line>> {
     let up = as_root(|| {
         for _ in 0..RUNS {
             floors.push(by_ip()? / LINKS as f64);
-            let (up, down, _) = by_us()?;
+            let (up, down) = by_us()?;
             ups.push(up / LINKS as f64);
             downs.push(down / LINKS as f64);
         }
@@ -53,7 +53,7 @@ fn file(host: &FreshNamespace) -> PathBuf {
     format!("/proc/{}/fd/{}", std::process::id(), host.ns.as_raw_fd()).into()
 }
 
-fn by_us() -> Result<(f64, f64, Instant)> {
+fn by_us() -> Result<(f64, f64)> {
     let [host, _far] = hosts()?;
     let plugin = lifecycle_network_linux_bridge::PLUGIN;
     let ours = Ours::of(&plugin, json!({ "namespace": file(&host) }))?;

@@ -195,7 +195,10 @@ impl Worker {
             delete_all(&interfaces)?;
             crash_point("switch-swept");
         }
-        // The link is gone. What the switch holds of its ports, it lets go by and by; who needs that waits for it.
+        // A switch that is not there has nothing attached; when it comes back it finds the database as it is now.
+        if let Err(failure) = self.settle_removal() {
+            tracing::warn!(?failure, "the switch has not yet let go of removed ports");
+        }
         Ok(())
     }
 
