@@ -62,14 +62,7 @@ impl Ours {
     pub(crate) fn of(plugin: &NetworkPlugin, settings: serde_json::Value) -> Result<Self> {
         lifecycle_linux::limits::raise_open_files()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let context = HostContext {
-            controller: ControllerId::from_u64(0xbe),
-            epoch: 1,
-            state_dir: "/nonexistent".into(),
-            runtime_dir: "/nonexistent".into(),
-            helper: None,
-            settings,
-        };
+        let context = HostContext::without_directories(ControllerId::from_u64(0xbe), settings);
         let backend = (plugin.make)(&context)?;
         runtime.block_on(backend.initialize())?;
         Ok(Self { runtime, backend })

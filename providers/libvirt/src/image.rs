@@ -101,10 +101,11 @@ fn locate(settings: &Settings, name: &str) -> Outcome<PathBuf> {
 /// A disk to lay changes over. One that leads to further files is refused: those could be any of the host's.
 fn base(path: PathBuf) -> Outcome<Base> {
     const EXTERNAL_DATA: u64 = 1 << 2;
-    let mut head = [0; 80];
-    let mut file = File::open(&path).map_err(|error| Failure::of_file(error, path.display()))?;
-    let length = read_up_to(&mut file, &mut head).map_err(|error| Failure::of_file(error, path.display()))?;
-    if length < head.len() || head[..4] != *b"QFI\xfb" {
+    const HEAD: usize = 80;
+    let mut head = Vec::with_capacity(HEAD);
+    let read = File::open(&path).and_then(|file| file.take(HEAD as u64).read_to_end(&mut head));
+    read.map_err(|error| Failure::of_file(error, path.display()))?;
+    if head.len() < HEAD || head[..4] != *b"QFI\xfb" {
         return Ok(Base { path, format: Format::Raw });
     }
     let number = |at: usize, bytes: usize| head[at..at + bytes].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
@@ -114,16 +115,6 @@ fn base(path: PathBuf) -> Outcome<Base> {
         return Err(Failure::new(ErrorKind::PermissionDenied, text));
     }
     Ok(Base { path, format: Format::Qcow2 })
-}
-
-fn read_up_to(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
-    let mut length = 0;
-    loop {
-        match file.read(&mut buffer[length..])? {
-            0 => return Ok(length),
-            more => length += more,
-        }
-    }
 }
 
 /// Whether all files that a machine boots from are there.

@@ -259,17 +259,14 @@ impl Yard {
     /// Where a link of an instance ends: at a tap, which the machine takes when it starts.
     pub(crate) fn attach_point(&self, instance: &InstanceRef, request: &PortRequest) -> Outcome<AttachPoint> {
         let mut record = self.existing(instance)?;
-        let PortRequest { ifname, mac, mtu } = request.clone();
-        let tap = taps::name(&self.owner, instance.node, &ifname)?;
-        let port = Port { mac, mtu, tap: tap.clone(), carrier: true };
-        let known = record.ports.get(&ifname);
+        let &PortRequest { ref ifname, mac, mtu } = request;
+        let tap = taps::name(&self.owner, instance.node, ifname)?;
+        let known = record.ports.get(ifname);
         if known.is_none_or(|known| (known.mac, known.mtu) != (mac, mtu)) {
-            record.ports.insert(ifname.clone(), port);
+            record.ports.insert(ifname.clone(), Port { mac, mtu, tap: tap.clone(), carrier: true });
             self.files.write(&record)?;
         }
-        let (node, incarnation) = (Some(instance.node), instance.incarnation);
         // Opened by the daemon, which is root, and handed down.
-        let place = AttachKind::Tap { name: tap, owner: 0, flags: taps::FLAGS };
-        Ok(AttachPoint { node, incarnation, ifname, mac, mtu, place })
+        Ok(request.at(instance, AttachKind::Tap { name: tap, owner: 0, flags: taps::FLAGS }))
     }
 }

@@ -1,7 +1,5 @@
 //! What makes a domain ours: its uuid and its metadata, both given in the call that defines it.
 
-use std::path::Path;
-
 use lifecycle_core::id::{ControllerId, LabId, NodeId};
 use lifecycle_core::plugin::HostContext;
 use lifecycle_core::plugin::provider::InstanceRef;
@@ -25,13 +23,9 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    /// The owner that a context tells. Hosts besides the first have directories of their own, `hosts/<name>` below its.
+    /// The owner that a context tells.
     pub(crate) fn of(context: &HostContext) -> Self {
-        let directory = &context.state_dir;
-        let further = directory.parent().and_then(Path::file_name).is_some_and(|parent| parent == "hosts");
-        let name = directory.file_name().filter(|_| further);
-        let host = name.map_or_else(|| "local".to_owned(), |name| name.to_string_lossy().into_owned());
-        Self { controller: context.controller, host }
+        Self { controller: context.controller, host: context.host.to_string() }
     }
 
     /// The uuid of the domain of an instance. So a domain of somebody else's is never taken for it, and defining over one

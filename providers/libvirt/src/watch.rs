@@ -4,12 +4,10 @@
 //! often, and at once after each thing that was done here. The numbers of runs tell of one that ended and began in between.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::pin::pin;
 use std::sync::Arc;
 
 use futures_core::stream::BoxStream;
-use futures_util::future::{Either, select};
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use lifecycle_core::plugin::provider::{InstanceRef, ProviderEvent};
 use tokio::sync::{Notify, watch};
 
@@ -22,8 +20,6 @@ struct Watcher {
     yard: Arc<Yard>,
     /// Something was done.
     done: Arc<Notify>,
-    /// Ends with the provider.
-    alive: watch::Receiver<()>,
     /// As of the last look; none while the daemon does not answer.
     known: Option<BTreeMap<InstanceRef, Seen>>,
     /// Whether there was a look.
@@ -36,18 +32,12 @@ pub(crate) fn watch(
     crew: Arc<Crew>,
     yard: Arc<Yard>,
     done: Arc<Notify>,
-    alive: watch::Receiver<()>,
+    mut alive: watch::Receiver<()>,
 ) -> BoxStream<'static, ProviderEvent> {
-    let watcher = Watcher { crew, yard, done, alive, known: None, begun: false, ready: VecDeque::new() };
-    Box::pin(stream::unfold(watcher, |mut watcher| async {
-        let mut alive = watcher.alive.clone();
-        // It never changes, so a change is its end.
-        let event = match select(pin!(alive.changed()), pin!(watcher.next())).await {
-            Either::Left(_) => return None,
-            Either::Right((event, _)) => event,
-        };
-        Some((event, watcher))
-    }))
+    let watcher = Watcher { crew, yard, done, known: None, begun: false, ready: VecDeque::new() };
+    let news = stream::unfold(watcher, |mut watcher| async { Some((watcher.next().await, watcher)) });
+    // It never changes, so a change is its end.
+    news.take_until(async move { alive.changed().await }).boxed()
 }
 
 impl Watcher {

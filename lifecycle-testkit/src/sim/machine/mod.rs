@@ -167,14 +167,7 @@ impl Host {
             EndPlan::Place(point) => Ok(point.clone()),
             EndPlan::Port { provider, instance, port } => {
                 let found = self.find(provider, instance).ok_or_else(|| missing("find attach point", instance))?;
-                Ok(AttachPoint {
-                    node: Some(instance.node),
-                    incarnation: instance.incarnation,
-                    ifname: port.ifname.clone(),
-                    mac: port.mac,
-                    mtu: port.mtu,
-                    place: AttachKind::Namespace(self.namespace(found.cookie)),
-                })
+                Ok(port.at(instance, AttachKind::Namespace(self.namespace(found.cookie))))
             }
         }
     }

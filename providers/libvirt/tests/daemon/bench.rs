@@ -95,14 +95,7 @@ impl Bench {
         settings["memory_mb"] = json!(96);
         settings["namespace"] = json!(daemon.namespace());
         settings["look_ms"] = json!(200);
-        let context = HostContext {
-            controller: ControllerId::from_u64(self.number),
-            epoch: 1,
-            state_dir: "/nonexistent".into(),
-            runtime_dir: "/nonexistent".into(),
-            helper: None,
-            settings,
-        };
+        let context = HostContext::without_directories(ControllerId::from_u64(self.number), settings);
         (PLUGIN.make)(&context).unwrap()
     }
 
