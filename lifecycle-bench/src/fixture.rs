@@ -53,7 +53,7 @@ fn running(id: NodeId, lab: LabId, name: NodeName) -> Result<NodeRecord> {
         actual: NodeState::Running,
         state_since: at,
         provider: PluginName::new("netns")?,
-        host: Some(HostName::new("local")?),
+        host: Some(HostName::local()),
         instance: Some(NodeInstance { reference, management: ManagementAddresses::default() }),
         incarnation: 1,
         budget: Budget::default(),
@@ -98,6 +98,6 @@ pub(crate) fn world(snapshot: Snapshot) -> Result<World> {
     settings.limits.enforcement_rate = 0;
     settings.limits.sync_pass = Duration::from_secs(1 << 30);
     let provider = (PluginName::new("netns")?, ProviderCapabilities::default());
-    let host = HostState::new(HostName::new("local")?, [provider], []);
+    let host = HostState::new(HostName::local(), [provider], []);
     Ok(World::new(snapshot, settings, Kinds::default(), vec![host]))
 }

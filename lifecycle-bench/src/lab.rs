@@ -7,9 +7,10 @@ use lifecycle_core::Registry;
 use lifecycle_core::machine::{LinkState, NodeState};
 use lifecycle_core::name::{IfName, LabName, NodeName};
 use lifecycle_core::topology::{Endpoint, LinkSpec, NodeSpec, Topology};
-use lifecycle_engine::Controller;
 use lifecycle_engine::decide::World;
+use lifecycle_engine::{Builder, Controller};
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::measure::{Result, millis};
@@ -28,10 +29,19 @@ pub(crate) struct Bench {
 
 /// Runs something with a controller, and leaves nothing behind, also when it fails or is interrupted.
 pub(crate) fn with<T>(work: impl AsyncFnOnce(&Bench) -> Result<T>) -> Result<T> {
+    run(|builder| builder, work)
+}
+
+/// The same with settings for a plugin.
+pub(crate) fn with_plugin<T>(name: &str, settings: Value, work: impl AsyncFnOnce(&Bench) -> Result<T>) -> Result<T> {
+    run(|builder| builder.plugin_settings(name, settings), work)
+}
+
+fn run<T>(set: impl FnOnce(Builder) -> Builder, work: impl AsyncFnOnce(&Bench) -> Result<T>) -> Result<T> {
     lifecycle_linux::limits::raise_open_files()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        let bench = Bench::start().await?;
+        let bench = Bench::start(set).await?;
         let done = tokio::select! {
             done = work(&bench) => done,
             _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
@@ -42,13 +52,10 @@ pub(crate) fn with<T>(work: impl AsyncFnOnce(&Bench) -> Result<T>) -> Result<T> 
 }
 
 impl Bench {
-    async fn start() -> Result<Self> {
+    async fn start(set: impl FnOnce(Builder) -> Builder) -> Result<Self> {
         let (state, runtime) = (tempfile::tempdir()?, in_memory()?);
-        let controller = Controller::builder(state.path())
-            .runtime_dir(runtime.path())
-            .registry(Registry::discover()?)
-            .start()
-            .await?;
+        let builder = Controller::builder(state.path()).runtime_dir(runtime.path()).registry(Registry::discover()?);
+        let controller = set(builder).start().await?;
         Ok(Self { _state: state, runtime, controller })
     }
 

@@ -1,11 +1,13 @@
 # Brings a lab of Mininet up and down, and prints how long each took, in milliseconds, as JSON.
-# Usage: python3 - (lxbr|chain) NODES
+# Usage: python3 - (lxbr|ovs|chain) NODES
 import json
 import sys
 import time
+from functools import partial
 
 import mininet.net
 from mininet.net import Mininet
+from mininet.node import OVSSwitch
 from mininet.nodelib import LinuxBridge
 from mininet.topo import LinearTopo, Topo
 
@@ -24,8 +26,9 @@ class Chain(Topo):
 
 kind, nodes = sys.argv[1], int(sys.argv[2])
 topo = Chain(nodes) if kind == "chain" else LinearTopo(k=nodes)
+bridge = partial(OVSSwitch, datapath="user", failMode="standalone") if kind == "ovs" else LinuxBridge
 begin = time.monotonic()
-net = Mininet(topo=topo, switch=LinuxBridge, controller=None)
+net = Mininet(topo=topo, switch=bridge, controller=None)
 try:
     net.start()
     up = time.monotonic()

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
+use lifecycle_linux::testing::open_vswitch::OpenVswitch;
 use serde::Deserialize;
 
 use crate::measure::{Result, Sample};
@@ -22,10 +23,30 @@ struct Times {
 /// Up and down of a lab of Mininet: `lxbr`, as many hosts each at a Linux bridge of its own and the bridges in a row, or
 /// `chain`, the hosts in a row without bridges. Skipped with the reason where Mininet is not installed.
 pub(crate) fn measure(kind: &str, nodes: usize, runs: usize) -> (Cell, Cell) {
+    several(runs, || once(&mut Command::new(PYTHON), kind, nodes))
+}
+
+/// The same through Open vSwitch: as many hosts, each at a userspace bridge of its own, and the bridges in a row, in the
+/// namespace of a private switch.
+pub(crate) fn measure_on(switch: &OpenVswitch, nodes: usize, runs: usize) -> (Cell, Cell) {
+    several(runs, || {
+        // Mininet lets `ovs-vsctl` find the database, which it does by this variable.
+        let directory = switch.path("");
+        let socket = switch.path("db.sock");
+        if !socket.exists() {
+            std::os::unix::fs::symlink("db", socket)?;
+        }
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", switch.namespace().display())).arg(PYTHON).env("OVS_RUNDIR", directory);
+        once(&mut command, "ovs", nodes)
+    })
+}
+
+fn several(runs: usize, once: impl Fn() -> Result<Times>) -> (Cell, Cell) {
     if let Some(why) = missing() {
         return (Cell::Skipped(why.clone()), Cell::Skipped(why));
     }
-    match (0..runs).map(|_| once(kind, nodes)).collect::<Result<Vec<_>>>() {
+    match (0..runs).map(|_| once()).collect::<Result<Vec<_>>>() {
         Ok(times) => {
             let up = times.iter().map(|times| times.up).collect();
             let down = times.iter().map(|times| times.down).collect();
@@ -50,8 +71,8 @@ fn missing() -> Option<String> {
     (!packages.is_empty()).then_some(install)
 }
 
-fn once(kind: &str, nodes: usize) -> Result<Times> {
-    let mut child = Command::new(PYTHON)
+fn once(python: &mut Command, kind: &str, nodes: usize) -> Result<Times> {
+    let mut child = python
         .args(["-", kind, &nodes.to_string()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

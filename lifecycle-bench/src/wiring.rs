@@ -16,7 +16,7 @@ use lifecycle_core::topology::LinkAttrs;
 use tokio::runtime::Runtime;
 
 use crate::canary::Canary;
-use crate::measure::{Result, millis};
+use crate::measure::{Result, Sample, millis};
 use crate::raw::Space;
 
 /// Milliseconds for a row of links.
@@ -62,14 +62,7 @@ impl Ours {
     pub(crate) fn of(plugin: &NetworkPlugin, settings: serde_json::Value) -> Result<Self> {
         lifecycle_linux::limits::raise_open_files()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let context = HostContext {
-            controller: ControllerId::from_u64(0xbe),
-            epoch: 1,
-            state_dir: "/nonexistent".into(),
-            runtime_dir: "/nonexistent".into(),
-            helper: None,
-            settings,
-        };
+        let context = HostContext::without_directories(ControllerId::from_u64(0xbe), settings);
         let backend = (plugin.make)(&context)?;
         runtime.block_on(backend.initialize())?;
         Ok(Self { runtime, backend })
@@ -105,7 +98,73 @@ impl Ours {
         self.both_ways(&requests, spaces)
     }
 
-    /// The same for links that lead from a namespace each to a tunnel each, from one address to the other.
+    /// Milliseconds for each of so many links asked for at once, and for each of some more that are asked for one after the
+    /// other once these stand; and what came of something done beside them.
+    pub(crate) fn on_top<T>(
+        &self,
+        links: usize,
+        more: usize,
+        beside: impl FnOnce() -> Result<T>,
+    ) -> Result<(f64, Sample, T)> {
+        let spaces = Space::many(links + more + 1)?;
+        let requests = (0..links + more).map(|number| request(number, &spaces)).collect::<Result<Vec<_>>>()?;
+        let (first, rest) = requests.split_at(links);
+        let measured = self.runtime.block_on(async {
+            let begin = Instant::now();
+            let mut made = try_join_all(first.iter().map(|request| self.backend.connect(request))).await?;
+            let up = millis(begin) / links as f64;
+            let mut each = Vec::new();
+            for request in rest {
+                let begin = Instant::now();
+                made.push(self.backend.connect(request).await?);
+                each.push(millis(begin));
+            }
+            for identity in &made {
+                self.assert_up(identity).await?;
+            }
+            let beside = beside()?;
+            try_join_all(made.iter().map(|identity| self.backend.disconnect(identity))).await?;
+            Ok::<_, crate::measure::Error>((up, Sample::of(each), beside))
+        })?;
+        std::thread::sleep(Duration::from_millis(100));
+        Canary::release(spaces)?;
+        Ok(measured)
+    }
+
+    /// Milliseconds for each of some links that stand and of which `break_them` has put the ports on other segments: put right
+    /// one after the other, and then all at once.
+    pub(crate) fn put_right(
+        &self,
+        links: usize,
+        mut break_them: impl FnMut(&[&LinkIdentity]) -> Result<()>,
+    ) -> Result<(Sample, f64)> {
+        let spaces = Space::many(links + 1)?;
+        let requests = (0..links).map(|number| request(number, &spaces)).collect::<Result<Vec<_>>>()?;
+        let measured = self.runtime.block_on(async {
+            let made = try_join_all(requests.iter().map(|request| self.backend.connect(request))).await?;
+            let mut each = Vec::new();
+            for (request, identity) in requests.iter().zip(&made) {
+                break_them(&[identity])?;
+                let begin = Instant::now();
+                self.backend.connect(request).await?;
+                each.push(millis(begin));
+            }
+            break_them(&made.iter().collect::<Vec<_>>())?;
+            let begin = Instant::now();
+            let made = try_join_all(requests.iter().map(|request| self.backend.connect(request))).await?;
+            let together = millis(begin) / links as f64;
+            for identity in &made {
+                self.assert_up(identity).await?;
+            }
+            try_join_all(made.iter().map(|identity| self.backend.disconnect(identity))).await?;
+            Ok::<_, crate::measure::Error>((Sample::of(each), together))
+        })?;
+        std::thread::sleep(Duration::from_millis(100));
+        Canary::release(spaces)?;
+        Ok(measured)
+    }
+
+    /// As [`Ours::up_and_down`] for links that lead from a namespace each to a tunnel each, from one address to the other.
     pub(crate) fn tunnels_up_and_down(&self, links: usize, [near, far]: [IpAddr; 2]) -> Result<(f64, f64)> {
         let spaces = Space::many(links + 1)?;
         let tunnel = |number: usize| -> Result<LinkRequest> {

@@ -124,6 +124,13 @@ names! {
     PortName, "port name", "1 to 63 printable characters without spaces", is_port;
 }
 
+impl HostName {
+    /// The name of the host that a controller runs on.
+    pub fn local() -> Self {
+        Self("local".into())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

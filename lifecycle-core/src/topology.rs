@@ -181,8 +181,11 @@ pub struct NodeSpec {
     pub labels: BTreeMap<String, String>,
     /// Initial configuration, a path or the text itself.
     pub startup_config: Option<String>,
-    /// Seconds to wait before it is started.
+    /// Seconds to wait before it is started, once all that it waits for has come about.
     pub startup_delay: u32,
+    /// What it waits for on its way up, each time that it starts.
+    #[serde(default)]
+    pub wait_for: Vec<WaitFor>,
     /// Fields of the file that are kept for providers and vendors that know them, by their name in the file.
     pub extra: BTreeMap<String, serde_json::Value>,
 }
@@ -220,9 +223,52 @@ impl NodeSpec {
             labels: BTreeMap::new(),
             startup_config: None,
             startup_delay: 0,
+            wait_for: Vec::new(),
             extra: BTreeMap::new(),
         }
     }
+}
+
+/// What a node waits for before it enters one of its stages.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct WaitFor {
+    /// The stage that it does not enter before.
+    pub stage: Stage,
+    /// The node that it waits for, of the same lab.
+    pub node: NodeName,
+    /// The stage that this node has to have reached.
+    pub until: Stage,
+}
+
+/// A node's way up in stages, in their order. [`policy::stage`](crate::policy::stage) says when each of them is reached.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::VariantArray,
+)]
+#[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
+pub enum Stage {
+    /// Coming to be.
+    Create,
+    /// Getting its links, with which it starts.
+    CreateLinks,
+    /// Running the commands that follow its start.
+    Configure,
+    /// Becoming ready.
+    Healthy,
+    /// Having ended by itself.
+    Exit,
 }
 
 /// When an image is fetched.

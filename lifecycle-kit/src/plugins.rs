@@ -8,6 +8,8 @@ use lifecycle_network_ovs as _;
 use lifecycle_network_veth as _;
 #[cfg(feature = "docker")]
 use lifecycle_provider_docker as _;
+#[cfg(feature = "libvirt")]
+use lifecycle_provider_libvirt as _;
 #[cfg(feature = "netns")]
 use lifecycle_provider_netns as _;
 #[cfg(feature = "sqlite")]
@@ -22,9 +24,10 @@ mod tests {
     use lifecycle_core::Registry;
 
     /// What a feature brings: the feature, whether it is on, the kind of plugin, its name.
-    const BROUGHT: [(bool, &str, &str); 10] = [
+    const BROUGHT: [(bool, &str, &str); 11] = [
         (cfg!(feature = "docker"), "provider", "docker"),
         (cfg!(feature = "docker"), "provider", "podman"),
+        (cfg!(feature = "libvirt"), "provider", "libvirt"),
         (cfg!(feature = "netns"), "provider", "netns"),
         (cfg!(feature = "veth"), "provider", "bridge"),
         (cfg!(feature = "veth"), "network", "veth"),

@@ -1,4 +1,4 @@
-//! The simulator, tried on engines that make mistakes: it has to find each planted bug, by an invariant that the bug is
+//! The simulator, tried on engines and network backends that make mistakes: it has to find each planted bug, by an invariant that the bug is
 //! said to break, within the seeds that every change is tested with.
 //!
 //! Run it in release mode:
@@ -10,9 +10,7 @@ use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use lifecycle_engine::decide::Bug;
-use lifecycle_testkit::sim::{Options, run_seed};
-use strum::VariantArray;
+use lifecycle_testkit::sim::{Options, Planted, planted_bugs, run_seed};
 
 /// Seeds in which a bug has to be found.
 const SEEDS: u64 = 2_000;
@@ -32,23 +30,23 @@ fn is_sound(seed: u64) -> Result<bool, Failed> {
     Ok(sound)
 }
 
-fn find(bug: Bug) -> Result<(), Failed> {
-    let options = Options { bug: Some(bug.to_string()), ..Options::default() };
+fn find(bug: &Planted) -> Result<(), Failed> {
+    let options = Options { bug: Some(bug.name.clone()), ..Options::default() };
     let mut others: BTreeMap<&str, u64> = BTreeMap::new();
     for seed in 0..SEEDS {
         let violations = run_seed(seed, &options)?.violations;
         if violations.is_empty() || !is_sound(seed)? {
             continue;
         }
-        if let Some(violation) = violations.iter().find(|it| bug.breaks().contains(&it.invariant)) {
+        if let Some(violation) = violations.iter().find(|it| bug.breaks.contains(&it.invariant)) {
             let text = format!("{:>5} seeds, then {violation}", seed + 1);
             let text = text.chars().take(160).collect();
-            FOUND.lock().unwrap_or_else(PoisonError::into_inner).insert(bug.to_string(), text);
+            FOUND.lock().unwrap_or_else(PoisonError::into_inner).insert(bug.name.clone(), text);
             return Ok(());
         }
         violations.iter().for_each(|it| *others.entry(it.invariant).or_default() += 1);
     }
-    Err(format!("{SEEDS} seeds broke none of {:?}, but {others:?}: {}", bug.breaks(), bug.what()).into())
+    Err(format!("{SEEDS} seeds broke none of {:?}, but {others:?}: {}", bug.breaks, bug.what).into())
 }
 
 fn an_unknown_bug_is_refused() -> Result<(), Failed> {
@@ -61,8 +59,9 @@ fn an_unknown_bug_is_refused() -> Result<(), Failed> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
+    let bugs = planted_bugs().into_iter();
     let mut trials: Vec<Trial> =
-        Bug::VARIANTS.iter().map(|&bug| Trial::test(format!("{bug} is found"), move || find(bug))).collect();
+        bugs.map(|bug| Trial::test(format!("{} is found", bug.name), move || find(&bug))).collect();
     trials.push(Trial::test("an unknown bug is refused", an_unknown_bug_is_refused));
     let conclusion = libtest_mimic::run(&arguments, trials);
     for (bug, how) in FOUND.lock().unwrap_or_else(PoisonError::into_inner).iter() {

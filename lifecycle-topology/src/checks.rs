@@ -1,15 +1,15 @@
 //! What must hold between the parts of a lab: ends, names and addresses are used once, and nobody waits for themselves.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use lifecycle_core::name::{IfName, NodeName};
-use lifecycle_core::topology::{Endpoint, ManagementNetwork, NetworkMode, NodeSpec};
+use lifecycle_core::topology::{Endpoint, ManagementNetwork, NetworkMode, NodeSpec, Stage, WaitFor};
 
 use crate::diagnostics::{Problems, nearest};
-use crate::file::{NodeDef, WaitFor};
+use crate::file::{NodeDef, WaitForDef};
 use crate::links::Link;
 use crate::node::{Resolved, is_bridge};
 use crate::precedence::Layers;
@@ -218,15 +218,16 @@ pub(crate) fn addresses(nodes: &[Resolved], management: &ManagementNetwork, prob
     }
 }
 
-const STAGES: [&str; 5] = ["create", "create-links", "configure", "healthy", "exit"];
+const STAGES: [Stage; 5] = [Stage::Create, Stage::CreateLinks, Stage::Configure, Stage::Healthy, Stage::Exit];
 
-/// Nodes wait for nodes that exist and for stages that do, and neither they nor their namespaces wait in a circle.
+/// Gives nodes what they wait for: nodes that exist and stages that do. Neither they nor their namespaces wait in a circle.
 pub(crate) fn dependencies(
-    nodes: &[Resolved],
+    nodes: &mut [Resolved],
     layers: &[Layers<'_>],
     names: &BTreeMap<String, NodeName>,
     problems: &mut Problems,
 ) {
+    let mut waits = Vec::new();
     // A place of the graph is a stage of a node: `node * STAGES.len() + stage`. Each stage follows the one before it.
     let index: HashMap<&NodeName, usize> =
         nodes.iter().zip(0..).map(|(node, index)| (&node.spec.name, index)).collect();
@@ -238,12 +239,29 @@ pub(crate) fn dependencies(
         for (stage, wait) in levels.flat_map(|stages| stages.record.waits()) {
             let Some((name, awaited)) = awaited(wait, names, problems) else { continue };
             graph[own + stage].extend(index.get(name).map(|node| node * STAGES.len() + awaited));
+            if STAGES[stage] == Stage::Exit {
+                let at = wait.node.as_ref().map_or(node.key, |node| node.span);
+                problems.warn(at, "this wait has no effect", "nothing of a node follows its stage `exit`");
+            } else {
+                waits.push((
+                    own / STAGES.len(),
+                    WaitFor { stage: STAGES[stage], node: name.clone(), until: STAGES[awaited] },
+                ));
+            }
         }
         if let NetworkMode::Node(other) = &node.spec.network_mode {
             graph[own].extend(index.get(other).map(|node| node * STAGES.len()));
         }
     }
-    let Some(circle) = circle(&graph) else { return };
+    let circle = circle(&graph);
+    // What a node inherits and has itself counts once.
+    let mut seen = HashSet::new();
+    for (node, wait) in waits {
+        if seen.insert((node, wait.clone())) {
+            nodes[node].spec.wait_for.push(wait);
+        }
+    }
+    let Some(circle) = circle else { return };
     let mut path: Vec<&Resolved> = circle.iter().map(|place| &nodes[place / STAGES.len()]).collect();
     path.dedup_by_key(|node| node.key);
     let names: Vec<&str> = path.iter().chain(path.first()).map(|node| node.spec.name.as_str()).collect();
@@ -253,14 +271,15 @@ pub(crate) fn dependencies(
 
 /// The node and the stage that are waited for.
 fn awaited<'n>(
-    wait: &WaitFor,
+    wait: &WaitForDef,
     names: &'n BTreeMap<String, NodeName>,
     problems: &mut Problems,
 ) -> Option<(&'n NodeName, usize)> {
     let stage = wait.stage.as_ref().map_or(Some(0), |stage| {
-        let known = STAGES.iter().position(|known| *known == stage.as_str());
+        let known = STAGES.iter().position(|known| stage.parse() == Ok(*known));
         if known.is_none() {
-            let expected = format!("expected one of: {}", STAGES.join(", "));
+            let known = STAGES.map(|stage| stage.to_string());
+            let expected = format!("expected one of: {}", known.join(", "));
             problems.error(stage.span, format!("`{:.80}` is no stage", stage.value), expected);
         }
         known

@@ -158,11 +158,11 @@ record! {
     }
 
     Stage {
-        wait_for: Vec<At<WaitFor>> = "wait-for",
+        wait_for: Vec<At<WaitForDef>> = "wait-for",
         exec: StageExecs = "exec",
     }
 
-    WaitFor {
+    WaitForDef {
         node: String = "node",
         stage: String = "stage",
     }
@@ -219,7 +219,7 @@ record! {
 
 impl Stages {
     /// What each stage, by its number in their order, waits for.
-    pub(crate) fn waits(&self) -> impl Iterator<Item = (usize, &WaitFor)> {
+    pub(crate) fn waits(&self) -> impl Iterator<Item = (usize, &WaitForDef)> {
         let stages = [&self.create, &self.create_links, &self.configure, &self.healthy, &self.exit];
         stages.into_iter().enumerate().flat_map(|(number, stage)| {
             let waits = stage.iter().filter_map(|stage| stage.wait_for.as_ref()).flat_map(|list| &list.value);

@@ -31,7 +31,7 @@ pub(crate) fn resolve(file: &File, directory: &Path, options: &Options, problems
     let names = node_names(topology, problems);
     // Nodes are read even when the lab's name is bad, so that all problems are found; the name then stands for nothing.
     let scope = Scope { options, directory, lab: name.as_ref().map_or("lab", |name| name.as_str()), names: &names };
-    let (nodes, layers) = nodes(topology, &scope, problems);
+    let (mut nodes, layers) = nodes(topology, &scope, problems);
     let kinds = nodes.iter().map(|node| (&node.spec.name, node.spec.kind.as_str())).collect();
     let known = Nodes { names: &names, kinds, interfaces: &options.interfaces };
     let definitions = topology.links.iter().flat_map(|links| &links.value);
@@ -39,7 +39,7 @@ pub(crate) fn resolve(file: &File, directory: &Path, options: &Options, problems
     let links = checks::without_repeats(links, problems);
     checks::interfaces(&nodes, &links, problems);
     checks::addresses(&nodes, &management, problems);
-    checks::dependencies(&nodes, &layers, &names, problems);
+    checks::dependencies(&mut nodes, &layers, &names, problems);
 
     let used = nodes.iter().any(|node| node.spec.network_mode == NetworkMode::Own && !is_bridge(&node.spec.kind));
     let skipped =

@@ -81,10 +81,11 @@ fn every_field_of_a_node() {
         "extras": {"ceos-copy-to-flash": [format!("{}/clab-nodes/full/x", data("").to_str().unwrap().trim_end_matches('/'))]},
         "ports": ["8080:80", "5353:53/udp"], "position": "left", "privileged": true, "restart-policy": "on-failure",
         "runtime": "docker", "security-opts": ["seccomp=unconfined"], "shm-size": "64MB",
-        "stages": {"create": {"wait-for": [{"node": "plain", "stage": "create"}]}, "exit": {"exec": {"on-exit": ["echo bye"]}}},
+        "stages": {"exit": {"exec": {"on-exit": ["echo bye"]}}},
         "suppress-startup-config": false, "volumes": ["/var/lib/anonymous", "data:/data"],
     });
     assert_eq!(serde_json::to_value(&full.extra).unwrap(), expected);
+    assert_eq!(waits(full), ["create: plain create"]);
 }
 
 #[test]
@@ -272,10 +273,20 @@ fn nodes_may_wait_for_each_others_stages() {
 topology:
   defaults: {kind: linux}
   nodes:
-    a: {stages: {create: {wait-for: [{node: b, stage: create}]}}}
+    a: {stages: {create: {wait-for: [{node: b, stage: create}, {node: b, stage: create}]}}}
     b: {stages: {configure: {wait-for: [{node: a, stage: create-links}]}, exit: {wait-for: [{node: b, stage: create}]}}}
 ";
-    assert_eq!(lab(text, &options()).topology.nodes.len(), 2);
+    let loaded = lab(text, &options());
+    assert_eq!(
+        loaded.topology.nodes.iter().map(waits).collect::<Vec<_>>(),
+        [["create: b create"], ["configure: a create-links"]]
+    );
+    assert!(loaded.topology.nodes.iter().all(|node| node.extra.is_empty()));
+    assert!(loaded.warnings[0].to_string().contains("nothing of a node follows"), "{}", loaded.warnings[0]);
+}
+
+fn waits(node: &NodeSpec) -> Vec<String> {
+    node.wait_for.iter().map(|wait| format!("{}: {} {}", wait.stage, wait.node, wait.until)).collect()
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! the machine, and the words in which a test says that it cannot run here.
 
 pub mod census;
+pub mod frr;
 pub mod nodes;
 pub mod sandbox;
 pub mod trial;

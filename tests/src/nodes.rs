@@ -73,6 +73,9 @@ pub fn inits(sandbox: &Sandbox, name: &str) -> Vec<i32> {
 }
 
 /// Runs a program in namespaces of a process. An ordinary user enters the user namespace first.
+///
+/// # Panics
+/// When the program fails.
 pub fn enter(pid: i32, arguments: &[&str]) -> String {
     let mut command = Command::new("nsenter");
     command.args(["--target", &pid.to_string()]);
@@ -80,6 +83,8 @@ pub fn enter(pid: i32, arguments: &[&str]) -> String {
         command.args(["--user", "--preserve-credentials"]);
     }
     let output = command.args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?} in the namespaces of {pid}: {} {said}", output.status);
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 

@@ -265,8 +265,10 @@ impl Sandbox {
     /// Waits until nothing is left.
     ///
     /// # Panics
-    /// When something stays.
+    /// When something stays, or something in a controller panicked, which it survives but says in its log.
     pub fn assert_clean(&self) {
+        let log = self.log();
+        assert!(!log.contains("panicked at"), "{log}");
         let began = std::time::Instant::now();
         loop {
             let census = self.census();

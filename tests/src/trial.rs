@@ -18,6 +18,8 @@ pub enum Need {
     OpenVswitch,
     /// Docker, which the test starts itself.
     Docker,
+    /// FRR's routing daemons, which nodes run.
+    Frr,
 }
 
 impl Need {
@@ -29,6 +31,7 @@ impl Need {
             Self::Fixtures => "fixtures",
             Self::OpenVswitch => "ovs",
             Self::Docker => "docker",
+            Self::Frr => "frr",
         }
     }
 
@@ -43,6 +46,7 @@ impl Need {
             }
             Self::OpenVswitch => lifecycle_linux::testing::open_vswitch::missing(),
             Self::Docker => container_daemon::missing(container_daemon::Kind::Docker),
+            Self::Frr => crate::frr::missing(),
             Self::Fixtures => fixtures().is_none().then(|| "the folder of lab files is absent".to_owned()),
         }
     }

@@ -245,7 +245,6 @@ impl Provider for Processes {
         let found = self.existing(instance, "find attach point")?;
         let ports = place::describe(&found.dir.join("ports"));
         let place = AttachKind::Namespace(ports.map_err(|cause| failed("find attach point", instance, cause))?);
-        let PortRequest { ifname, mac, mtu } = port.clone();
-        Ok(AttachPoint { node: Some(instance.node), incarnation: instance.incarnation, ifname, mac, mtu, place })
+        Ok(port.at(instance, place))
     }
 }

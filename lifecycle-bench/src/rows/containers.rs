@@ -108,14 +108,7 @@ async fn raw(docker: &Docker, at_once: usize) -> Result<(f64, f64)> {
 }
 
 fn provider(endpoint: &str) -> Result<Arc<dyn Provider>> {
-    let context = HostContext {
-        controller: ControllerId::from_u64(1),
-        epoch: 1,
-        state_dir: "/nonexistent".into(),
-        runtime_dir: "/nonexistent".into(),
-        helper: None,
-        settings: json!({ "endpoint": endpoint }),
-    };
+    let context = HostContext::without_directories(ControllerId::from_u64(1), json!({ "endpoint": endpoint }));
     Ok((lifecycle_provider_docker::DOCKER.make)(&context)?)
 }
 

@@ -2,6 +2,7 @@
 
 mod containers;
 mod enforcement;
+mod growth;
 mod idle;
 mod linear;
 mod link;
@@ -9,9 +10,16 @@ mod mismatch;
 mod pass;
 mod repair;
 mod store;
+mod switched;
 mod switches;
 mod thousand;
 mod vxlan;
+
+use std::path::Path;
+use std::process::Command;
+
+use lifecycle_linux::testing::open_vswitch::OpenVswitch;
+use serde_json::{Value, json};
 
 use crate::measure::Result;
 use crate::table::{Cell, Line};
@@ -26,9 +34,11 @@ pub(crate) struct Row {
 pub(crate) const ROWS: &[Row] = &[
     link::ROW,
     switches::ROW,
+    growth::ROW,
     vxlan::ROW,
     containers::ROW,
     linear::ROW,
+    switched::ROW,
     thousand::ROW,
     repair::ROW,
     idle::ROW,
@@ -45,4 +55,20 @@ fn as_root<T: Into<Cell>>(measure: impl FnOnce() -> Result<T>) -> Result<Cell> {
     } else {
         Ok(Cell::Skipped("raw netlink between namespaces needs root".to_owned()))
     }
+}
+
+/// Settings with which our backend uses a private switch.
+fn settings_of(switch: &OpenVswitch) -> Value {
+    json!({ "database": switch.database(), "namespace": switch.namespace(), "datapath": "netdev" })
+}
+
+/// Has one `ip` carry out a script in a network namespace.
+fn ip_batch(namespace: &Path, script: &Path) -> Result<()> {
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net={}", namespace.display())).args(["ip", "-batch"]).arg(script);
+    let output = command.output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("ip -batch: {}", String::from_utf8_lossy(&output.stderr)).into())
 }

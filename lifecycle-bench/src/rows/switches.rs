@@ -1,13 +1,17 @@
 //! Links through switches: a Linux bridge per link, and Open vSwitch beside its own `ovs-vsctl`.
 
+use std::fmt::Write;
+use std::os::fd::AsRawFd;
 use std::time::Instant;
 
 use lifecycle_linux::namespace::FreshNamespace;
 use lifecycle_linux::testing::open_vswitch::{OpenVswitch, missing};
 use serde_json::json;
 
-use super::{Row, as_root};
+use super::{Row, as_root, ip_batch, settings_of};
+use crate::canary::Canary;
 use crate::measure::{Result, Sample, millis};
+use crate::raw::Space;
 use crate::table::{Cell, Goal, Line};
 use crate::wiring::Ours;
 
@@ -17,37 +21,82 @@ pub(super) const ROW: Row =
 const RUNS: usize = 3;
 /// Links in one run.
 const LINKS: usize = 100;
+const UP: &str = "ovs link up, waited for";
+const DOWN: &str = "ovs link down, waited for";
 
 fn measure() -> Result<Vec<Line>> {
     let mut lines = Vec::new();
     let names = ["linux-bridge link up", "linux-bridge link down"];
     let bridges = as_root_twice(|| {
         let switch = FreshNamespace::new()?;
-        let namespace = format!("/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&switch.ns));
+        let namespace = format!("/proc/{}/fd/{}", std::process::id(), switch.ns.as_raw_fd());
         let plugin = lifecycle_network_linux_bridge::PLUGIN;
         up_and_down(&Ours::of(&plugin, json!({ "namespace": namespace }))?)
     })?;
     lines.extend(names.into_iter().zip(bridges).map(|(name, cell)| Line::new(name, "ms", cell)));
 
-    let names = ["ovs link up, waited for", "ovs link down, waited for"];
     if let Some(reason) = missing() {
-        lines.extend(names.map(|name| Line::skipped(name, reason.clone())));
+        lines.push(Line::skipped(UP, reason));
         return Ok(lines);
     }
-    let switch = OpenVswitch::start();
-    let settings = json!({
-        "database": switch.database(), "namespace": switch.namespace(), "datapath": "netdev"
-    });
-    let [up, down] = as_root_twice(|| up_and_down(&Ours::of(&lifecycle_network_ovs::PLUGIN, settings)?))?;
-    let [peer_up, peer_down] = by_vsctl(&switch)?;
-    lines.push(Line::new(names[0], "ms", up).peer(peer_up).goal(Goal::FasterThanPeer(40.0)));
-    lines.push(Line::new(names[1], "ms", down).peer(peer_down));
+    lines.extend(ovs()?);
+    lines.extend(hot(5, 5.0)?);
+    lines.extend(hot(50, 2.0)?);
     Ok(lines)
+}
+
+/// In turns, so that a busy machine is busy for all of them.
+fn ovs() -> Result<Vec<Line>> {
+    let switch = OpenVswitch::start();
+    let ours = Ours::of(&lifecycle_network_ovs::PLUGIN, settings_of(&switch))?;
+    let (mut up, mut down) = (Vec::new(), Vec::new());
+    let (mut batch_up, mut batch_down) = (Vec::new(), Vec::new());
+    let each = |total: f64| total / LINKS as f64;
+    for _ in 0..RUNS {
+        let (took_up, took_down) = ours.up_and_down(LINKS)?;
+        up.push(each(took_up));
+        down.push(each(took_down));
+        let (took_up, took_down) = in_one_batch(&switch)?;
+        batch_up.push(each(took_up));
+        batch_down.push(each(took_down));
+    }
+    let [peer_up, peer_down] = by_vsctl(&switch)?;
+    let (up, down) = (Sample::of(up), Sample::of(down));
+    let one = |what: &str| format!("{what}; peer in one batch");
+    Ok(vec![
+        Line::new(UP, "ms", up.clone()).peer(peer_up).goal(Goal::FasterThanPeer(40.0)),
+        Line::new(one(UP), "ms", up).peer(Sample::of(batch_up)).goal(Goal::FasterThanPeer(1.0)),
+        Line::new(DOWN, "ms", down.clone()).peer(peer_down),
+        Line::new(one(DOWN), "ms", down).peer(Sample::of(batch_down)),
+    ])
+}
+
+/// A link whose ports somebody, `ovs-vsctl`, put on other segments, put on one of its own again: two tags at once by both.
+fn hot(links: usize, times: f64) -> Result<Vec<Line>> {
+    let switch = OpenVswitch::start();
+    let ours = Ours::of(&lifecycle_network_ovs::PLUGIN, settings_of(&switch))?;
+    let mut peers = Vec::new();
+    let (each, together) = ours.put_right(links, |identities| {
+        let ends = identities.iter().flat_map(|identity| identity.ends().zip(["tag=4000", "tag=4001"]));
+        let ports = ends.filter_map(|(end, tag)| Some((end.plugged.as_ref()?, tag)));
+        let words: Vec<&str> = ports.flat_map(|(plugged, tag)| ["--", "set", "port", &plugged.port, tag]).collect();
+        let begin = Instant::now();
+        switch.vsctl(&words);
+        if identities.len() == 1 {
+            peers.push(millis(begin));
+        }
+        Ok(())
+    })?;
+    let peer = Sample::of(peers);
+    let what = format!("ovs hot connect among {} ports", 2 * links);
+    let one = Line::new(&*what, "ms", each).peer(peer.clone()).goal(Goal::FasterThanPeer(times));
+    let all = Line::new(format!("{what}, all at once"), "ms", Sample::of(vec![together])).peer(peer);
+    Ok(vec![one, if links >= 50 { all.goal(Goal::FasterThanPeer(50.0)) } else { all }])
 }
 
 /// Milliseconds per link, up and down.
 fn up_and_down(ours: &Ours) -> Result<[Sample; 2]> {
-    let runs: Vec<(f64, f64)> = (0..RUNS).map(|_| ours.up_and_down(LINKS)).collect::<Result<_>>()?;
+    let runs: Vec<_> = (0..RUNS).map(|_| ours.up_and_down(LINKS)).collect::<Result<_>>()?;
     let each = |pick: fn(&(f64, f64)) -> f64| Sample::of(runs.iter().map(|run| pick(run) / LINKS as f64).collect());
     Ok([each(|run| run.0), each(|run| run.1)])
 }
@@ -79,4 +128,36 @@ fn by_vsctl(switch: &OpenVswitch) -> Result<[Sample; 2]> {
     let down = millis(begin) / LINKS as f64;
     switch.vsctl(&["del-br", "peer"]);
     Ok([Sample::of(vec![up]), Sample::of(vec![down])])
+}
+
+/// The same pairs of interfaces by one `ip -batch` and the same ports by one `ovs-vsctl`, waited for; the ports removed by
+/// another one. Milliseconds for all.
+fn in_one_batch(switch: &OpenVswitch) -> Result<(f64, f64)> {
+    let nodes = Space::many(LINKS + 1)?;
+    switch.vsctl(&["add-br", "batch", "--", "set", "bridge", "batch", "datapath_type=netdev"]);
+    let (mut script, mut ports) = (String::new(), Vec::new());
+    for number in 0..LINKS {
+        for (node, end) in [(&nodes[number], "a"), (&nodes[number + 1], "b")] {
+            let (port, queues) = (format!("p{number}{end}"), "numtxqueues 1 numrxqueues 1");
+            let node = format!("/proc/{}/fd/{}", std::process::id(), node.ns.as_raw_fd());
+            writeln!(script, "link add {port} {queues} type veth peer name eth{end} {queues} netns {node}")?;
+            writeln!(script, "link set {port} up")?;
+            ports.push((port, format!("tag={}", number + 1)));
+        }
+    }
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("script");
+    std::fs::write(&path, script)?;
+    let begin = Instant::now();
+    ip_batch(&switch.namespace(), &path)?;
+    let add = ports.iter().flat_map(|(port, tag)| ["--", "add-port", "batch", port, tag]);
+    switch.vsctl(&add.collect::<Vec<_>>());
+    let up = millis(begin);
+    let begin = Instant::now();
+    let remove = ports.iter().flat_map(|(port, _)| ["--", "del-port", "batch", port]);
+    switch.vsctl(&remove.collect::<Vec<_>>());
+    let down = millis(begin);
+    switch.vsctl(&["del-br", "batch"]);
+    Canary::release(nodes)?;
+    Ok((up, down))
 }

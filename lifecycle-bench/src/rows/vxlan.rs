@@ -2,15 +2,14 @@
 
 use std::fmt::Write;
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use lifecycle_linux::namespace::FreshNamespace;
 use lifecycle_linux::testing::hosts::{HostAddresses, join_hosts};
 use serde_json::json;
 
-use super::{Row, as_root};
+use super::{Row, as_root, ip_batch};
 use crate::canary::Canary;
 use crate::measure::{Result, Sample, millis};
 use crate::raw::Space;
@@ -81,18 +80,9 @@ fn by_ip() -> Result<f64> {
     let path = directory.path().join("script");
     std::fs::write(&path, script)?;
     let begin = Instant::now();
-    run(&file(&host), &path)?;
+    ip_batch(&file(&host), &path)?;
     let took = millis(begin);
     drop(host);
     Canary::release(nodes)?;
     Ok(took)
-}
-
-fn run(host: &Path, script: &Path) -> Result<()> {
-    let output =
-        Command::new("nsenter").arg(format!("--net={}", host.display())).args(["ip", "-batch"]).arg(script).output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!("ip -batch: {}", String::from_utf8_lossy(&output.stderr)).into())
 }

@@ -144,9 +144,7 @@ impl Provider for MemoryProvider {
         let found =
             found.ok_or_else(|| error(ErrorKind::NotFound, "find attach point", instance, "there is no instance"))?;
         let cookie = found.cookie;
-        let PortRequest { ifname, mac, mtu } = port.clone();
-        let place = AttachKind::Namespace(state.namespace(cookie));
-        Ok(AttachPoint { node: Some(instance.node), incarnation: instance.incarnation, ifname, mac, mtu, place })
+        Ok(port.at(instance, AttachKind::Namespace(state.namespace(cookie))))
     }
 
     fn exec(&self) -> Option<&dyn Exec> {

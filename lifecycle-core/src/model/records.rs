@@ -163,7 +163,7 @@ pub struct LinkRecord {
     /// The other half of a link between two hosts. Nothing is built before both halves are.
     #[serde(default)]
     pub span: Option<Span>,
-    /// MTU that fits through its tunnel, in bytes, as it was when the link was planned; for a link that goes through one.
+    /// MTU that fits through its tunnel, in bytes, as far as is known; for a link that goes through one.
     #[serde(default)]
     pub path_mtu: Option<u32>,
     /// The last incarnation that was handed out.

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
-use crate::attach::{AttachPoint, Mac, NsRef, PlaceKind};
+use crate::attach::{AttachKind, AttachPoint, Mac, NsRef, PlaceKind};
 use crate::error::Result;
 use crate::id::{LabId, NodeId};
 use crate::name::{IfName, LabName, NodeName};
@@ -200,6 +200,20 @@ pub struct PortRequest {
     pub mac: Mac,
     /// Maximum transmission unit in bytes.
     pub mtu: u32,
+}
+
+impl PortRequest {
+    /// Where a link at this port of an instance ends.
+    pub fn at(&self, instance: &InstanceRef, place: AttachKind) -> AttachPoint {
+        AttachPoint {
+            node: Some(instance.node),
+            incarnation: instance.incarnation,
+            ifname: self.ifname.clone(),
+            mac: self.mac,
+            mtu: self.mtu,
+            place,
+        }
+    }
 }
 
 /// Makes, runs and removes the instances of nodes on one host.

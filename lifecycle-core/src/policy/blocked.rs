@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::placement::Shortage;
-use crate::name::HostName;
+use crate::name::{HostName, NodeName};
+use crate::topology::Stage;
 
 /// Why no retry can help until the world changes. It costs no attempt, and nothing is retried blindly.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -56,6 +57,16 @@ pub enum Blocked {
     SourceUnreachable {
         /// The host.
         host: HostName,
+    },
+    /// The node waits for another one, which does not get there by itself.
+    #[error("It waits for {node} to reach `{until}`, but {why}")]
+    Dependency {
+        /// The node that it waits for.
+        node: NodeName,
+        /// The stage that this node has to reach.
+        until: Stage,
+        /// Why it does not.
+        why: String,
     },
     /// What its user wants is beyond what the plugins can do.
     #[error("{what}")]
@@ -121,7 +132,8 @@ impl Blocked {
             Self::NoHost { .. } => matches!(change, WorldChange::HostOnline(_) | WorldChange::CapacityFreed(_)),
             Self::ImageMissing { image, host } => change == WorldChange::ImagePresent { host, image },
             Self::ForeignObject { object, host } => change == WorldChange::ObjectGone { host, object },
-            Self::Unsupported { .. } => false,
+            // Whether the other node gets there after all is seen by looking at it.
+            Self::Dependency { .. } | Self::Unsupported { .. } => false,
         }
     }
 }
@@ -160,6 +172,14 @@ mod tests {
             (Blocked::NoHost { tried: vec![] }, "1100110001"),
             (Blocked::ImageMissing { image: image.into(), host: h.clone() }, "0010000001"),
             (Blocked::ForeignObject { object: object.into(), host: h }, "0001000001"),
+            (
+                Blocked::Dependency {
+                    node: NodeName::new("r1").unwrap(),
+                    until: Stage::Healthy,
+                    why: "it gave up".into(),
+                },
+                "0000000001",
+            ),
             (Blocked::Unsupported { what: "no".into() }, "0000000001"),
         ];
         for (blocked, expected) in table {

@@ -20,5 +20,6 @@ pub mod naming;
 pub mod placement;
 pub mod port_names;
 pub mod segment;
+pub mod stage;
 pub mod tunnel;
 pub mod vendor_names;

@@ -205,6 +205,24 @@ mod tests {
         }
     }
 
+    /// How many of some ports of two cards get an interface that another one has.
+    fn merged(interface_of: impl Fn(&PortName) -> Option<IfName>) -> usize {
+        let ports = (0..2).flat_map(|card| (0..4).map(move |n| port(&format!("ge-0/{card}/{n}"))));
+        let interfaces: Vec<IfName> = ports.filter_map(|port| interface_of(&port)).collect();
+        interfaces.len() - interfaces.iter().collect::<std::collections::BTreeSet<_>>().len()
+    }
+
+    #[test]
+    fn the_first_number_of_a_name_does_not_tell_ports_apart() {
+        let first_number = |port: &PortName| {
+            let number = port.as_str().split(|c: char| !c.is_ascii_digit()).find(|digits| !digits.is_empty())?;
+            IfName::new(format!("eth{number}")).ok()
+        };
+        assert_eq!(merged(first_number), 7);
+        let map = PortMap::new("ge-0/0/{n}", 0, 1);
+        assert_eq!(merged(|port| map.canonical(port)), 0);
+    }
+
     fn map() -> impl Strategy<Value = PortMap> {
         let templates =
             ["Ethernet{n}", "ge-0/0/{n}", "GigabitEthernet0/0/0/{n}", "e1-{n}", "eth{n}", "{n}", "et{n}h", "e{n}"];

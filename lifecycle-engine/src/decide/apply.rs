@@ -97,13 +97,14 @@ fn plan_link(
 /// Whether a link that stands becomes what is wanted without being built anew, as far as its backend is the same or takes it
 /// over.
 fn is_in_place(row: &LinkRecord, spec: &LinkSpec) -> bool {
-    LinkSpec { attrs: row.spec.attrs, backend: row.spec.backend.clone(), ..spec.clone() } == row.spec && !row.deleting
+    let LinkSpec { attrs, explicit_mtu, backend, .. } = row.spec.clone();
+    LinkSpec { attrs, explicit_mtu, backend, ..spec.clone() } == row.spec && !row.deleting
 }
 
 /// Whether what changed about a node can only be had by making it again.
 fn needs_recreation(world: &World, node: &NodeRecord, topology: &Topology, spec: &NodeSpec) -> bool {
-    // What is wanted of it at first is not part of what it is.
-    let comparable = |spec: &NodeSpec| NodeSpec { desired: NodeIntent::Running, ..spec.clone() };
+    // What is wanted of it at first is not part of what it is, nor what its starts wait for.
+    let comparable = |spec: &NodeSpec| NodeSpec { desired: NodeIntent::Running, wait_for: Vec::new(), ..spec.clone() };
     world.spec(node.id).is_none_or(|old| comparable(old) != comparable(spec))
         || provider_of_node(world, node.id) != provider_of(world, topology, spec)
 }
@@ -120,6 +121,11 @@ fn problems(world: &World, topology: &Topology) -> Vec<String> {
             let known: Vec<&str> = world.kinds.all().map(|kind| kind.kind.as_str()).collect();
             problems.push(format!("node {}: unknown kind `{}`; known: {}", spec.name, spec.kind, known.join(", ")));
         }
+        // Nothing of a lab is run on the host, and what is run in a node stands in `exec`.
+        if let Some(stages) = spec.extra.get("stages").and_then(serde_json::Value::as_object) {
+            let names: Vec<String> = stages.keys().map(|stage| format!("stages.{stage}.exec")).collect();
+            problems.push(format!("node {}: {} is not supported; use `exec`", spec.name, names.join(", ")));
+        }
         let provider = provider_of(world, topology, spec);
         if !world.hosts.values().any(|host| host.providers.contains_key(&provider)) {
             let known: BTreeSet<&PluginName> = world.hosts.values().flat_map(|host| host.providers.keys()).collect();
@@ -133,6 +139,11 @@ fn problems(world: &World, topology: &Topology) -> Vec<String> {
         if let Some(host) = spec.host.as_ref().filter(|host| !world.hosts.contains_key(*host)) {
             let known: Vec<&str> = world.hosts.keys().map(|host| host.as_str()).collect();
             problems.push(format!("node {}: no host is called `{host}`; known: {}", spec.name, known.join(", ")));
+        }
+    }
+    for spec in &topology.nodes {
+        for wait in spec.wait_for.iter().filter(|wait| !names.contains(&wait.node)) {
+            problems.push(format!("node {}: it waits for {}, and there is no such node", spec.name, wait.node));
         }
     }
     let mut ends: BTreeMap<String, usize> = BTreeMap::new();
@@ -368,7 +379,7 @@ fn change_link(cx: &mut Cx<'_>, user: &str, id: LinkId, spec: &LinkSpec) {
     if row.spec == spec && !row.deleting {
         return;
     }
-    let attrs = spec.attrs;
+    let (attrs, explicit_mtu) = (spec.attrs, spec.explicit_mtu);
     if is_in_place(row, &spec) {
         cx.change_link(id, |link| link.spec.backend = spec.backend);
     } else {
@@ -382,16 +393,16 @@ fn change_link(cx: &mut Cx<'_>, user: &str, id: LinkId, spec: &LinkSpec) {
             link.deleting = false;
         });
     }
-    change_attrs(cx, user, id, attrs);
+    change_attrs(cx, user, id, attrs, explicit_mtu);
 }
 
 /// Changes the attributes of a link; what was built follows in place.
-pub(super) fn change_attrs(cx: &mut Cx<'_>, user: &str, id: LinkId, attrs: LinkAttrs) {
+pub(super) fn change_attrs(cx: &mut Cx<'_>, user: &str, id: LinkId, attrs: LinkAttrs, explicit_mtu: bool) {
     let desired = link::intent(attrs.admin);
     let Some(row) = cx.world.links.get(&id) else { return };
     let (old, name, lab) = (row.desired, row.spec.to_string(), row.lab);
     cx.change_link(id, |link| {
-        link.spec.attrs = attrs;
+        (link.spec.attrs, link.spec.explicit_mtu) = (attrs, explicit_mtu);
         link.desired = desired;
         link.budget.reset_by_user();
     });

@@ -6,6 +6,7 @@ use lifecycle_core::model::{AuditAction, AuditResult, NodeRecord, SubjectKind};
 use lifecycle_core::name::{LabName, NodeName};
 use lifecycle_core::policy::bulk::{BulkAction, BulkClass, classify};
 use lifecycle_core::policy::guard::{self, GuardFacts, Refusal, Verdict};
+use lifecycle_core::policy::tunnel;
 use lifecycle_core::topology::LinkAttrs;
 
 use super::input::{Command, CommandError, NodeAction, Reply};
@@ -162,7 +163,13 @@ fn set_link(cx: &mut Cx<'_>, user: &str, lab: &LabName, id: LinkId, attrs: LinkA
     if link.spec.attrs == attrs {
         return Ok(Reply::Accepted { job: None, changed: false });
     }
-    apply::change_attrs(cx, user, id, attrs);
+    let sets_mtu = link.spec.attrs.mtu != attrs.mtu;
+    if let Some(path) = link.path_mtu.filter(|_| sets_mtu) {
+        tunnel::mtu(Some(attrs.mtu), path)
+            .map_err(|error| CommandError::Invalid { problems: vec![error.to_string()] })?;
+    }
+    let explicit = link.spec.explicit_mtu || sets_mtu;
+    apply::change_attrs(cx, user, id, attrs, explicit);
     Ok(Reply::Accepted { job: None, changed: true })
 }
 

@@ -265,6 +265,7 @@ impl Ledger<'_> {
         } else {
             self.world.blocked.remove(&id);
         }
+        self.world.touch_waiters(id);
         self.world.touch_node(id);
     }
 

@@ -160,9 +160,13 @@ pub(super) fn look_again(cx: &mut Cx<'_>) -> bool {
                 | Blocked::HostFull { .. }
                 | Blocked::NoHost { .. },
             ) => consider(world, by_host, node, spec).host.is_ok(),
-            Some(Blocked::ImageMissing { .. } | Blocked::ForeignObject { .. } | Blocked::Unsupported { .. }) | None => {
-                false
-            }
+            Some(
+                Blocked::ImageMissing { .. }
+                | Blocked::ForeignObject { .. }
+                | Blocked::Dependency { .. }
+                | Blocked::Unsupported { .. },
+            )
+            | None => false,
         }
     };
     let freed: Vec<NodeId> = world.blocked.iter().filter(fits).copied().collect();

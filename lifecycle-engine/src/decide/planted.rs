@@ -118,7 +118,7 @@ pub enum Bug {
     /// A host that has another address is still sought at the old one.
     KeepsAnOldAddress,
     /// The backend that a link is handed over from is not asked to let go of it: the next one takes the ends anyway.
-    LeavesABridgeBehind,
+    TakesWithoutAsking,
     /// A link that is handed over to another backend stays up meanwhile: it is but a moment.
     StaysUpWhileHandedOver,
     /// Effects are started before their batch is committed. It stands in the simulator's stand-in for the driver.
@@ -141,7 +141,8 @@ impl Bug {
             Self::DoesNotMarkStale => &["I7", "L1"],
             Self::LeavesHalfALink => &["I4"],
             Self::SharesATunnel => &["I12"],
-            Self::KeepsAnOldAddress | Self::LeavesABridgeBehind => &["L1"],
+            Self::KeepsAnOldAddress => &["L1"],
+            Self::TakesWithoutAsking => &["I13", "L1"],
             Self::TrustsOneHalf
             | Self::TrustsOldReadings
             | Self::KeepsProofsOverARestart

@@ -110,12 +110,17 @@ fn record(ledger: &mut Ledger<'_>, id: NodeId, seen: ObservedNode) {
     let (state, working) = (row.actual, ledger.world.node_work.contains_key(&id));
     let (wanted, recreate) = (row.desired == NodeIntent::Running && !row.deleting, row.recreate);
     let instance = NodeInstance { reference: seen.instance, management: seen.management };
+    // Links that were not built for want of a place can be, now that it is known.
+    let is_new_place = seen.namespace != ledger.world.places.get(&id).cloned();
     match seen.namespace {
         Some(place) => drop(ledger.world.places.insert(id, place)),
         None => drop(ledger.world.places.remove(&id)),
     }
-    if row.instance.as_ref() != Some(&instance) {
+    let is_new = row.instance.as_ref() != Some(&instance);
+    if is_new {
         ledger.change_node(id, |row| row.instance = Some(instance));
+    }
+    if is_new || is_new_place {
         ledger.world.touch_links_at(id);
     }
     match seen.state {

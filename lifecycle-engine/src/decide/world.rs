@@ -183,6 +183,8 @@ pub struct World {
     pub(crate) blocked: BTreeSet<NodeId>,
     /// Resources were freed, or a host came back, so that nodes that could not be placed are worth another look.
     pub(crate) freed: bool,
+    /// Nodes that wait for a node to reach a stage, by that node.
+    pub(crate) waiters: BTreeMap<NodeId, BTreeSet<NodeId>>,
     /// Network namespaces of instances as far as they are known, by node: where links may be found.
     pub(crate) places: BTreeMap<NodeId, NsRef>,
     /// Network identifiers of tunnels, by host.
@@ -232,6 +234,7 @@ impl World {
             told: BTreeMap::new(),
             blocked: BTreeSet::new(),
             freed: false,
+            waiters: BTreeMap::new(),
             places: BTreeMap::new(),
             vnis: BTreeMap::new(),
             next_effect: 1,
@@ -394,7 +397,7 @@ impl World {
     }
 
     /// Entries in each index over the rows; a world without rows has none.
-    pub fn index_sizes(&self) -> [usize; 14] {
+    pub fn index_sizes(&self) -> [usize; 15] {
         [
             self.last_done.len(),
             self.lab_names.len(),
@@ -407,6 +410,7 @@ impl World {
             self.unsettled.len(),
             self.queued.len(),
             self.blocked.len(),
+            self.waiters.len(),
             self.places.len(),
             self.tally.len(),
             self.told.len(),
@@ -430,6 +434,13 @@ impl World {
     pub(crate) fn touch_link(&mut self, id: LinkId) {
         if self.queued.insert(Subject::Link(id)) {
             self.due_links.push_back(id);
+        }
+    }
+
+    /// Looks at those who wait for a node; each then says anew whether it still does.
+    pub(crate) fn touch_waiters(&mut self, id: NodeId) {
+        for waiter in self.waiters.remove(&id).into_iter().flatten() {
+            self.touch_node(waiter);
         }
     }
 

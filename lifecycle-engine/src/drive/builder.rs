@@ -72,7 +72,7 @@ impl Builder {
             runtime_dir: state_dir.join("run"),
             helper: None,
             owner: format!("process {}", std::process::id()),
-            host: HostName::new("local").unwrap_or_else(|_| unreachable!("it is a valid name")),
+            host: HostName::local(),
             registry: Registry::new(),
             settings: Settings::default(),
             store: StoreChoice::Named("sqlite".to_owned()),
@@ -216,10 +216,17 @@ impl Builder {
     }
 
     /// Makes all plugins of a host that the registry knows.
-    fn make_plugins(&self, head: &Head, [state, runtime]: [&PathBuf; 2], settings: &PluginSettings) -> Result<Plugins> {
+    fn make_plugins(
+        &self,
+        head: &Head,
+        host: &HostName,
+        [state, runtime]: [&PathBuf; 2],
+        settings: &PluginSettings,
+    ) -> Result<Plugins> {
         let context = |name: &str| HostContext {
             controller: head.controller,
             epoch: head.epoch,
+            host: host.clone(),
             state_dir: state.clone(),
             runtime_dir: runtime.clone(),
             helper: self.helper.clone(),
@@ -241,12 +248,12 @@ impl Builder {
             None => Arc::new(SystemClock::new()?),
         };
         let (mut providers, mut backends) =
-            self.make_plugins(&head, [&self.state_dir, &self.runtime_dir], &self.plugin_settings)?;
+            self.make_plugins(&head, &self.host, [&self.state_dir, &self.runtime_dir], &self.plugin_settings)?;
         providers.append(&mut self.providers);
         backends.append(&mut self.backends);
         for (name, settings) in std::mem::take(&mut self.further) {
             let directories = [&self.state_dir, &self.runtime_dir].map(|base| base.join("hosts").join(name.as_str()));
-            let made = self.make_plugins(&head, directories.each_ref(), &settings)?;
+            let made = self.make_plugins(&head, &name, directories.each_ref(), &settings)?;
             self.hosts.push(Arc::new(LocalHost::new(name, made.0, made.1)));
         }
         let mut vendors: Vec<Arc<dyn VendorConfig>> = self.registry.vendors().map(|vendor| (vendor.make)()).collect();

@@ -8,12 +8,14 @@ use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use futures_util::StreamExt;
 use futures_util::stream;
-use lifecycle_core::attach::AttachPoint;
+use lifecycle_core::attach::{AttachKind, AttachPoint};
 use lifecycle_core::error::{Error, ErrorKind, Result};
 use lifecycle_core::name::{HostName, PluginName};
 use lifecycle_core::plugin::OverlayBackend;
 use lifecycle_core::plugin::network::{LinkRequest, NetworkBackend, NetworkEvent};
 use lifecycle_core::plugin::provider::{ExecOutput, ExecRequest, InstanceRef, Provider, ProviderEvent};
+use lifecycle_core::policy::link::Side;
+use lifecycle_core::topology::Admin;
 
 use crate::decide::{Action, ConnectPlan, Done, Effect, EndPlan, HostState, News, Outcome};
 
@@ -99,7 +101,13 @@ impl LocalHost {
             Action::Verify(identity) => backend.verify(identity).await.map(|report| Done::Report(Box::new(report))),
             Action::SetParams { identity, attrs } => backend.set_params(identity, attrs).await.map(|()| Done::Nothing),
             Action::SetCarrier { identity, side, up } => {
-                backend.set_carrier(identity, *side, *up).await.map(|()| Done::Nothing)
+                backend.set_carrier(identity, *side, *up).await?;
+                // Without its carrier it is the other end that sees nobody there.
+                let other = if *side == Side::A { identity.b.as_ref() } else { Some(&identity.a) };
+                if let Some(end) = other {
+                    self.tell_carrier(&end.point, *up).await?;
+                }
+                Ok(Done::Nothing)
             }
             Action::ObserveLinks(namespaces) => backend.observe(namespaces).await.map(Done::Links),
             Action::ReadUnderlay => overlay(backend)?.underlay().await.map(Done::Underlay),
@@ -124,7 +132,29 @@ impl LocalHost {
             b,
             attrs: plan.attrs,
         };
-        backend.connect(&request).await.map(|identity| Done::Connected(Box::new(identity)))
+        let identity = backend.connect(&request).await?;
+        for point in [&request.a, &request.b] {
+            // The link stands in any case; what a machine did not take is found when it is verified.
+            if let Err(error) = self.tell_carrier(point, plan.attrs.admin == Admin::Up).await {
+                tracing::warn!(link = %plan.link, interface = %point.ifname, %error, "a machine does not take its link");
+            }
+        }
+        Ok(Done::Connected(Box::new(identity)))
+    }
+
+    /// Tells a virtual machine whether its link has carrier, which it does not see of a tap by itself. One that runs takes
+    /// a tap that was made, or made anew, since it started.
+    async fn tell_carrier(&self, point: &AttachPoint, up: bool) -> Result<()> {
+        let (AttachKind::Tap { .. }, Some(node)) = (&point.place, point.node) else { return Ok(()) };
+        let instance = InstanceRef { node, incarnation: point.incarnation, identifier: String::new() };
+        for carrier in self.providers.values().filter_map(|provider| provider.carrier()) {
+            match carrier.set_carrier(&instance, &point.ifname, up).await {
+                // It is another provider's, or gone with its link.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                told => return told,
+            }
+        }
+        Ok(())
     }
 
     async fn point(&self, end: &EndPlan) -> Result<AttachPoint> {

@@ -41,7 +41,9 @@ pub(super) fn there_and_back(
     cookie: Option<u64>,
     want: &[Want],
 ) -> Result<Vec<OwnedFd>, NamespaceError> {
-    let opened = inside(ns, cookie, want);
+    // Who may not enter has not left, and need not return, which would be refused as well.
+    setns(ns, CloneFlags::CLONE_NEWNET).map_err(|errno| NamespaceError::Enter { source: errno.into() })?;
+    let opened = open_here(ns, cookie, want);
     if let Err(error) = setns(home, CloneFlags::CLONE_NEWNET) {
         // Going on would open every later socket in the wrong namespace; that must not look like success.
         panic!("cannot return to the own network namespace: {error}");
@@ -85,10 +87,9 @@ impl Opener {
     }
 }
 
-/// Enters the namespace and opens `want`, leaving the thread there.
-fn inside(ns: BorrowedFd<'_>, cookie: Option<u64>, want: &[Want]) -> Result<Vec<OwnedFd>, NamespaceError> {
+/// Opens `want` in the namespace that the thread is in now.
+fn open_here(ns: BorrowedFd<'_>, cookie: Option<u64>, want: &[Want]) -> Result<Vec<OwnedFd>, NamespaceError> {
     let enter = |source| NamespaceError::Enter { source };
-    setns(ns, CloneFlags::CLONE_NEWNET).map_err(|errno| enter(errno.into()))?;
     let open = |want: &Want| match want {
         Want::Namespace => ns.as_fd().try_clone_to_owned(),
         Want::Socket(kind) => open_socket(*kind),

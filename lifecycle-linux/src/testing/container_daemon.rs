@@ -241,30 +241,40 @@ impl ContainerDaemon {
 
     /// Makes an image of busybox with links for all its applets.
     pub fn import_busybox(&self, name: &str) {
-        let busybox = busybox().unwrap_or_else(|| panic!("no busybox"));
         let root = must(tempfile::tempdir());
-        let bin = root.path().join("bin");
-        must(std::fs::create_dir(&bin));
-        must(std::fs::copy(&busybox, bin.join("busybox")));
-        let applets = must(Command::new(&busybox).arg("--list").output()).stdout;
-        for applet in String::from_utf8_lossy(&applets).lines().filter(|name| *name != "busybox") {
-            must(std::os::unix::fs::symlink("busybox", bin.join(applet)));
-        }
-        for folder in ["tmp", "etc", "root"] {
-            must(std::fs::create_dir(root.path().join(folder)));
-        }
-        must(std::fs::write(
-            root.path().join("etc/passwd"),
-            "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n",
-        ));
-        let archive = archive(root.path());
-        let mut import = self.client(&["import", "--change", "CMD [\"sh\"]", "-", name]);
+        lay_out_busybox(root.path());
+        self.import(name, root.path(), r#"["sh"]"#);
+    }
+
+    /// Makes an image of a directory, with a command as a list in JSON.
+    pub fn import(&self, name: &str, root: &Path, command: &str) {
+        let archive = archive(root);
+        let mut import = self.client(&["import", "--change", &format!("CMD {command}"), "-", name]);
         let mut import = must(import.stdin(Stdio::piped()).stdout(Stdio::null()).spawn());
         let mut input = import.stdin.take().unwrap_or_else(|| panic!("no input"));
         must(input.write_all(&archive));
         drop(input);
         assert!(must(import.wait()).success(), "the image was not imported: {}", self.last_words());
     }
+}
+
+/// Puts busybox with links for all its applets into a directory, and what it needs to be a root directory.
+///
+/// # Panics
+/// When that cannot be done.
+pub fn lay_out_busybox(root: &Path) {
+    let busybox = busybox().unwrap_or_else(|| panic!("no busybox"));
+    let bin = root.join("bin");
+    must(std::fs::create_dir(&bin));
+    must(std::fs::copy(&busybox, bin.join("busybox")));
+    let applets = must(Command::new(&busybox).arg("--list").output()).stdout;
+    for applet in String::from_utf8_lossy(&applets).lines().filter(|name| *name != "busybox") {
+        must(std::os::unix::fs::symlink("busybox", bin.join(applet)));
+    }
+    for folder in ["tmp", "etc", "root"] {
+        must(std::fs::create_dir(root.join(folder)));
+    }
+    must(std::fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n"));
 }
 
 fn archive(folder: &Path) -> Vec<u8> {

@@ -5,8 +5,10 @@
 //! [`as_ordinary_user`]. Those of network backends find places to connect in [`Nodes`].
 
 pub mod container_daemon;
+pub mod guest;
 pub mod halves;
 pub mod hosts;
+pub mod libvirt;
 mod nodes;
 pub mod open_vswitch;
 pub mod traffic;

@@ -181,7 +181,7 @@ impl OpenVswitch {
 
     /// Runs `ovs-vsctl` with words, without waiting for more than some seconds.
     pub fn vsctl(&self, words: &[&str]) -> String {
-        self.run(Command::new("ovs-vsctl").arg(format!("--db={}", self.database())).arg("--timeout=10").args(words))
+        self.run(Command::new("ovs-vsctl").arg(format!("--db={}", self.database())).arg("--timeout=30").args(words))
     }
 
     /// Plugs the host's [`UPLINK`] into a bridge of its own, [`OUTSIDE`], which has the addresses of the first or second host

@@ -8,15 +8,19 @@ use lifecycle_core::policy::naming::LINK_GROUP;
 use super::label::{Owner, bridge_alias, bridge_mac, owner};
 use super::{Failure, Outcome, Place};
 use crate::netlink::{
-    BRIDGE_PORT_FORWARD_ALL, Change, Link, NewLink, PortChange, Which, change_link, create_bridge, delete_link,
-    set_port,
+    BRIDGE_PORT_FORWARD_ALL, Change, Link, NewLink, PortChange, Request, Which, change_link, create_bridge,
+    delete_link, set_port,
 };
 
 /// Has the kernel send nothing of its own through an interface: the host has no business on a segment of a lab. A kernel
 /// without IPv6 refuses, and needs it not.
 pub fn keep_quiet(place: &Place, which: Which<'_>) {
-    let quiet = Change { link_local: Some(false), ..Change::default() };
-    let _ = place.route(|route| route.run(change_link(which, &quiet)));
+    let _ = place.route(|route| route.run(quiet(which)));
+}
+
+/// The request of [`keep_quiet`], whose outcome does not matter.
+pub fn quiet(which: Which<'_>) -> Request {
+    change_link(which, &Change { link_local: Some(false), ..Change::default() })
 }
 
 /// Lets a port pass what a cable passes, but pause frames.

@@ -85,8 +85,8 @@ fn list_bugs() -> ExitCode {
         eprintln!("this build has none; build it with `--features planted-bugs`");
         return ExitCode::from(2);
     }
-    for (name, what) in bugs {
-        println!("{name}\n    {what}");
+    for bug in bugs {
+        println!("{}\n    {}", bug.name, bug.what);
     }
     ExitCode::SUCCESS
 }

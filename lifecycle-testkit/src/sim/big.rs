@@ -26,6 +26,7 @@ pub fn large_lab(nodes: u64, links: u64, mut each: impl FnMut(&str, Big)) -> Res
     let mut simulation = Simulation::new(1);
     simulation.faults = Faults::NONE;
     simulation.unchecked = true;
+    simulation.machine.hosts.values_mut().for_each(|host| host.switch = None);
     simulation.settings = lifecycle_engine::decide::Settings {
         provider: labs::plugin(JAIL),
         backend: simulation.settings.backend.clone(),

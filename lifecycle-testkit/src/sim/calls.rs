@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use lifecycle_core::attach::{AttachKind, AttachPoint, NsAccess, NsRef};
+use lifecycle_core::attach::{AttachKind, NsAccess, NsRef};
 use lifecycle_core::error::{Error, ErrorKind};
 use lifecycle_core::name::PluginName;
 use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity};
@@ -261,14 +261,7 @@ fn invented(plugin: &PluginName, plan: &ConnectPlan) -> LinkIdentity {
             EndPlan::Place(point) => point.clone(),
             EndPlan::Port { instance, port, .. } => {
                 let access = NsAccess::Path { path: "nowhere".into() };
-                AttachPoint {
-                    node: Some(instance.node),
-                    incarnation: instance.incarnation,
-                    ifname: port.ifname.clone(),
-                    mac: port.mac,
-                    mtu: port.mtu,
-                    place: AttachKind::Namespace(NsRef { access, cookie: NOWHERE, boot }),
-                }
+                port.at(instance, AttachKind::Namespace(NsRef { access, cookie: NOWHERE, boot }))
             }
         };
         EndIdentity { mac: point.mac, point, namespace: NOWHERE, ifindex: 1, plugged: None }

@@ -49,6 +49,7 @@ impl Simulation {
     }
 
     fn sit(&mut self, world: World) {
+        self.idle.clear();
         self.stored = (world.head.epoch, world.head.batch);
         if !self.unchecked {
             let found = self.history.begins(&world);
@@ -272,6 +273,8 @@ impl Simulation {
         let mut found = self.history.observe(seen);
         found.extend(check(&controller.world, &census, now));
         found.into_iter().for_each(|violation| self.fail(violation));
+        self.i9_up_links_carry_frames();
+        self.i12_segments_are_told_apart();
     }
 
     /// What the controller waits for, for people.

@@ -1,10 +1,13 @@
 //! What has to be true of the machine once everything has settled.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use lifecycle_core::machine::{LinkIntent, LinkState, NodeIntent, NodeState};
 use lifecycle_core::model::{LinkRecord, NodeRecord};
+use lifecycle_core::name::HostName;
 use lifecycle_core::policy::blocked::Blocked;
+use lifecycle_core::policy::tunnel;
 use lifecycle_core::topology::{Admin, NodeSpec};
 use lifecycle_engine::decide::World;
 use lifecycle_engine::decide::invariant::Violation;
@@ -76,7 +79,7 @@ impl Simulation {
         for node in world.nodes.values() {
             let Some(spec) = world.spec(node.id) else { continue };
             let well = node.actual.matches(node.desired) && (!node.recreate || node.desired == NodeIntent::Stopped);
-            if !well && !is_hopeless(node, spec) {
+            if !well && !is_hopeless(node, spec) && !waits_in_vain(world, node) {
                 let text = format!("`{}` for no reason: {:?} {:?}", node.actual, node.blocked, node.budget);
                 found.push(Violation::new("L1", &node.name, text));
             }
@@ -101,7 +104,17 @@ impl Simulation {
         let mut given = link.nodes.iter().zip(link.carrier);
         let given = given.all(|(node, carrier)| node.is_none() || carrier == Some(true));
         let set_down = self.ends_of(link).any(|(_, it)| !it.up) && given;
-        run && possible && !set_down && link.desired == LinkIntent::Up
+        let path = self.path_mtu(nodes.into_iter().filter_map(|node| node.host.as_ref()));
+        let fits = !link.spec.explicit_mtu || path.is_none_or(|path| link.spec.attrs.mtu <= path);
+        run && possible && fits && !set_down && link.desired == LinkIntent::Up
+    }
+
+    /// The MTU that fits between two hosts; none where all is on one.
+    fn path_mtu<'a>(&self, hosts: impl Iterator<Item = &'a HostName>) -> Option<u32> {
+        let names: BTreeSet<&HostName> = hosts.collect();
+        let packets = names.iter().filter_map(|name| self.machine.hosts.get(*name)).map(|host| host.packet);
+        let smallest = packets.min().filter(|_| names.len() > 1)?;
+        Some(smallest - tunnel::overhead(IpAddr::from([0, 0, 0, 0])))
     }
 
     /// I17: with nothing wanted, nothing of ours is left, neither outside nor in what the controller remembers.
@@ -134,9 +147,16 @@ fn is_hopeless(node: &NodeRecord, spec: &NodeSpec) -> bool {
     }
 }
 
-/// What is wanted of a node at first is not part of what it is made of.
+/// Whether a node waits for one that does not run, for reasons of its own.
+pub(super) fn waits_in_vain(world: &World, node: &NodeRecord) -> bool {
+    let waits = world.spec(node.id).into_iter().flat_map(|spec| &spec.wait_for);
+    let mut others = waits.filter_map(|wait| world.node_by_name(node.lab, &wait.node));
+    others.any(|other| other.actual != NodeState::Running || !other.ready.ready)
+}
+
+/// What is wanted of a node at first is not part of what it is made of, nor what its starts wait for.
 fn same(made_of: &NodeSpec, wanted: &NodeSpec) -> bool {
-    NodeSpec { desired: wanted.desired, ..made_of.clone() } == *wanted
+    NodeSpec { desired: wanted.desired, wait_for: wanted.wait_for.clone(), ..made_of.clone() } == *wanted
 }
 
 fn leftovers(world: &World) -> Vec<Violation> {
@@ -165,10 +185,16 @@ fn leftovers(world: &World) -> Vec<Violation> {
     found
 }
 
-/// Tunnels of links that are up and lead from or to an address that a host no longer has.
+/// Links that are up and whose tunnel carries less than they believe, or leads from or to an address that a host no longer
+/// has.
 fn links_astray(world: &World, simulation: &Simulation) -> Vec<Violation> {
     let mut found = Vec::new();
     for link in world.links.values().filter(|link| link.actual == LinkState::Up) {
+        let path = simulation.path_mtu(link.hosts());
+        if link.path_mtu != path {
+            let text = format!("{path:?} bytes fit through its tunnel, and it believes {:?}", link.path_mtu);
+            found.push(Violation::new("L1", &link.key, text));
+        }
         let hosts: Vec<IpAddr> =
             link.hosts().filter_map(|host| Some(simulation.machine.hosts.get(host)?.address)).collect();
         let tunnels = simulation.ends_of(link).filter_map(|(_, it)| it.tunnel.as_ref());

@@ -8,7 +8,7 @@ use lifecycle_core::name::{HostName, IfName, LabName, NodeName, PluginName};
 use lifecycle_core::plugin::VendorConfig;
 use lifecycle_core::plugin::vendor::{KindData, Readiness, VendorAction, VendorContext};
 use lifecycle_core::topology::{
-    Admin, Endpoint, Healthcheck, ImagePullPolicy, LinkAttrs, LinkSpec, NodeSpec, Topology,
+    Admin, DEFAULT_MTU, Endpoint, Healthcheck, ImagePullPolicy, LinkAttrs, LinkSpec, NodeSpec, Stage, Topology, WaitFor,
 };
 
 use super::chance::Chance;
@@ -18,9 +18,12 @@ use super::machine::{BAD_BINARY, CRASHES, LOST_IMAGE};
 pub(super) const POD: &str = "pod";
 /// The provider without images, whose instances do not.
 pub(super) const JAIL: &str = "jail";
-/// The network backends.
+/// The network backend of most links: a cable, or an Open vSwitch.
 pub(super) const WIRE: &str = "wire";
+/// The network backend with a Linux bridge for each link.
 pub(super) const LOOM: &str = "loom";
+/// The MTU of links for which the user chooses one.
+const CHOSEN_MTU: u32 = 1400;
 /// The hosts.
 pub(super) const HOSTS: [&str; 2] = ["h1", "h2"];
 
@@ -96,7 +99,20 @@ pub(super) fn draw(name: &str, chance: &mut Chance) -> Topology {
     for _ in 0..chance.between(0, 6) {
         add_link(&mut topology, chance);
     }
+    for index in 1..topology.nodes.len() {
+        if chance.per_mille(150) {
+            let wait = draw_wait(&topology.nodes[..index], chance);
+            topology.nodes[index].wait_for.extend(wait);
+        }
+    }
     topology
+}
+
+/// A wait for a node that stands before in the lab, so that nobody waits in a circle.
+fn draw_wait(before: &[NodeSpec], chance: &mut Chance) -> Option<WaitFor> {
+    let stage = *chance.pick(&[Stage::Create, Stage::CreateLinks, Stage::Configure])?;
+    let until = *chance.pick(&[Stage::Create, Stage::CreateLinks, Stage::Configure, Stage::Healthy])?;
+    Some(WaitFor { stage, node: chance.pick(before)?.name.clone(), until })
 }
 
 fn draw_node(number: u64, chance: &mut Chance) -> NodeSpec {
@@ -163,14 +179,18 @@ fn add_link(topology: &mut Topology, chance: &mut Chance) {
     };
     let Some(b) = b else { return };
     let mut spec = LinkSpec::new(a, b);
-    spec.attrs = draw_attrs(chance);
+    want(&mut spec, draw_attrs(chance));
     topology.links.push(spec);
+}
+
+fn want(link: &mut LinkSpec, attrs: LinkAttrs) {
+    (link.attrs, link.explicit_mtu) = (attrs, attrs.mtu == CHOSEN_MTU);
 }
 
 /// Attributes of a link, now and then such that the backend cannot have them.
 pub(super) fn draw_attrs(chance: &mut Chance) -> LinkAttrs {
     LinkAttrs {
-        mtu: if chance.per_mille(300) { 1500 } else { 9500 },
+        mtu: if chance.per_mille(300) { CHOSEN_MTU } else { DEFAULT_MTU },
         admin: if chance.per_mille(100) { Admin::Down } else { Admin::Up },
         rate: chance.per_mille(20).then_some(1_000_000),
         delay: chance.per_mille(200).then_some(500),
@@ -192,6 +212,7 @@ pub(super) fn change(topology: &mut Topology, chance: &mut Chance) {
                 let gone = topology.nodes.remove(chance.below(topology.nodes.len() as u64) as usize).name;
                 let at = |end: &Endpoint| end.as_node().is_some_and(|end| end.node == gone);
                 topology.links.retain(|link| !at(&link.a) && !at(&link.b));
+                topology.nodes.iter_mut().for_each(|spec| spec.wait_for.retain(|wait| wait.node != gone));
             }
             2 | 3 => {
                 let index = chance.below(topology.nodes.len() as u64) as usize;
@@ -208,7 +229,7 @@ pub(super) fn change(topology: &mut Topology, chance: &mut Chance) {
                 if chance.per_mille(200) {
                     std::mem::swap(&mut link.a, &mut link.b);
                 } else {
-                    link.attrs = attrs;
+                    want(link, attrs);
                 }
             }
             6 => {

@@ -24,8 +24,9 @@ mod mischief;
 mod phases;
 mod record;
 mod simulation;
+mod traffic;
 mod user;
 
 pub use big::{Big, large_lab};
-pub use bug::planted_bugs;
+pub use bug::{Planted, planted_bugs};
 pub use campaign::{Campaign, Failure, Options, Outcome, run_seed};

@@ -10,15 +10,17 @@ use lifecycle_core::policy::link::LinkKey;
 use lifecycle_engine::decide::invariant::{Violation, check_settled};
 use lifecycle_engine::decide::{Command, NodeAction, World};
 
+use super::expect::waits_in_vain;
 use super::faults::Faults;
 use super::labs::{self, JAIL, LOOM, POD, WIRE};
+use super::machine::{HOST_NAMESPACE, make_pair_again};
 use super::simulation::{Event, Seat, Simulation};
 
 /// Time in which everything has to settle once the faults have stopped, in milliseconds. A node may be pending for ten
 /// minutes, and use up its attempts afterwards.
 const BOUND: u64 = 2_400_000;
 /// Steps that settling takes at most; more means that something runs hot.
-const SETTLING_STEPS: u64 = 6_000;
+const SETTLING_STEPS: u64 = 10_000;
 
 impl Simulation {
     /// Lives through everything; stops at the first violation.
@@ -52,6 +54,7 @@ impl Simulation {
         }
         self.everything_came();
         self.restart_one();
+        self.make_one_again();
         self.destroy_all();
         self.settle("destroyed");
         self.nothing_is_left();
@@ -66,6 +69,7 @@ impl Simulation {
         self.queue.retain(|_, event| !mischief(event));
         self.outages.clear();
         self.recover();
+        self.machine.hosts.values_mut().filter_map(|host| host.switch.as_mut()).for_each(|switch| switch.hangs = false);
         self.user_acts = false;
         self.active_at = self.clock.millis;
     }
@@ -115,14 +119,19 @@ impl Simulation {
         let found: Vec<Violation> = found.into_iter().filter(|violation| !unknown(violation)).collect();
         found.into_iter().for_each(|violation| self.fail(violation));
         let found = self.truth_of_settings().into_iter().filter(|violation| !severed.contains(&violation.subject));
-        let found: Vec<Violation> = found.collect();
+        let silent = self.silent_links().into_iter().filter(|it| !severed.contains(&it.subject));
+        let found: Vec<Violation> =
+            found.chain(silent).chain(self.tunnels_not_needed()).chain(self.ports_not_needed()).collect();
         found.into_iter().for_each(|violation| self.fail(violation));
     }
 
-    /// Whether a node or a link waits for its next attempt, where that can be made. What is to be removed is tried for
-    /// ever, at long intervals.
+    /// Whether a node or a link waits for its next attempt, where that can be made, or a node for another one. What is to
+    /// be removed is tried for ever, at long intervals.
     fn waits(&self) -> bool {
         let Some(world) = self.world() else { return false };
+        if world.node_work.values().any(|work| work.held) {
+            return true;
+        }
         let waits = |node: &NodeRecord| {
             let stuck = node.blocked.is_some() || node.budget.given_up_at.is_some();
             let open = node.deleting || !node.actual.matches(node.desired) && !stuck;
@@ -206,12 +215,49 @@ impl Simulation {
         }
     }
 
+    /// A port of the switch and the end at it are made again under their old names: the link is mended, and the end that
+    /// nobody touched is as it was.
+    fn make_one_again(&mut self) {
+        if !self.violations.is_empty() {
+            return;
+        }
+        let Some(world) = self.world() else { return };
+        // Of one that was given up nothing is put right until its user wants it again.
+        let well = |link: &&LinkRecord| link.actual == LinkState::Up && link.budget.given_up_at.is_none();
+        let ends = world.links.values().filter(well).filter_map(|link| {
+            let (host, half) = link.halves().next()?;
+            let other = half.b.as_ref().map(|end| (end.namespace, end.ifindex));
+            Some((link.id, link.key.clone(), host.clone(), (half.a.namespace, half.a.ifindex), other))
+        });
+        let ends: Vec<_> = ends.filter(|(.., end, _)| end.0 != HOST_NAMESPACE).collect();
+        let Some((id, key, host, end, other)) = self.mischief.clone().pick(&ends).cloned() else { return };
+        let Some(host) = self.machine.hosts.get_mut(&host).filter(|host| host.switch.is_some()) else { return };
+        if make_pair_again(host, end).is_none() {
+            return;
+        }
+        host.tell_link(id);
+        self.active_at = self.clock.millis;
+        self.trace.say(self.clock.millis, || format!("---- an end of {key} is made again under its old name"));
+        self.settle("made again");
+        if self.violations.is_empty() {
+            let link = self.world().and_then(|world| world.links.get(&id));
+            let half = link.filter(|link| link.actual == LinkState::Up).and_then(|link| link.identity.as_ref());
+            let now = half.map(|half| half.b.as_ref().map(|end| (end.namespace, end.ifindex)));
+            if now != Some(other) {
+                let text = format!("it was not mended in place: its other end {other:?} became {now:?}");
+                self.fail(Violation::new("L1", key, text));
+            }
+        }
+    }
+
     fn running_node(&mut self) -> Option<(LabName, NodeName)> {
         let world = self.world()?;
         let lab = |id| world.labs.get(&id).map(|lab| lab.topology.name.clone());
         let runs = world.nodes.values().filter(|node| node.actual == NodeState::Running && !node.recreate);
         // One that ends by itself would restart others' links in its own time.
-        let steady = runs.filter(|node| world.spec(node.id).is_some_and(|spec| spec.cmd.is_none()));
+        let steady = runs
+            .filter(|node| world.spec(node.id).is_some_and(|spec| spec.cmd.is_none()))
+            .filter(|node| !waits_in_vain(world, node));
         let nodes: Vec<_> = steady.filter_map(|node| Some((lab(node.lab)?, node.name.clone()))).collect();
         self.mischief.clone().pick(&nodes).cloned()
     }

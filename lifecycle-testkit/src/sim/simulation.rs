@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lifecycle_core::id::ControllerId;
+use lifecycle_core::id::{ControllerId, LinkId};
 use lifecycle_core::memory::MemoryStore;
 use lifecycle_core::name::{HostName, PluginName};
 use lifecycle_core::plugin::network::NetworkCapabilities;
@@ -16,7 +16,7 @@ use super::chance::Chance;
 use super::clock::Clock;
 use super::faults::Faults;
 use super::labs::{self, HOSTS, JAIL, LOOM, POD, WIRE};
-use super::machine::{Exit, Foreign, Host, Interface, Machine, UPLINK};
+use super::machine::{Exit, Foreign, Host, Interface, Machine, Switch, UPLINK};
 use super::record::{Digest, Trace};
 use super::user::User;
 
@@ -125,6 +125,8 @@ pub(super) struct Simulation {
     pub(super) violations: Vec<Violation>,
     pub(super) digest: Option<Digest>,
     pub(super) trace: Trace,
+    /// Since when links are recorded as up and carry no frames.
+    pub(super) idle: BTreeMap<LinkId, u64>,
     /// Nobody looks whether invariants hold: for measuring.
     pub(super) unchecked: bool,
     /// Epoch and number of the batch that was stored last.
@@ -138,12 +140,14 @@ impl Simulation {
     pub(super) fn new(seed: u64) -> Self {
         let clock = Clock::new();
         let mut nature = Chance::new(seed, "nature");
+        let switched = Chance::new(seed, "switch").coin();
         let hosts = HOSTS.iter().zip(1..).map(|(name, number)| {
             let name = labs::host(name);
             let volatile = BTreeSet::from([labs::plugin(JAIL)]);
-            let mut host = Host::new(name.clone(), clock.boot(), [WIRE, LOOM].map(labs::plugin).to_vec(), volatile);
+            let mut host = Host::new(name.clone(), clock.boot(), [WIRE, LOOM].map(labs::plugin), volatile);
             host.interfaces.insert((super::machine::HOST_NAMESPACE, 1), uplink());
             host.address = [10, 0, 0, number].into();
+            host.switch = switched.then(Switch::default);
             (name, host)
         });
         let machine = Machine { hosts: hosts.collect() };
@@ -177,6 +181,7 @@ impl Simulation {
             violations: Vec::new(),
             digest: None,
             trace: Trace::default(),
+            idle: BTreeMap::new(),
             unchecked: false,
             stored: (0, 0),
             #[cfg(feature = "planted-bugs")]
@@ -198,9 +203,11 @@ impl Simulation {
             ..Default::default()
         };
         let jail = ProviderCapabilities { exec: true, restart_keeps_interfaces: true, ..Default::default() };
-        let attaches = [PlaceKind::Namespace, PlaceKind::HostNet].map(|place| (place, "alike".to_owned())).into();
-        let wire = NetworkCapabilities { pairs, attaches, ..Default::default() };
-        let loom = NetworkCapabilities { switched: true, ..wire.clone() };
+        let switched = self.machine.hosts.values().any(|host| host.switch.is_some());
+        let cable = NetworkCapabilities { pairs, ..Default::default() };
+        let attaches = [PlaceKind::Namespace, PlaceKind::HostNet].map(|place| (place, "pair".to_owned())).into();
+        let loom = NetworkCapabilities { switched: true, attaches, ..cable.clone() };
+        let wire = if switched { loom.clone() } else { cable };
         let state = |name: &HostName| {
             let providers = [(labs::plugin(POD), pod.clone()), (labs::plugin(JAIL), jail.clone())];
             let backends = [(labs::plugin(WIRE), wire.clone()), (labs::plugin(LOOM), loom.clone())];
@@ -370,6 +377,8 @@ fn uplink() -> Interface {
         mac: lifecycle_core::attach::Mac([2, 0, 0, 0, 0, 2]),
         up: true,
         tunnel: None,
+        port: false,
+        bridged: false,
         peer: None,
         mark: None,
         attrs: Default::default(),

@@ -134,7 +134,10 @@ impl Worker {
     fn what_stands(&self, plan: &Plan<'_>) -> Outcome<Stands> {
         let [a, b] = &plan.ends;
         let bridge = plan.bridge.as_ref().is_some_and(|bridge| self.is_of(bridge, plan.request));
-        Ok(Stands { bridge, ends: [a.stands(&plan.switch)?, b.stands(&plan.switch)?] })
+        let ends = [a.stands(&plan.switch)?, b.stands(&plan.switch)?];
+        let kept = plan.ends.iter().zip(ends).filter_map(|(end, stands)| end.port.as_ref().filter(|_| stands));
+        kept.into_iter().try_for_each(|port| refuse_what_a_switch_has(&plan.switch, port))?;
+        Ok(Stands { bridge, ends })
     }
 
     fn is_of(&self, bridge: &Link, request: &LinkRequest) -> bool {
@@ -160,9 +163,6 @@ impl Worker {
                 _ => (label.port_name(), place.link(Which::Name(&point.ifname))?),
             };
             let port = switch.link(Which::Name(&port_name))?;
-            if let Some(port) = &port {
-                refuse_what_a_switch_has(&switch, port)?;
-            }
             let end = End { point, place, label, port_name, node, port };
             end.refuse_what_is_not_ours()?;
             Ok(end)

@@ -8,7 +8,7 @@ use lifecycle_core::error::ErrorKind;
 use lifecycle_linux::wiring::{Failure, Outcome};
 
 use crate::ovsdb::{Client, Heard};
-use crate::removal::commit;
+use crate::removal::{LET_GO, commit};
 use crate::switch::{Draft, carried_out};
 use crate::worker::Worker;
 
@@ -57,10 +57,15 @@ impl Worker {
         if self.silent.is_some_and(|since| since.elapsed() < SILENCE) { Err(silent()) } else { Ok(()) }
     }
 
-    /// Asks a switch that lost a frame whether it runs: it has to carry out all that was committed.
+    /// Asks a switch that lost a frame whether it runs: it has to carry out all that was committed. In user space it forwards
+    /// nothing while it lets go of ports.
     pub(crate) fn question_switch(&mut self, client: &Client) -> Outcome<()> {
+        if self.removal <= client.read(carried_out) {
+            self.leaving = 0;
+        }
+        let patience = PATIENCE + LET_GO * self.leaving;
         let number = commit(client, &Draft::default().finish("ask"))?;
-        let done = client.wait(PATIENCE, |db| carried_out(db).filter(|done| *done >= number));
+        let done = client.wait(patience, |db| carried_out(db).filter(|done| *done >= number));
         self.silent = done.is_none().then(Instant::now);
         done.map(drop).ok_or_else(silent)
     }

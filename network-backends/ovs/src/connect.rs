@@ -1,10 +1,9 @@
 //! Building links, many at once: each wholly or not at all.
 //!
-//! The interfaces are made first, then all ports in one transaction, then the switch is waited for. What it could not
-//! attach is taken back.
+//! The interfaces are made first, then their ports in one transaction, some links at a time; then the switch is waited for,
+//! once for all. What it could not attach is taken back.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::AsFd;
 use std::rc::Rc;
 
 use lifecycle_core::attach::{AttachKind, AttachPoint, PlaceKind, Tunnel};
@@ -16,10 +15,8 @@ use lifecycle_core::policy::naming::LINK_GROUP;
 use lifecycle_core::policy::segment::{SegmentKind, SegmentPool};
 use lifecycle_core::topology::Admin;
 use lifecycle_crash::crash_point;
-use lifecycle_linux::ethtool::{Offloads, set_offloads};
-use lifecycle_linux::netlink::{Change, Link, NewLink, Veth, Which, change_link, create_veth, delete_link};
-use lifecycle_linux::wiring::bridge::keep_quiet;
-use lifecycle_linux::wiring::label::{Label, Owner, link_bridge, owner, port_mac, port_owner};
+use lifecycle_linux::netlink::{Link, Which, delete_link};
+use lifecycle_linux::wiring::label::{Label, Owner, link_bridge, owner, port_owner};
 use lifecycle_linux::wiring::shaping::slow_down;
 use lifecycle_linux::wiring::{Failure, Outcome, Place, are_peers, is_finished};
 
@@ -30,11 +27,14 @@ use crate::switch::{Bridge, Draft, Port, hands_off};
 use crate::tunnel;
 use crate::worker::Worker;
 
+/// Links whose interfaces are made before their ports are committed.
+const AT_ONCE: usize = 32;
+
 /// One end of a link, with what stands there already.
-struct End<'a> {
-    point: &'a AttachPoint,
-    place: Rc<Place>,
-    label: Label,
+pub(crate) struct End<'a> {
+    pub(crate) point: &'a AttachPoint,
+    pub(crate) place: Rc<Place>,
+    pub(crate) label: Label,
     /// The interface at the link's end.
     node: Option<Link>,
     /// The one on the switch's side.
@@ -43,13 +43,13 @@ struct End<'a> {
 }
 
 /// A link to be built.
-struct Plan<'a> {
-    request: &'a LinkRequest,
+pub(crate) struct Plan<'a> {
+    pub(crate) request: &'a LinkRequest,
     bridge: &'a IfName,
-    switch: Rc<Place>,
-    ends: [End<'a>; 2],
+    pub(crate) switch: Rc<Place>,
+    pub(crate) ends: [End<'a>; 2],
     /// Which ends' pairs of interfaces stand, whether or not the switch has them.
-    pairs: [bool; 2],
+    pub(crate) pairs: [bool; 2],
     /// Which ends' ports stand as well.
     plugged: [bool; 2],
 }
@@ -73,17 +73,20 @@ impl Worker {
         if let Err(failure) = cleared {
             plans.drain(..).for_each(|(index, _)| outcomes[index] = Some(Err(failure.again())));
         }
-        plans.retain(|(index, plan)| match self.bear(plan) {
-            Ok(()) => true,
-            Err(failure) => {
-                self.undo(plan);
-                outcomes[*index] = Some(Err(failure));
-                false
-            }
-        });
-        let wired = self.wire(&plans.iter().map(|(_, plan)| plan).collect::<Vec<_>>());
+        // While the switch attaches the ports of some, the interfaces of the next are made.
+        let mut wired = Vec::new();
+        for some in plans.chunks(AT_ONCE) {
+            let refs: Vec<_> = some.iter().map(|(_, plan)| plan).collect();
+            wired.extend(self.wire(&refs));
+        }
+        let newest = wired.iter().filter_map(|wired| *wired.as_ref().ok()?).max();
+        let attached =
+            newest.map_or(Ok(()), |number| self.client().and_then(|client| self.await_switch(&client, number)));
+        crash_point("switch-ports-attached");
         for ((index, plan), wired) in plans.into_iter().zip(wired) {
-            let outcome = wired.and_then(|()| self.identity(&plan));
+            let attached = || attached.as_ref().map_err(Failure::again).copied();
+            let outcome =
+                wired.and_then(|_| attached()).and_then(|()| self.check(&plan)).and_then(|()| self.identity(&plan));
             match &outcome {
                 Ok(identity) => drop(self.known.insert(identity.link, identity.clone())),
                 Err(_) => self.undo(&plan),
@@ -94,6 +97,15 @@ impl Worker {
             .into_iter()
             .map(|outcome| outcome.unwrap_or_else(|| unreachable!("each request has an outcome")))
             .collect()
+    }
+
+    /// Makes the interfaces of links and commits their ports, without waiting for the switch; see [`Worker::plug`].
+    fn wire(&mut self, plans: &[&Plan<'_>]) -> Vec<Outcome<Option<i64>>> {
+        let born = self.bear(plans);
+        let whole: Vec<_> = plans.iter().zip(&born).filter(|(_, born)| born.is_ok()).map(|(plan, _)| *plan).collect();
+        let mut plugged = self.plug(&whole).into_iter();
+        let result = |born: Outcome<()>| born.and_then(|()| plugged.next().unwrap_or(Ok(None)));
+        born.into_iter().map(result).collect()
     }
 
     /// Looks at what is at the ends. What older incarnations left, or what of this one is not whole, is doomed; what is
@@ -117,9 +129,6 @@ impl Worker {
                 None => place.link(Which::Name(&point.ifname))?,
             };
             let host = switch.link(Which::Name(&label.port_name()))?;
-            if let Some(host) = &host {
-                self.refuse_what_a_bridge_has(&switch, host)?;
-            }
             let port = client.read(|db| Port::named(db, label.port_name().as_str(), controller));
             let end = End { point, place, label, node, host, port };
             end.refuse_what_is_not_ours()?;
@@ -133,6 +142,9 @@ impl Worker {
         let (mut pairs, mut plugged) = ([false; 2], [false; 2]);
         for (side, end) in ends.iter().enumerate() {
             pairs[side] = self.is_pair(end, &switch)?;
+            if let Some(host) = end.host.as_ref().filter(|_| pairs[side]) {
+                self.refuse_what_a_bridge_has(&switch, host)?;
+            }
             plugged[side] = pairs[side] && self.is_plugged_into(end, bridge)?;
             if !plugged[side] {
                 doomed.ports.extend(end.port.as_ref().map(|port| port.uuid.clone()));
@@ -194,66 +206,23 @@ impl Worker {
         Ok(attached && !reopened && port.ifindex.is_none_or(|ifindex| ifindex == host.index))
     }
 
-    /// Makes the pairs of interfaces that do not stand, each in its final places, and sets up what is ours. An end that was
-    /// finished before is as its node wants it.
-    fn bear(&self, plan: &Plan<'_>) -> Outcome<()> {
-        let switch = &plan.switch;
-        let attrs = &plan.request.attrs;
-        let names = [plan.ends[0].label.port_name(), plan.ends[1].label.port_name()];
-        let pair = |index: usize| {
-            let (end, name) = (&plan.ends[index], &names[index]);
-            let new =
-                |name, mac| NewLink { mac: Some(mac), mtu: Some(attrs.mtu), group: LINK_GROUP, ..NewLink::new(name) };
-            let host = new(name, port_mac(self.controller, name.as_str()));
-            let node = NewLink { ns: Some(end.place.ns.as_fd()), ..new(&end.point.ifname, end.point.mac) };
-            create_veth(&Veth { a: host, b: node })
-        };
-        let needs_pair = |index: &usize| !plan.pairs[*index] && plan.ends[*index].tunnel().is_none();
-        let missing: Vec<_> = [0, 1].into_iter().filter(needs_pair).map(pair).collect();
-        let made: Result<(), _> = switch.route(|route| route.run_all(&missing)).into_iter().collect();
-        made?;
-        crash_point("switch-pairs-made");
-        let up = Some(attrs.admin == Admin::Up);
-        for (index, (end, name)) in plan.ends.iter().zip(&names).enumerate() {
-            if end.tunnel().is_some() {
-                continue;
-            }
-            if self.userspace {
-                end.place.route(|route| set_offloads(&*route, &end.point.ifname, Offloads::NONE))?;
-            }
-            keep_quiet(switch, Which::Name(name));
-            // What stands already may have been set otherwise.
-            let mtu = plan.pairs[index].then_some(attrs.mtu);
-            let alias = end.label.of_port();
-            let change = Change { up, mtu, alias: Some(&alias), ..Change::default() };
-            switch.route(|route| route.run(change_link(Which::Name(name), &change)))?;
-            if plan.is_left_to_its_node(index) {
-                continue;
-            }
-            let alias = end.label.to_string();
-            let change = Change { up, mtu, alias: Some(&alias), ..Change::default() };
-            end.place.route(|route| route.run(change_link(Which::Name(&end.point.ifname), &change)))?;
-            crash_point("switch-end-finished");
-        }
-        Ok(())
-    }
-
-    /// Attaches the ports of all links in one transaction and waits until the switch has taken them. When it is refused,
-    /// each link gets a transaction of its own, so that one cannot spoil the others.
-    fn wire(&mut self, plans: &[&Plan<'_>]) -> Vec<Outcome<()>> {
-        if plans.is_empty() {
-            return Vec::new();
-        }
-        match self.attach(plans) {
-            Ok(()) => plans.iter().map(|plan| self.check(plan)).collect(),
+    /// Commits the ports of links in one transaction. When it is refused, each link gets a transaction of its own, so that one
+    /// cannot spoil the others. Each outcome has the number by which the switch will say that it has taken the ports; none
+    /// when it has them already.
+    fn plug(&mut self, plans: &[&Plan<'_>]) -> Vec<Outcome<Option<i64>>> {
+        match self.commit_ports(plans) {
+            Ok(number) => plans.iter().map(|_| Ok(number)).collect(),
             Err(failure) if plans.len() > 1 && failure.kind() != ErrorKind::Unreachable => {
-                plans.iter().map(|plan| self.attach(&[*plan]).and_then(|()| self.check(plan))).collect()
+                plans.iter().map(|plan| self.commit_ports(&[*plan])).collect()
             }
             Err(failure) => plans.iter().map(|_| Err(failure.again())).collect(),
         }
     }
 
-    fn attach(&mut self, plans: &[&Plan<'_>]) -> Outcome<()> {
+    fn commit_ports(&mut self, plans: &[&Plan<'_>]) -> Outcome<Option<i64>> {
+        if plans.is_empty() {
+            return Ok(None);
+        }
         let (controller, userspace) = (self.controller, self.userspace);
         let mut pools = std::mem::take(&mut self.pools);
         let mut exhausted = None;
@@ -271,17 +240,13 @@ impl Worker {
         if let Some(failure) = exhausted {
             return Err(failure);
         }
-        let client = self.client()?;
         let number = number?;
         crash_point("switch-ports-committed");
-        let attached = match number {
-            Some(number) => self.await_switch(&client, number),
-            None if plans.iter().all(|plan| plan.plugged == [true; 2]) => Ok(()),
-            // It was committed and the answer got lost, so that the number to wait for is not known.
-            None => self.await_switch(&client, commit(&client, &Draft::default().finish("settle"))?),
-        };
-        crash_point("switch-ports-attached");
-        attached
+        if number.is_some() || plans.iter().all(|plan| plan.plugged == [true; 2]) {
+            return Ok(number);
+        }
+        // It was committed and the answer got lost, so that the number to wait for is not known.
+        commit(&*self.client()?, &Draft::default().finish("settle")).map(Some)
     }
 
     /// Whether the switch has attached both ports of a link.
@@ -382,14 +347,14 @@ impl Worker {
 
 impl Plan<'_> {
     /// Whether an end stood and was finished before, so that it is as its node wants it.
-    fn is_left_to_its_node(&self, index: usize) -> bool {
+    pub(crate) fn is_left_to_its_node(&self, index: usize) -> bool {
         let end = &self.ends[index];
         self.pairs[index] && end.was_finished() && matches!(end.point.place, AttachKind::Namespace(_))
     }
 }
 
 impl End<'_> {
-    fn tunnel(&self) -> Option<&Tunnel> {
+    pub(crate) fn tunnel(&self) -> Option<&Tunnel> {
         self.point.place.as_tunnel()
     }
 

@@ -5,6 +5,7 @@ pub mod ovsdb;
 
 mod alive;
 mod backend;
+mod bear;
 mod change;
 mod connect;
 mod detail;

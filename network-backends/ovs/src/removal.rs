@@ -24,6 +24,9 @@ use crate::worker::Worker;
 const ANSWER: Duration = Duration::from_secs(10);
 /// How long the switch may take to carry out what was committed.
 pub(crate) const CARRY_OUT: Duration = Duration::from_secs(5);
+/// How much longer it may take for each port that it is to let go: the kernel has it wait for a grace period, some 20 ms, to
+/// close what it opened for one in user space.
+pub(crate) const LET_GO: Duration = Duration::from_millis(50);
 /// How often a transaction is made again for what somebody else changed meanwhile.
 pub(crate) const TRIES: usize = 4;
 
@@ -204,6 +207,7 @@ impl Worker {
         // A database that was killed may have lost what it committed and the switch has carried out already.
         self.unsettled |= !interfaces.is_empty();
         if !ports.is_empty() {
+            self.leaving = self.leaving.saturating_add(ports.len().try_into().unwrap_or(u32::MAX));
             let controller = self.controller;
             let number = self.transact_again("remove links", |db| {
                 let mut leaving: BTreeMap<Uuid, BTreeSet<Uuid>> = BTreeMap::new();
@@ -250,16 +254,21 @@ impl Worker {
             self.unsettled = false;
         }
         if let Some(number) = self.removal {
-            self.await_switch(&*self.client()?, number)?;
-            self.removal = None;
+            let patience = CARRY_OUT + LET_GO * self.leaving;
+            self.await_switch_within(&*self.client()?, number, patience)?;
+            (self.removal, self.leaving) = (None, 0);
         }
         Ok(())
     }
 
     pub(crate) fn await_switch(&self, client: &Client, number: i64) -> Outcome<()> {
-        let done = client.wait(CARRY_OUT, |db| carried_out(db).filter(|done| *done >= number));
+        self.await_switch_within(client, number, CARRY_OUT)
+    }
+
+    fn await_switch_within(&self, client: &Client, number: i64, patience: Duration) -> Outcome<()> {
+        let done = client.wait(patience, |db| carried_out(db).filter(|done| *done >= number));
         done.map(drop).ok_or_else(|| {
-            let message = format!("ovs-vswitchd has not taken up a change within {CARRY_OUT:?}; is it running?");
+            let message = format!("ovs-vswitchd has not taken up a change within {patience:?}; is it running?");
             Failure::new(lifecycle_core::error::ErrorKind::Unreachable, message)
         })
     }

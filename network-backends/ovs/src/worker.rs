@@ -34,6 +34,8 @@ use crate::switch::{DATABASE, LOCK, WATCHED};
 const IDLE: Duration = Duration::from_millis(20);
 /// Most links in one transaction.
 const BATCH: usize = 256;
+/// When several came in at once, so long is waited for more of them: each transaction costs the switch a look at all its ports.
+const MORE: Duration = Duration::from_micros(500);
 /// How long a connection to the database may take, before whatever needs it is given up.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -73,6 +75,8 @@ pub(crate) struct Worker {
     pub(crate) pools: HashMap<String, SegmentPool>,
     /// A removal that the switch was not yet seen to have carried out.
     pub(crate) removal: Option<i64>,
+    /// How many ports it has to let go for that.
+    pub(crate) leaving: u32,
     /// Interfaces were deleted of which the database may have lost the ports before; the switch may hold them still.
     pub(crate) unsettled: bool,
     /// Links as they were built or last verified.
@@ -108,7 +112,9 @@ impl Worker {
             health,
             pools: HashMap::new(),
             removal: None,
-            unsettled: false,
+            leaving: 0,
+            // Somebody before may have removed ports that the switch holds still.
+            unsettled: true,
             known: HashMap::new(),
             silent: None,
             endpoint,
@@ -348,10 +354,11 @@ where
         if ticket.begin() {
             batch.push((job, ticket));
         }
-        match inbox.try_recv().map(&same) {
-            Ok(Ok(job)) => next = Some(job),
-            Ok(Err(other)) => last = Some(other),
-            Err(_) => {}
+        let more = if batch.len() > 1 { inbox.recv_timeout(MORE).ok() } else { inbox.try_recv().ok() };
+        match more.map(&same) {
+            Some(Ok(job)) => next = Some(job),
+            Some(Err(other)) => last = Some(other),
+            None => {}
         }
     }
     (batch, last)

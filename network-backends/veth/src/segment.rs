@@ -229,8 +229,6 @@ impl Provider for SegmentProvider {
 
     async fn attach_point(&self, instance: &InstanceRef, port: &PortRequest) -> Result<AttachPoint> {
         let segment = self.require(instance, "find attach point")?;
-        let PortRequest { ifname, mac, mtu } = port.clone();
-        let place = AttachKind::Bridge { bridge: segment.bridge };
-        Ok(AttachPoint { node: Some(instance.node), incarnation: instance.incarnation, ifname, mac, mtu, place })
+        Ok(port.at(instance, AttachKind::Bridge { bridge: segment.bridge }))
     }
 }

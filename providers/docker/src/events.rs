@@ -1,7 +1,7 @@
 //! News of containers, from the daemon's stream of events.
 
 use std::collections::VecDeque;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +9,6 @@ use bollard::models::EventMessage;
 use bollard::query_parameters::EventsOptions;
 use futures_core::Stream;
 use futures_core::stream::BoxStream;
-use futures_util::future::{Either, select};
 use futures_util::{StreamExt, stream};
 use lifecycle_core::plugin::provider::ProviderEvent;
 use tokio::sync::watch;
@@ -30,8 +29,6 @@ type Events = Pin<Box<dyn Stream<Item = Result<EventMessage, bollard::errors::Er
 struct Listener {
     client: Arc<Client>,
     owner: Owner,
-    /// Ends with the provider.
-    alive: watch::Receiver<()>,
     events: Option<Events>,
     failures: usize,
     ready: VecDeque<ProviderEvent>,
@@ -41,18 +38,12 @@ struct Listener {
 pub(crate) fn watch(
     client: Arc<Client>,
     owner: Owner,
-    alive: watch::Receiver<()>,
+    mut alive: watch::Receiver<()>,
 ) -> BoxStream<'static, ProviderEvent> {
-    let listener = Listener { client, owner, alive, events: None, failures: 0, ready: VecDeque::new() };
-    Box::pin(stream::unfold(listener, |mut listener| async {
-        let mut alive = listener.alive.clone();
-        // It never changes, so a change is its end.
-        let event = match select(pin!(alive.changed()), pin!(listener.next())).await {
-            Either::Left(_) => return None,
-            Either::Right((event, _)) => event,
-        };
-        Some((event, listener))
-    }))
+    let listener = Listener { client, owner, events: None, failures: 0, ready: VecDeque::new() };
+    let news = stream::unfold(listener, |mut listener| async { Some((listener.next().await, listener)) });
+    // It never changes, so a change is its end.
+    news.take_until(async move { alive.changed().await }).boxed()
 }
 
 impl Listener {

@@ -1,7 +1,6 @@
 //! What makes a container ours: labels given in the call that makes it.
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use lifecycle_core::id::{ControllerId, LabId, NodeId};
 use lifecycle_core::plugin::HostContext;
@@ -56,13 +55,9 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    /// The owner that a context tells. Hosts besides the first have directories of their own, `hosts/<name>` below its.
+    /// The owner that a context tells.
     pub(crate) fn of(context: &HostContext) -> Self {
-        let directory = &context.state_dir;
-        let further = directory.parent().and_then(Path::file_name).is_some_and(|parent| parent == "hosts");
-        let name = directory.file_name().filter(|_| further);
-        let host = name.map_or_else(|| "local".to_owned(), |name| name.to_string_lossy().into_owned());
-        Self { controller: context.controller, host }
+        Self { controller: context.controller, host: context.host.to_string() }
     }
 }
 
@@ -136,6 +131,8 @@ pub(crate) fn identifier(node: NodeId, long_name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use lifecycle_core::name::HostName;
+
     use super::*;
 
     #[test]
@@ -158,19 +155,10 @@ mod tests {
 
     #[test]
     fn hosts_of_one_controller_are_told_apart() {
-        let host = |directory: &str| {
-            let context = HostContext {
-                controller: ControllerId::from_u64(1),
-                epoch: 1,
-                state_dir: directory.into(),
-                runtime_dir: "/run".into(),
-                helper: None,
-                settings: serde_json::Value::Null,
-            };
-            Owner::of(&context).host
-        };
-        assert_eq!(host("/var/lib/lifecycle"), "local");
-        assert_eq!(host("/var/lib/lifecycle/hosts/h2"), "h2");
+        let context = HostContext::without_directories(ControllerId::from_u64(1), serde_json::Value::Null);
+        assert_eq!(Owner::of(&context).host, "local");
+        let further = HostContext { host: HostName::new("h2").unwrap(), ..context };
+        assert_eq!(Owner::of(&further).host, "h2");
     }
 
     #[test]

@@ -404,14 +404,7 @@ impl Provider for ContainerProvider {
 
     async fn attach_point(&self, instance: &InstanceRef, port: &PortRequest) -> Result<AttachPoint> {
         let place = self.attach(instance).await.map_err(|failure| failure.during("attach point", instance))?;
-        Ok(AttachPoint {
-            node: Some(instance.node),
-            incarnation: instance.incarnation,
-            ifname: port.ifname.clone(),
-            mac: port.mac,
-            mtu: port.mtu,
-            place,
-        })
+        Ok(port.at(instance, place))
     }
 
     fn exec(&self) -> Option<&dyn Exec> {

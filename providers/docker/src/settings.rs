@@ -25,6 +25,8 @@ pub struct Settings {
     pub allow_host_namespaces: bool,
     /// Whether every node is privileged, asked or not, as images of network systems often expect.
     pub privileged: bool,
+    /// Capabilities that every node has besides its own, asked or not: routing daemons want `SYS_ADMIN`.
+    pub capabilities: Vec<String>,
     /// Operations that run at once.
     pub concurrency: usize,
     /// Milliseconds that the daemon has for the answer to one call, besides what the call itself asks it to wait.
@@ -55,6 +57,7 @@ impl Default for Settings {
             allow_devices: false,
             allow_host_namespaces: false,
             privileged: false,
+            capabilities: Vec::new(),
             concurrency: 4,
             deadline_ms: 60_000,
             pull_silence_ms: 60_000,

@@ -120,6 +120,9 @@ pub(crate) fn holder(
         };
         HashMap::from([(network.name.clone(), settings)])
     });
+    // Daemons let containers forward packets by what they set on the host, and only there.
+    let mut parameters = sysctls(spec).0;
+    parameters.entry("net.ipv4.ip_forward".to_owned()).or_insert_with(|| "1".to_owned());
     let servers = spec.dns.servers.iter().map(ToString::to_string).collect::<Vec<_>>();
     let on_network = network.is_some();
     Ok(ContainerCreateBody {
@@ -136,7 +139,7 @@ pub(crate) fn holder(
             dns: some(servers),
             dns_search: on_network.then_some(search).or_else(|| some(spec.dns.search.clone())),
             dns_options: on_network.then_some(options).or_else(|| some(spec.dns.options.clone())),
-            sysctls: some(sysctls(spec).0),
+            sysctls: Some(parameters),
             cap_drop: Some(vec!["ALL".to_owned()]),
             security_opt: Some(vec!["no-new-privileges".to_owned()]),
             readonly_rootfs: Some(true),
@@ -162,8 +165,11 @@ pub(crate) fn node(
     let own_network = matches!(spec.network_mode, NetworkMode::Own | NetworkMode::None | NetworkMode::Node(_));
     let privileged = settings.privileged || spec.extra.get("privileged").and_then(Value::as_bool) == Some(true);
     let mut capabilities = list(spec, "cap-add");
-    if own_network && !capabilities.iter().any(|name| name.trim_start_matches("CAP_") == OWN_NETWORK) {
-        capabilities.push(OWN_NETWORK.to_owned());
+    for name in settings.capabilities.iter().map(String::as_str).chain(own_network.then_some(OWN_NETWORK)) {
+        let bare = |name: &str| name.trim_start_matches("CAP_").to_owned();
+        if !capabilities.iter().any(|known| bare(known) == bare(name)) {
+            capabilities.push(name.to_owned());
+        }
     }
     let binds = spec.binds.iter().map(|bind| permit::bind(settings, &request.directory, bind));
     let binds: Vec<String> = binds.collect::<Result<_, _>>()?;

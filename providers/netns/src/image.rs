@@ -44,6 +44,10 @@ pub struct StandIn {
     /// its output and its errors are told apart in the log.
     #[serde(default = "yes")]
     pub terminal: bool,
+    /// Whether its nodes keep all rights over the host that root has, as some programs ask for: routing daemons want
+    /// `CAP_SYS_ADMIN`. Means nothing for an ordinary user's.
+    #[serde(default)]
+    pub privileged: bool,
 }
 
 const fn yes() -> bool {
@@ -74,6 +78,7 @@ impl StandIn {
             env: BTreeMap::new(),
             console: Vec::new(),
             terminal: true,
+            privileged: false,
         }
     }
 }

@@ -278,7 +278,12 @@ impl Wiring<'_> {
     fn bridge(&self, hub: &mut RouteSocket, network: &ManagementNetwork) -> Result<u32, Failure> {
         let name = bridge_of(network);
         if let Some(found) = find(hub, &name)? {
-            check_ours(&found)?;
+            check_ours(&found).map_err(|failure| {
+                // A provider of containers calls its bridge the same, and hands out the same addresses.
+                let advice = "if another provider made it, nodes of both cannot be on this network: give those of one \
+                              of them `network-mode: none`";
+                Failure::new(failure.kind, format!("{failure}; {advice}"))
+            })?;
             return Ok(found.index);
         }
         let nets = gateway_nets(network);

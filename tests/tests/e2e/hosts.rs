@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 use libtest_mimic::Trial;
 use lifecycle_core::policy::naming::OurName;
 use lifecycle_linux::namespace::FreshNamespace;
+use lifecycle_linux::netlink::{Change, RouteSocket, Which, change_link};
 use lifecycle_linux::testing::hosts::{
     UPLINK, give_addresses, inside, join_hosts, lay_cable, route_in, take_addresses,
 };
+use lifecycle_linux::testing::name;
 use lifecycle_linux::testing::open_vswitch::{OUTSIDE, OpenVswitch};
 use lifecycle_tests::census::eventually;
 use lifecycle_tests::nodes::{is_up, until_up};
@@ -46,19 +48,19 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// The sandbox and another host, with a cable between them.
-struct Hosts {
+pub(crate) struct Hosts {
     /// The file of the other host's network namespace.
-    other: PathBuf,
+    pub(crate) other: PathBuf,
     /// The interface of either host that has its addresses.
     outside: &'static str,
-    config: String,
+    pub(crate) config: String,
     /// Keeps the other host's network alive, unless its switch does.
     _namespace: Option<FreshNamespace>,
-    switches: Vec<OpenVswitch>,
+    pub(crate) switches: Vec<OpenVswitch>,
 }
 
 impl Hosts {
-    fn bridges(sandbox: &Sandbox) -> Self {
+    pub(crate) fn bridges(sandbox: &Sandbox) -> Self {
         let namespace = FreshNamespace::new().unwrap();
         let other = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), namespace.ns.as_raw_fd()));
         join_hosts([&sandbox.network(), &other]);
@@ -67,7 +69,7 @@ impl Hosts {
         Self { other, outside: UPLINK, config, _namespace: Some(namespace), switches: Vec::new() }
     }
 
-    fn switches(sandbox: &Sandbox) -> Self {
+    pub(crate) fn switches(sandbox: &Sandbox) -> Self {
         let switches = vec![OpenVswitch::start_in(sandbox.network()), OpenVswitch::start()];
         let other = switches[1].namespace();
         lay_cable([&sandbox.network(), &other]);
@@ -80,7 +82,7 @@ impl Hosts {
     }
 
     /// Nothing is left on them but what was there before.
-    fn assert_clean(self, sandbox: &Sandbox) {
+    pub(crate) fn assert_clean(self, sandbox: &Sandbox) {
         for switch in &self.switches {
             assert_eq!(switch.vsctl(&["--no-wait", "list-br"]), OUTSIDE);
             switch.vsctl(&["del-br", OUTSIDE]);
@@ -88,8 +90,9 @@ impl Hosts {
         let left: Vec<String> =
             interfaces(&self.other).into_iter().filter(|name| OurName::parse(name).is_some()).collect();
         assert_eq!(left, Vec::<String>::new());
-        drop(self.switches);
+        // The end of the other host would take the cable along, in its own time.
         sandbox.ip(&["link", "delete", UPLINK]);
+        drop(self.switches);
         sandbox.assert_clean();
     }
 }
@@ -123,6 +126,20 @@ fn a_lab_spans_two_hosts(backend: &str, hosts: fn(&Sandbox) -> Hosts) {
     );
     assert_eq!((tunnels.as_array().unwrap().len(), &tunnels[0]["links"][0]["mtu"]), (1, &json!(1450)));
 
+    // An MTU that does not fit is refused with both numbers; the network between the hosts carries less, and the link as well.
+    let link = &tunnels[0]["links"][0]["id"];
+    let path = format!("/api/v1/labs/span/links/{}", link.as_str().unwrap());
+    let refused = ask(&sandbox, "PATCH", &path, "{\"mtu\": 1451}").to_string();
+    assert!(refused.contains("1451") && refused.contains("1450"), "{refused}");
+    let index = read("b", "ifindex");
+    for (packet, fits) in [(1400, "1350\n"), (1500, "1450\n")] {
+        set_mtu(&mut route_in(&hosts.other), UPLINK, packet);
+        eventually("the link has the MTU that fits", LONG, || {
+            (["a", "b"].map(|node| read(node, "mtu")) == [fits; 2] && is_up(&sandbox.lab())).then_some(())
+        });
+    }
+    assert_eq!(read("b", "ifindex"), index);
+
     // A node that stops takes the carrier of the far end also on the other host, and of no other.
     sandbox.ok(&["stop", "a"]);
     eventually("b sees that nobody is there", LONG, || (read("b", "carrier") == "0\n").then_some(()));
@@ -153,11 +170,23 @@ fn a_lab_spans_two_hosts(backend: &str, hosts: fn(&Sandbox) -> Hosts) {
 
 /// What the controller's interface answers.
 fn get(sandbox: &Sandbox, path: &str) -> Value {
+    ask(sandbox, "GET", path, "")
+}
+
+fn ask(sandbox: &Sandbox, method: &str, path: &str, body: &str) -> Value {
     let mut stream = UnixStream::connect(sandbox.runtime().unwrap().join("api.sock")).unwrap();
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
+    let length = body.len();
+    let about = format!("Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}");
+    write!(stream, "{method} {path} HTTP/1.0\r\n{about}\r\n\r\n{body}").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+}
+
+/// Sets how large packets are that an interface takes.
+fn set_mtu(route: &mut RouteSocket, interface: &str, mtu: u32) {
+    let change = Change { mtu: Some(mtu), ..Change::default() };
+    route.run(change_link(Which::Name(&name(interface)), &change)).unwrap();
 }
 
 /// The interfaces in a network namespace.

@@ -7,12 +7,14 @@ mod crashes;
 mod docker;
 mod drift;
 mod fixtures;
+mod frr;
 mod hands;
 mod hosts;
 mod labs;
 mod life;
 mod migration;
 mod secrets;
+mod stages;
 mod switch_kills;
 mod vendors;
 
@@ -60,6 +62,8 @@ fn main() {
         &[Need::UserNamespaces],
         bad_input::host_ends_are_refused_rootless,
     ));
+    let needs = [Need::UserNamespaces];
+    trials.push(trial("ordinary::stages", &needs, || stages::a_client_waits_for_its_server(User::Ordinary)));
     trials.extend(backends::trials());
     trials.extend(docker::trials());
     trials.extend(hands::trials());
@@ -68,5 +72,6 @@ fn main() {
     trials.extend(migration::trials());
     trials.extend(switch_kills::trials());
     trials.extend(fixtures::trials());
+    trials.extend(frr::trials());
     libtest_mimic::run(&arguments, trials).exit();
 }

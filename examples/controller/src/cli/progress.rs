@@ -72,9 +72,11 @@ impl Progress {
             progress.count(node_standing(node), node.node_name.to_string(), |it| &mut it.nodes);
         }
         let nodes_done = progress.waiting.is_empty();
+        let is_failed = |node: &&Node| matches!(node_standing(node), Standing::Failed(_));
+        let failed: BTreeSet<&NodeName> = mirror.nodes.values().filter(is_failed).map(|node| &node.node_name).collect();
         for link in mirror.links.values().filter(|link| scope.has_link(link)) {
             let label = label(link);
-            progress.count(link_standing(link, &stopped, nodes_done), label, |it| &mut it.links);
+            progress.count(link_standing(link, [&stopped, &failed], nodes_done), label, |it| &mut it.links);
         }
         // As people look for them, not as they are kept.
         progress.waiting.sort_unstable();
@@ -115,8 +117,10 @@ fn node_standing(node: &Node) -> Standing {
     }
 }
 
-fn link_standing(link: &Link, stopped: &BTreeSet<&NodeName>, nodes_done: bool) -> Standing {
-    let end_stopped = link.ends.iter().any(|end| end.node.as_ref().is_some_and(|node| stopped.contains(node)));
+fn link_standing(link: &Link, [stopped, failed]: [&BTreeSet<&NodeName>; 2], nodes_done: bool) -> Standing {
+    let ends_in = |these: &BTreeSet<&NodeName>| {
+        link.ends.iter().any(|end| end.node.as_ref().is_some_and(|node| these.contains(node)))
+    };
     let down_within = link
         .ends
         .iter()
@@ -124,8 +128,11 @@ fn link_standing(link: &Link, stopped: &BTreeSet<&NodeName>, nodes_done: bool) -
     match link.actual_state {
         _ if link.deleting => Standing::Waiting,
         LinkState::Up if link.desired_state == LinkIntent::Up => Standing::Done,
-        LinkState::Down | LinkState::Pending if end_stopped => Standing::Done,
+        LinkState::Down | LinkState::Pending if ends_in(stopped) => Standing::Done,
         LinkState::Down if link.desired_state == LinkIntent::Down => Standing::Done,
+        LinkState::Down | LinkState::Pending if ends_in(failed) => {
+            Standing::Failed("the node at an end of it is in error".to_owned())
+        }
         // What a node does to its own interface is its own business, and nobody will set it up again.
         LinkState::Down if down_within && nodes_done => {
             Standing::Failed("an interface was set down inside its node".to_owned())

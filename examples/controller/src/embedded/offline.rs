@@ -1,7 +1,5 @@
 //! What a controller would say, without one: a world of this machine's plugins with nothing in it.
 
-use std::path::Path;
-
 use lifecycle_core::id::ControllerId;
 use lifecycle_core::model::{Head, Snapshot};
 use lifecycle_core::name::{HostName, PluginName};
@@ -30,13 +28,9 @@ pub struct Lack {
 pub fn world(config: &Config) -> Result<World> {
     let registry = registry()?;
     let plugins = config.plugin_settings(&[]);
-    let context = |name: &str| HostContext {
-        controller: ControllerId::from_u64(0),
-        epoch: 0,
-        state_dir: Path::new("/nonexistent").to_owned(),
-        runtime_dir: Path::new("/nonexistent").to_owned(),
-        helper: None,
-        settings: plugins.get(name).cloned().unwrap_or_default(),
+    let context = |name: &str| {
+        let settings = plugins.get(name).cloned().unwrap_or_default();
+        HostContext::without_directories(ControllerId::from_u64(0), settings)
     };
     let (mut providers, mut backends) = (Vec::new(), Vec::new());
     for plugin in registry.providers() {
@@ -48,11 +42,10 @@ pub fn world(config: &Config) -> Result<World> {
         backends.push((name(plugin.name)?, backend.capabilities()));
     }
     let kinds = super::kinds(config, Vec::new())?;
-    let local = HostName::new("local").map_err(|error| Failure::plain(error.to_string()))?;
     let head = Head { controller: ControllerId::from_u64(0), epoch: 0, batch: 0, audit: 0, event: 0 };
     let empty =
         Snapshot { head, labs: Vec::new(), nodes: Vec::new(), links: Vec::new(), jobs: Vec::new(), hosts: Vec::new() };
-    Ok(World::new(empty, config.settings(), kinds, vec![HostState::new(local, providers, backends)]))
+    Ok(World::new(empty, config.settings(), kinds, vec![HostState::new(HostName::local(), providers, backends)]))
 }
 
 fn name(text: &str) -> Result<PluginName> {

@@ -22,8 +22,7 @@ pub fn i4_every_interface_has_an_owner(world: &World, census: &Census) -> Vec<Vi
         let row = world.links.get(&it.seen.link);
         let owned = row.is_some_and(|row| {
             let known = row.applied.is_some() || row.halves().any(|(host, _)| *host == it.host);
-            let has_it = row.backend == it.backend || row.leaves() == Some(&it.backend);
-            known && has_it && it.seen.incarnation.is_none_or(|n| n == row.incarnation)
+            known && it.seen.incarnation.is_none_or(|n| n == row.incarnation)
         });
         let backend = world.hosts.get(&it.host).and_then(|host| host.backends.get(&it.backend));
         let listed = backend.is_some_and(|backend| backend.orphans.contains_key(&it.seen.link));

@@ -63,9 +63,9 @@ pub(super) fn connect(cx: &mut Cx<'_>, id: LinkId) {
     begin(cx, id, LinkPhase::Connect, halves);
 }
 
-/// Records why a link cannot be built between its ends as they are. It is planned anew whenever one of them changes, and
-/// no attempt is counted.
-fn cannot_be(cx: &mut Cx<'_>, id: LinkId, reason: &str) {
+/// Records why a link cannot be built, or go on, between its ends as they are. It is looked at anew whenever one of them
+/// changes, and no attempt is counted.
+pub(super) fn cannot_be(cx: &mut Cx<'_>, id: LinkId, reason: &str) {
     let known =
         |link: &LinkRecord| link.actual == LinkState::Error && link.budget.last_error.as_deref() == Some(reason);
     if !cx.world.links.get(&id).is_some_and(known) {
@@ -73,7 +73,10 @@ fn cannot_be(cx: &mut Cx<'_>, id: LinkId, reason: &str) {
             link.budget.first_error.get_or_insert_with(|| reason.to_owned());
             link.budget.last_error = Some(reason.to_owned());
         });
-        to_pending(cx, id, "its ends can be attached to");
+        let state = cx.world.links.get(&id).map(|link| link.actual);
+        if !matches!(state, Some(LinkState::Up | LinkState::Down)) {
+            to_pending(cx, id, "its ends can be attached to");
+        }
         cx.link_becomes(id, LinkState::Error, Why::enforcement().error(reason));
         for node in cx.world.links.get(&id).map(|link| link.nodes).unwrap_or_default().into_iter().flatten() {
             cx.world.touch_node(node);

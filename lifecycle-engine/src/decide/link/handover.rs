@@ -143,7 +143,7 @@ pub(super) fn go_on(cx: &mut Cx<'_>, id: LinkId) {
     if is_early(cx, id) {
         return;
     }
-    let release = (!cx.world.has_bug(Bug::LeavesABridgeBehind)).then(|| (host, Action::Release(Box::new(built))));
+    let release = (!cx.world.has_bug(Bug::TakesWithoutAsking)).then(|| (host, Action::Release(Box::new(built))));
     cx.change_link(id, |link| link.carrier = [Some(up); 2]);
     begin(cx, id, LinkPhase::HandOver, release.into_iter().chain(connect).collect());
 }

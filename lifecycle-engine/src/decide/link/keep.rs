@@ -15,7 +15,8 @@ const SETTLING: Duration = Duration::from_millis(250);
 
 /// Does the next thing that a link needs that was built.
 pub(super) fn keep(cx: &mut Cx<'_>, id: LinkId) {
-    if change(cx, id) {
+    let fits = span::follow_path(cx, id);
+    if change(cx, id) || !fits {
         return;
     }
     let Some(link) = cx.world.links.get(&id) else { return };

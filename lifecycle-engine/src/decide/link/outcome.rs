@@ -14,7 +14,7 @@ use lifecycle_core::topology::Admin;
 use super::super::effect::{Action, Done, Effect, EndPlan, Outcome, Subject};
 use super::super::planted::Bug;
 use super::super::{Cx, Why, World, passes};
-use super::{LinkPhase, handover, mend, nodes_run, ours, refresh_oper, span, strict, to_pending, void};
+use super::{LinkPhase, handover, lost_its_place, mend, nodes_run, ours, refresh_oper, span, strict, to_pending, void};
 
 /// Takes in how an effect on a link ended.
 pub(in super::super) fn take(cx: &mut Cx<'_>, id: LinkId, asked: &Effect, outcome: Outcome) {
@@ -375,8 +375,9 @@ pub(super) fn count_failure(cx: &mut Cx<'_>, id: LinkId, error: &Error) {
     let (policy, now) = (cx.world.settings.repair, cx.now);
     let Some(mut budget) = cx.world.links.get(&id).map(|link| link.budget.clone()) else { return };
     let spent = budget.failed(error.chain(), &policy, now, cx.rng);
-    // What is to be removed is tried for ever, at the longest interval.
-    if spent == Spent::GiveUp && cx.world.links.get(&id).is_some_and(|link| link.deleting) {
+    // What is to be removed is tried for ever, at the longest interval; so is what is left of a link on its other host.
+    let is_to_go = |link: &LinkRecord| link.deleting || link.span.is_some() && lost_its_place(cx.world, link);
+    if spent == Spent::GiveUp && cx.world.links.get(&id).is_some_and(is_to_go) {
         budget.next_attempt = Some(Deadline::after(now.boot, policy.cap));
     }
     cx.change_link(id, |link| link.budget = budget);

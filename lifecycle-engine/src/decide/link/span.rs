@@ -22,8 +22,8 @@ use super::super::planted::Bug;
 use super::super::{Cx, Ledger, World};
 use super::connect::Obstacle;
 
-/// Finds an identifier for the tunnel of a link between two hosts, and the MTU that the link gets there. An identifier that
-/// the link has between these hosts already is kept.
+/// Finds an identifier for the tunnel of a link between two hosts, and the MTU that fits through it. An identifier that the
+/// link has between these hosts already is kept.
 pub(super) fn prepare(
     cx: &mut Cx<'_>,
     id: LinkId,
@@ -32,7 +32,7 @@ pub(super) fn prepare(
 ) -> Result<(Span, u32), Obstacle> {
     let (near, far) = (address(cx.world, hosts[0], backend, id)?, address(cx.world, hosts[1], backend, id)?);
     let Some(link) = cx.world.links.get(&id) else { return Err(Obstacle::gone()) };
-    let mtu = path_mtu(link, near.1.min(far.1), far.0)?;
+    let mtu = fits(link, path_mtu(near.1.min(far.1), far.0))?;
     let held = link.span.as_ref().filter(|span| link.host.as_ref() == Some(hosts[0]) && span.host == *hosts[1]);
     if let Some(span) = held {
         return Ok((span.clone(), mtu));
@@ -42,7 +42,7 @@ pub(super) fn prepare(
     Ok((Span { host: hosts[1].clone(), vni, identity: None }, mtu))
 }
 
-/// The MTU of a link to a tunnel that is not ours at its far end.
+/// The MTU that fits through a tunnel that is not ours at its far end.
 pub(super) fn foreign_mtu(
     world: &mut World,
     id: LinkId,
@@ -52,15 +52,42 @@ pub(super) fn foreign_mtu(
 ) -> Result<u32, Obstacle> {
     let packet = underlay(world, host, backend, id)?.mtu;
     let Some(link) = world.links.get(&id) else { return Err(Obstacle::gone()) };
-    // A host that does not know its own address may reach the far end all the same.
-    if packet == 0 { Ok(link.spec.attrs.mtu) } else { path_mtu(link, packet, to.remote) }
+    fits(link, path_mtu(packet, to.remote))
 }
 
-/// The MTU of a link through a tunnel to `remote`, where the underlay takes packets of `packet` bytes.
-fn path_mtu(link: &LinkRecord, packet: u32, remote: IpAddr) -> Result<u32, Obstacle> {
-    let path = packet.saturating_sub(tunnel::overhead(remote));
+/// The MTU that fits through a tunnel to `remote`, where the underlay takes packets of `packet` bytes. A host that does not
+/// know its own address, nor what it carries, may reach the far end all the same.
+fn path_mtu(packet: u32, remote: IpAddr) -> u32 {
+    if packet == 0 { u32::MAX } else { packet.saturating_sub(tunnel::overhead(remote)) }
+}
+
+/// The MTU of a path, unless the link's user wants a larger one.
+fn fits(link: &LinkRecord, path: u32) -> Result<u32, Obstacle> {
     let wanted = link.spec.explicit_mtu.then_some(link.spec.attrs.mtu);
-    tunnel::mtu(wanted, path).map_err(|error| Obstacle::For(error.to_string()))
+    tunnel::mtu(wanted, path).map_err(|error| Obstacle::For(error.to_string()))?;
+    Ok(path)
+}
+
+/// The MTU that fits through the tunnel of a link that stands, by what is known of its hosts now.
+fn path_now(world: &World, link: &LinkRecord) -> Option<u32> {
+    let remote = link.identity.as_ref()?.tunnel()?.remote;
+    let packet = |host: &HostName| Some(world.backend(host, &link.backend)?.underlay.as_ref()?.as_ref().ok()?.mtu);
+    let packets: Option<Vec<u32>> = link.hosts().map(packet).collect();
+    Some(path_mtu(packets?.into_iter().min()?, remote))
+}
+
+/// Takes in what the path of a link that stands carries by now. False when its user wants a larger MTU: then the link is in
+/// error and says so, until either changes; as long, its ends are kept as the path allows.
+pub(super) fn follow_path(cx: &mut Cx<'_>, id: LinkId) -> bool {
+    let Some(link) = cx.world.links.get(&id).filter(|link| link.path_mtu.is_some()) else { return true };
+    if let Some(path) = path_now(cx.world, link).filter(|path| link.path_mtu != Some(*path)) {
+        cx.change_link(id, |link| link.path_mtu = Some(path));
+    }
+    let refused = cx.world.links.get(&id).and_then(|link| fits(link, link.path_mtu?).err());
+    let Some(Obstacle::For(reason)) = refused else { return true };
+    super::doubt_proof(cx.world, id);
+    super::connect::cannot_be(cx, id, &reason);
+    false
 }
 
 /// What the tunnels of a host go through. The link is noted as one that is to be told when that changes.

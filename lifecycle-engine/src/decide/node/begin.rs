@@ -12,7 +12,7 @@ use lifecycle_core::policy::blocked::Blocked;
 use super::super::effect::Subject;
 use super::super::planted::{self, Bug};
 use super::super::{Cx, Why, jobs};
-use super::{Goal, NodeWork, Phase, end, ready, remake};
+use super::{Goal, NodeWork, Phase, end, ready, remake, stage};
 
 /// Begins the work that a node needs, if any.
 pub(super) fn begin(cx: &mut Cx<'_>, id: NodeId) {
@@ -27,6 +27,11 @@ pub(super) fn begin(cx: &mut Cx<'_>, id: NodeId) {
     if remake::is_due(node) {
         return remake::begin(cx, id);
     }
+    if matches!(node.blocked, Some(Blocked::Dependency { .. })) && !stage::is_still_vain(cx.world, id) {
+        cx.change_node(id, |node| node.blocked = None);
+        return begin(cx, id);
+    }
+    let Some(node) = cx.world.nodes.get(&id) else { return };
     let facts = planted::facts(cx.world, facts(node, cx.now.boot));
     match enforcement::decide(&facts, cx.now.boot) {
         EnforcementAction::Resolve if cx.world.has_bug(Bug::ForgetsLostWork) => {}

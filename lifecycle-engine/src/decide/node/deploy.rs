@@ -6,10 +6,11 @@ use lifecycle_core::id::NodeId;
 use lifecycle_core::machine::NodeState;
 use lifecycle_core::plugin::provider::CreateNode;
 use lifecycle_core::plugin::vendor::{VendorAction, VendorContext};
-use lifecycle_core::topology::{NetworkMode, NodeEnd};
+use lifecycle_core::topology::{NetworkMode, NodeEnd, Stage};
 
 use super::super::effect::{Action, Subject};
 use super::super::{Cx, Why, apply, link, placement};
+use super::stage::{self, Gate};
 use super::{Flow, Phase, end, remake, slot, stagger};
 
 /// Chooses a host.
@@ -122,6 +123,9 @@ pub(super) fn wire(cx: &mut Cx<'_>, id: NodeId) -> Flow {
         NodeState::Running => return Flow::Next(Phase::Configure),
         _ => cx.node_becomes(id, NodeState::Starting, Why::enforcement()),
     }
+    if !may_start(cx, id) {
+        return Flow::Wait;
+    }
     let Some(node) = cx.world.nodes.get(&id) else { return Flow::Wait };
     // A link that never comes does not keep its node from starting for ever.
     let overdue = node.deadline.is_some_and(|deadline| deadline.is_over(cx.now.boot));
@@ -146,6 +150,20 @@ pub(super) fn wire(cx: &mut Cx<'_>, id: NodeId) -> Flow {
         return Flow::Wait;
     }
     Flow::Next(Phase::Start)
+}
+
+/// Whether those that the node waits for are where they have to be before it starts. Ends its work where they never are.
+fn may_start(cx: &mut Cx<'_>, id: NodeId) -> bool {
+    for stage in [Stage::Create, Stage::CreateLinks] {
+        match stage::enter(cx, id, stage) {
+            Gate::Open => continue,
+            Gate::Shut => {}
+            Gate::Overdue(text) => end::attempt_failed(cx, id, &text),
+            Gate::Vain(blocked) => end::blocked(cx, id, blocked),
+        }
+        return false;
+    }
+    true
 }
 
 /// The instance went away while its node was on the way up.
@@ -179,6 +197,20 @@ pub(super) fn configure(cx: &mut Cx<'_>, id: NodeId) -> Flow {
         // It ended before its commands could be run; its next start runs them.
         return Flow::Done;
     };
+    let in_vain = match stage::enter(cx, id, Stage::Configure) {
+        Gate::Open => None,
+        Gate::Shut => return Flow::Wait,
+        Gate::Overdue(text) => Some(text),
+        Gate::Vain(blocked) => Some(blocked.to_string()),
+    };
+    if let Some(why) = in_vain {
+        // It runs, so that this is a warning and not its end.
+        cx.change_node(id, |node| {
+            node.configured = true;
+            node.ready.warning = Some(format!("its commands were not run: {why}"));
+        });
+        return Flow::Done;
+    }
     if commands.is_empty() {
         cx.change_node(id, |node| node.configured = true);
         return Flow::Done;

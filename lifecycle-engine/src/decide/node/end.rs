@@ -220,6 +220,7 @@ pub(super) fn forget(cx: &mut Cx<'_>, id: NodeId) {
         cx.world.last_done.remove(&id);
     }
     cx.world.probes.remove(&id);
+    cx.world.touch_waiters(id);
     cx.world.spec_index.remove(&id);
     cx.world.unsettled.remove(&id);
     cx.world.tally.take(id);

@@ -10,6 +10,8 @@
 //! remake:  prepare → fetch → stop → destroy → look, then run
 //! ```
 //!
+//! A node that waits for others is held back before *start* and *configure*; see `stage`.
+//!
 //! A node is made anew when what is wanted of it changed, or when its instance is broken; it may move to another host or
 //! provider by that. Its new place is made ready first: reachable, resources reserved, image there. Only then is the old
 //! instance touched, and only when it was seen to be gone does the new one come to be.
@@ -24,12 +26,14 @@ mod outcome;
 mod ready;
 mod remake;
 mod slot;
+mod stage;
 mod stagger;
 
 use lifecycle_core::id::NodeId;
 use lifecycle_core::machine::{NodeIntent, NodeState};
 use lifecycle_core::name::{HostName, PluginName};
 use lifecycle_core::plugin::provider::InstanceRef;
+use lifecycle_core::topology::Stage;
 
 use super::effect::{Action, EffectId, Subject};
 use super::planted;
@@ -95,11 +99,25 @@ pub struct NodeWork {
     pub target: Option<HostName>,
     /// News came in while the effect was under way.
     pub heard: bool,
+    /// The stage that the node entered last on its way up.
+    pub stage: Option<Stage>,
+    /// It waits for other nodes before it enters the next one.
+    pub held: bool,
 }
 
 impl NodeWork {
     pub(super) fn new(goal: Goal, phase: Phase) -> Self {
-        Self { goal, then_run: false, phase, effect: None, slot: None, target: None, heard: false }
+        Self {
+            goal,
+            then_run: false,
+            phase,
+            effect: None,
+            slot: None,
+            target: None,
+            heard: false,
+            stage: None,
+            held: false,
+        }
     }
 
     /// Whether an effect on the node is under way, which has to end before another one begins.

@@ -10,6 +10,7 @@ use lifecycle_core::time::{BootInstant, Timestamp};
 
 use super::super::Cx;
 use super::super::effect::{Action, Done, EffectId, Outcome, ReadyCheck, ReadyProbe, Subject};
+use super::stage;
 
 /// How long before a start was noticed it may have been, where nobody here asked for it.
 const UNNOTICED: Duration = Duration::from_secs(10);
@@ -86,6 +87,11 @@ fn since(node: &NodeRecord, start: Duration) -> Option<Timestamp> {
 
 /// Probes a running node when it is time to.
 pub(super) fn watch(cx: &mut Cx<'_>, id: NodeId) {
+    if cx.world.nodes.get(&id).is_some_and(|node| !node.ready.ready)
+        && let Some(reason) = stage::unhealthy_neighbour(cx, id)
+    {
+        return stage::tell(cx, id, Some(reason));
+    }
     let Some(plan) = plan(cx, id) else {
         if cx.world.nodes.get(&id).is_some_and(|node| !node.ready.ready) {
             cx.change_node(id, |node| {
@@ -98,6 +104,9 @@ pub(super) fn watch(cx: &mut Cx<'_>, id: NodeId) {
     // What was printed stays printed.
     if matches!(plan.check, ReadyCheck::Log(_)) && cx.world.nodes.get(&id).is_some_and(|node| node.ready.ready) {
         return;
+    }
+    if !cx.world.probes.contains_key(&id) {
+        stage::tell(cx, id, None);
     }
     let now = cx.now.boot;
     let probe = *cx.world.probes.entry(id).or_insert(Probe { effect: None, next: now, failures: 0 });

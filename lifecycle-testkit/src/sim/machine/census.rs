@@ -1,9 +1,8 @@
 //! What there is, as an omniscient observer sees it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use lifecycle_core::name::{HostName, IfName, PluginName};
-use lifecycle_core::plugin::network::ObservedLink;
 use lifecycle_engine::decide::invariant::{Census, SeenInstance, SeenLink};
 
 use super::{HOST_NAMESPACE, Machine};
@@ -28,19 +27,8 @@ impl Machine {
                     by_hand: found.by_hand,
                 });
             }
-            // Interfaces belong to the backend that has them plugged in. One that is in none is as good as in the first.
-            let plugged = host.segments.iter().map(|((backend, link), n)| ((*link, *n), backend));
-            let mut links: BTreeMap<_, (&PluginName, Vec<_>)> =
-                plugged.map(|(mark, backend)| (mark, (backend, Vec::new()))).collect();
-            for (&(cookie, index), found) in &host.interfaces {
-                if let (Some(mark), Some(first)) = (found.mark, host.backends.first()) {
-                    let (_, interfaces) = links.entry(mark).or_insert((first, Vec::new()));
-                    interfaces.push((cookie, index, found.name.clone()));
-                }
-            }
-            for ((link, n), (backend, interfaces)) in links {
-                let seen = ObservedLink { link, incarnation: Some(n), interfaces };
-                census.links.push(SeenLink { host: host.name.clone(), backend: backend.clone(), seen });
+            for seen in host.marked(host.switch.as_ref(), |_| true) {
+                census.links.push(SeenLink { host: host.name.clone(), backend: host.backends[0].clone(), seen });
             }
         }
         census

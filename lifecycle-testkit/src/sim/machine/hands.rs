@@ -3,26 +3,46 @@
 use std::net::IpAddr;
 
 use lifecycle_core::attach::Mac;
-use lifecycle_core::id::{LabId, NodeId};
+use lifecycle_core::id::{LabId, LinkId, NodeId};
 use lifecycle_core::name::{HostName, IfName, PluginName};
 use lifecycle_core::plugin::provider::{ExitRecord, InstanceState};
 use lifecycle_core::topology::LinkAttrs;
 
 use super::super::chance::Chance;
 use super::instances::reference;
-use super::{HOST_NAMESPACE, Host, Instance, Interface, Machine};
+use super::{HOST_NAMESPACE, Host, Instance, Interface, Machine, Switch};
 
 /// Something that a hand can do.
 type Deed = fn(&mut Machine, &mut Chance) -> Option<String>;
 
 /// Everything that a hand does to what is there.
-const DEEDS: [Deed; 14] =
-    [kill, kill, pause, resume, remove, start, copy, spoil, cut, cut, replace, set_inside, forget_image, renumber];
+const DEEDS: [Deed; 15] = [
+    kill,
+    kill,
+    pause,
+    resume,
+    remove,
+    start,
+    copy,
+    spoil,
+    cut,
+    cut,
+    replace,
+    set_inside,
+    forget_image,
+    renumber,
+    narrow,
+];
+
+/// What it does besides where links are plugged into a switch.
+const AT_SWITCH: [Deed; 4] = [make_again, retag, unplug, hang];
 
 impl Machine {
     /// Does something at random; nothing when what was to be done cannot be.
     pub(in super::super) fn meddle(&mut self, chance: &mut Chance) -> Option<String> {
-        let deed = chance.pick(&DEEDS).copied()?;
+        let switched = self.hosts.values().any(|host| host.switch.is_some());
+        let deeds = if switched && chance.per_mille(250) { &AT_SWITCH[..] } else { &DEEDS };
+        let deed = chance.pick(deeds).copied()?;
         deed(self, chance)
     }
 
@@ -182,6 +202,8 @@ fn replace(machine: &mut Machine, chance: &mut Chance) -> Option<String> {
         mark: old.mark.filter(|_| marked),
         peer: None,
         attrs: LinkAttrs::default(),
+        port: old.port && marked,
+        bridged: false,
         ..old
     };
     let text = format!("interface {} in namespace {} on {} is made anew by hand", new.name, key.0, host.name);
@@ -219,4 +241,61 @@ fn renumber(machine: &mut Machine, chance: &mut Chance) -> Option<String> {
         other => other,
     };
     Some(format!("{} has the address {}", host.name, host.address))
+}
+
+/// The network of a host carries other packets: too small for the MTU that users choose, the usual ones, or large ones.
+fn narrow(machine: &mut Machine, chance: &mut Chance) -> Option<String> {
+    let packet = *chance.pick(&[1400, 1500, 9000])?;
+    let host = machine.host(chance)?;
+    host.packet = packet;
+    Some(format!("the network of {} carries packets of {packet} bytes", host.name))
+}
+
+/// Makes a pair of interfaces again, of which one is a port of the switch, under the old names and marks. Returns the link.
+pub(in super::super) fn make_pair_again(host: &mut Host, key: (u64, u32)) -> Option<LinkId> {
+    let peer_key = host.interfaces.get(&key)?.peer?;
+    let pair = [(key, peer_key), (peer_key, key)].map(|(key, _)| Some((key.0, host.interfaces.get(&key)?.clone())));
+    let [Some((ns, end)), Some((other_ns, other))] = pair else { return None };
+    let (link, _) = end.mark?;
+    host.drop_pair(key);
+    let (a, b) = (host.next_ifindex + 1, host.next_ifindex + 2);
+    host.next_ifindex = b;
+    host.interfaces.insert((ns, a), Interface { peer: Some((other_ns, b)), ..end });
+    host.interfaces.insert((other_ns, b), Interface { peer: Some((ns, a)), bridged: false, ..other });
+    Some(link)
+}
+
+fn make_again(machine: &mut Machine, chance: &mut Chance) -> Option<String> {
+    let host = machine.host(chance)?;
+    let key = pick_interface(host, chance)?;
+    let name = host.interfaces.get(&key)?.name.clone();
+    make_pair_again(host, key)?;
+    Some(format!("interface {name} in namespace {} on {} is made again with its peer", key.0, host.name))
+}
+
+/// Does something to a port of ours in the switch.
+fn at_port(machine: &mut Machine, chance: &mut Chance, deed: fn(&mut Switch, &IfName)) -> Option<String> {
+    let host = machine.host(chance)?;
+    let switch = host.switch.as_mut()?;
+    let ports: Vec<_> = switch.ports().map(|(name, port)| (name.clone(), port.mark.0)).collect();
+    let (name, link) = chance.pick(&ports)?.clone();
+    deed(switch, &name);
+    host.tell_link(link);
+    Some(format!("port {name} on {}", host.name))
+}
+
+fn retag(machine: &mut Machine, chance: &mut Chance) -> Option<String> {
+    Some(format!("{} gets another tag", at_port(machine, chance, Switch::retag_by_hand)?))
+}
+
+fn unplug(machine: &mut Machine, chance: &mut Chance) -> Option<String> {
+    Some(format!("{} is taken off the switch", at_port(machine, chance, Switch::remove_by_hand)?))
+}
+
+/// The switch hangs, or goes on.
+fn hang(machine: &mut Machine, chance: &mut Chance) -> Option<String> {
+    let host = machine.host(chance)?;
+    let switch = host.switch.as_mut()?;
+    switch.hangs = !switch.hangs;
+    Some(format!("the switch on {} {}", host.name, if switch.hangs { "hangs" } else { "goes on" }))
 }

@@ -2,29 +2,34 @@
 //!
 //! What is here is what *is*. Controllers learn of it only through calls, whose answers may be late, lost or lies.
 
+mod bridge;
 mod census;
 mod hands;
 mod instances;
+mod mistakes;
 mod network;
-mod segments;
+mod plug;
+mod switch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use lifecycle_core::attach::{AttachKind, AttachPoint};
 use lifecycle_core::error::{Error, ErrorKind, Result};
-use lifecycle_core::id::LinkId;
 use lifecycle_core::model::LabRecord;
 use lifecycle_core::name::{HostName, PluginName};
-use lifecycle_core::plugin::network::LinkRequest;
+use lifecycle_core::plugin::network::{LinkIdentity, LinkRequest};
 use lifecycle_core::plugin::provider::Capacity;
 use lifecycle_core::time::{BootId, Timestamp};
 use lifecycle_core::topology::{ImagePullPolicy, NodeSpec};
 use lifecycle_engine::decide::{Action, ConnectPlan, Done, Effect, EndPlan, News, Outcome};
 
 pub(super) use census::Foreign;
+pub(super) use hands::make_pair_again;
 pub(super) use instances::{BAD_BINARY, CRASHES, Exit, Instance};
+pub(super) use mistakes::Mistake;
 pub(super) use network::{HOST_NAMESPACE, Interface, UPLINK};
+pub(super) use switch::Switch;
 
 /// An image that no registry has.
 pub(super) const LOST_IMAGE: &str = "lost:1";
@@ -46,16 +51,22 @@ pub(super) struct Host {
     pub(super) instances: BTreeMap<(PluginName, String), Instance>,
     /// Interfaces by cookie of their namespace and index.
     pub(super) interfaces: BTreeMap<(u64, u32), Interface>,
-    /// Incarnations of links that backends have plugged in.
-    pub(super) segments: BTreeMap<(PluginName, LinkId), u64>,
     /// Providers whose instances do not outlive a boot.
     pub(super) volatile: BTreeSet<PluginName>,
     /// What the plugins have to tell.
     pub(super) news: Vec<(PluginName, News)>,
-    /// The plugins that tell of links.
-    pub(super) backends: Vec<PluginName>,
+    /// The plugins that tell of links: the one with a cable or a switch, and the one with bridges.
+    pub(super) backends: [PluginName; 2],
     /// Address at which other hosts reach it.
     pub(super) address: IpAddr,
+    /// Largest packet that passes between the hosts, in bytes.
+    pub(super) packet: u32,
+    /// The switch to which its links are plugged; none where the ends of a link are each other's peers.
+    pub(super) switch: Option<Switch>,
+    /// The mistake that the backend makes.
+    pub(super) mistake: Option<Mistake>,
+    /// How often tunnels were asked for, less how often they were not wanted any more: for who counts.
+    counted: BTreeMap<IpAddr, u64>,
     /// Processes that are going to end by themselves.
     pub(super) exits: Vec<Exit>,
     next_cookie: u64,
@@ -65,7 +76,7 @@ pub(super) struct Host {
 }
 
 impl Host {
-    pub(super) fn new(name: HostName, boot: BootId, backends: Vec<PluginName>, volatile: BTreeSet<PluginName>) -> Self {
+    pub(super) fn new(name: HostName, boot: BootId, backends: [PluginName; 2], volatile: BTreeSet<PluginName>) -> Self {
         Self {
             name,
             boot,
@@ -73,11 +84,14 @@ impl Host {
             images: BTreeSet::new(),
             instances: BTreeMap::new(),
             interfaces: BTreeMap::new(),
-            segments: BTreeMap::new(),
             volatile,
             news: Vec::new(),
             backends,
             address: IpAddr::from([10, 0, 0, 1]),
+            packet: 1500,
+            switch: None,
+            mistake: None,
+            counted: BTreeMap::new(),
             exits: Vec::new(),
             next_cookie: HOST_NAMESPACE,
             next_ifindex: 1,
@@ -88,6 +102,7 @@ impl Host {
     /// Carries out what a controller asks for.
     pub(super) fn perform(&mut self, call: u64, effect: &Effect, wall: Timestamp) -> Outcome {
         self.call = call;
+        self.let_switch_look();
         let plugin = &effect.plugin;
         match &effect.action {
             Action::EnsureImage(spec) => self.ensure_image(spec).map(|()| Done::Nothing),
@@ -110,10 +125,7 @@ impl Host {
                 self.disconnect(plugin, identity);
                 Ok(Done::Nothing)
             }
-            Action::Release(identity) => {
-                self.release(plugin, identity);
-                Ok(Done::Nothing)
-            }
+            Action::Release(identity) => self.release(plugin, identity).map(|()| Done::Nothing),
             Action::Verify(identity) => Ok(Done::Report(Box::new(self.verify(identity)))),
             Action::SetParams { identity, attrs } => self.set_params(identity, attrs).map(|()| Done::Nothing),
             Action::SetCarrier { identity, side, up } => self.set_carrier(identity, *side, *up).map(|()| Done::Nothing),
@@ -141,22 +153,11 @@ impl Host {
         Ok(())
     }
 
-    fn connect_plan(
-        &mut self,
-        plugin: &PluginName,
-        plan: &ConnectPlan,
-    ) -> Result<lifecycle_core::plugin::network::LinkIdentity> {
+    fn connect_plan(&mut self, plugin: &PluginName, plan: &ConnectPlan) -> Result<LinkIdentity> {
         let a = self.point(&plan.ends[0])?;
         let b = self.point(&plan.ends[1])?;
-        let request = LinkRequest {
-            lab: Some(plan.lab),
-            link: plan.link,
-            incarnation: plan.incarnation,
-            a,
-            b,
-            attrs: plan.attrs,
-        };
-        self.connect(plugin, &request)
+        let (lab, link, incarnation, attrs) = (Some(plan.lab), plan.link, plan.incarnation, plan.attrs);
+        self.connect(plugin, &LinkRequest { lab, link, incarnation, a, b, attrs })
     }
 
     fn point(&self, end: &EndPlan) -> Result<AttachPoint> {
@@ -164,14 +165,7 @@ impl Host {
             EndPlan::Place(point) => Ok(point.clone()),
             EndPlan::Port { provider, instance, port } => {
                 let found = self.find(provider, instance).ok_or_else(|| missing("find attach point", instance))?;
-                Ok(AttachPoint {
-                    node: Some(instance.node),
-                    incarnation: instance.incarnation,
-                    ifname: port.ifname.clone(),
-                    mac: port.mac,
-                    mtu: port.mtu,
-                    place: AttachKind::Namespace(self.namespace(found.cookie)),
-                })
+                Ok(port.at(instance, AttachKind::Namespace(self.namespace(found.cookie))))
             }
         }
     }
@@ -181,7 +175,8 @@ impl Host {
         self.boot = boot;
         self.news.clear();
         self.exits.clear();
-        self.segments.clear();
+        self.counted.clear();
+        self.switch.iter_mut().for_each(Switch::reboot);
         self.interfaces.retain(|(cookie, _), interface| *cookie == HOST_NAMESPACE && !interface.is_made());
         let volatile = self.volatile.clone();
         self.instances.retain(|(plugin, _), _| !volatile.contains(plugin));

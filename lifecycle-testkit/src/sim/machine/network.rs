@@ -1,6 +1,7 @@
 //! What the network backend of a host does: pairs of interfaces that are each other's peers, as the kernel has them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use lifecycle_core::attach::{AttachKind, AttachPoint, Mac, NsAccess, NsRef, Tunnel};
 use lifecycle_core::error::{Error, ErrorKind, Result};
@@ -14,6 +15,8 @@ use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::{Admin, LinkAttrs};
 use lifecycle_engine::decide::News;
 
+use super::mistakes::Mistake;
+use super::switch::Switch;
 use super::{Host, missing};
 
 /// Cookie of the host's own network namespace.
@@ -30,6 +33,10 @@ pub(crate) struct Interface {
     pub(crate) up: bool,
     /// Where it leads, for one that stands at a tunnel.
     pub(crate) tunnel: Option<Tunnel>,
+    /// It is a port, and no end of a link.
+    pub(crate) port: bool,
+    /// It is plugged into the Linux bridge of its link.
+    pub(crate) bridged: bool,
     /// Its other end.
     pub(crate) peer: Option<(u64, u32)>,
     /// The link and incarnation that it bears the mark of; none for what is not ours.
@@ -46,8 +53,20 @@ impl Interface {
     }
 }
 
-fn conflict(operation: &'static str, message: &str) -> Error {
+pub(super) fn conflict(operation: &'static str, message: &str) -> Error {
     Error::new(ErrorKind::Conflict, operation, message)
+}
+
+/// Refuses a name that something has already.
+pub(super) fn is_free(there: Option<(u32, &Interface)>, name: &IfName) -> Result<()> {
+    match there {
+        None => Ok(()),
+        Some((_, found)) if found.mark.is_none() => {
+            let message = "an interface of this name is there and not ours";
+            Err(Error::new(ErrorKind::Foreign, "connect", message).about(name))
+        }
+        Some(_) => Err(conflict("connect", "another link ends here").about(name)),
+    }
 }
 
 /// There is always something that a backend cannot do.
@@ -68,7 +87,7 @@ impl Host {
         self.next_cookie
     }
 
-    fn new_ifindex(&mut self) -> u32 {
+    pub(super) fn new_ifindex(&mut self) -> u32 {
         self.next_ifindex += 1;
         self.next_ifindex
     }
@@ -84,7 +103,7 @@ impl Host {
         }
     }
 
-    fn at(&self, cookie: u64, name: &IfName) -> Option<(u32, &Interface)> {
+    pub(super) fn at(&self, cookie: u64, name: &IfName) -> Option<(u32, &Interface)> {
         let inside = self.interfaces.range((cookie, 0)..=(cookie, u32::MAX));
         inside.map(|(&(_, index), found)| (index, found)).find(|(_, found)| found.name == *name)
     }
@@ -97,27 +116,23 @@ impl Host {
         if self.interfaces.values().any(newer) {
             return Err(conflict("connect", "a newer incarnation is there"));
         }
-        if self.is_elsewhere(plugin, request.link, request.incarnation) {
-            return Err(conflict("connect", "another switch has its ends"));
+        if let Some(tunnel) = [&request.a, &request.b].into_iter().find_map(|point| point.place.as_tunnel()) {
+            *self.counted.entry(tunnel.remote).or_default() += 1;
+        }
+        if self.is_bridge(plugin) {
+            return self.bridge(plugin, request, cookies);
+        }
+        if self.switch.is_some() {
+            return self.plug(plugin, request, cookies);
         }
         let mark = Some((request.link, request.incarnation));
-        let key = (plugin.clone(), request.link);
         let found = |side: usize| self.at(cookies[side], &points[side].ifname).filter(|(_, it)| it.mark == mark);
         if let (Some((a, _)), Some((b, _))) = (found(0), found(1)) {
-            self.segments.insert(key, request.incarnation);
             return Ok(self.identity(plugin, request, cookies, [a, b]));
         }
-        self.segments.remove(&key);
         self.remove_marked(request.link, |_| true);
         for side in [0, 1] {
-            match self.at(cookies[side], &points[side].ifname) {
-                None => {}
-                Some((_, found)) if found.mark.is_none() => {
-                    let message = "an interface of this name is there and not ours";
-                    return Err(Error::new(ErrorKind::Foreign, "connect", message).about(&points[side].ifname));
-                }
-                Some(_) => return Err(conflict("connect", "another link ends here").about(&points[side].ifname)),
-            }
+            is_free(self.at(cookies[side], &points[side].ifname), &points[side].ifname)?;
         }
         let indexes = [self.new_ifindex(), self.new_ifindex()];
         for side in [0, 1] {
@@ -126,6 +141,8 @@ impl Host {
                 mac: points[side].mac,
                 up: request.attrs.admin == Admin::Up,
                 tunnel: points[side].place.as_tunnel().cloned(),
+                port: false,
+                bridged: false,
                 peer: Some((cookies[1 - side], indexes[1 - side])),
                 mark,
                 attrs: request.attrs,
@@ -133,12 +150,11 @@ impl Host {
             };
             self.interfaces.insert((cookies[side], indexes[side]), interface);
         }
-        self.segments.insert(key, request.incarnation);
         self.tell_link(request.link);
         Ok(self.identity(plugin, request, cookies, indexes))
     }
 
-    fn identity(
+    pub(super) fn identity(
         &self,
         plugin: &PluginName,
         request: &LinkRequest,
@@ -164,17 +180,31 @@ impl Host {
     }
 
     pub(super) fn disconnect(&mut self, plugin: &PluginName, identity: &LinkIdentity) {
-        self.segments.remove(&(plugin.clone(), identity.link));
-        self.remove_marked(identity.link, |_| true);
+        if let Some(users) = identity.tunnel().and_then(|tunnel| self.counted.get_mut(&tunnel.remote)) {
+            *users = users.saturating_sub(1);
+        }
+        self.remove_by(plugin, identity.link, |_| true);
     }
 
     pub(super) fn remove_link(&mut self, plugin: &PluginName, observed: &ObservedLink) {
-        let is_it = |n| observed.incarnation.is_none_or(|wanted| n == wanted);
-        self.segments.retain(|(of, link), n| (of, *link) != (plugin, observed.link) || !is_it(*n));
-        self.remove_marked(observed.link, is_it);
+        self.remove_by(plugin, observed.link, |n| observed.incarnation.is_none_or(|wanted| n == wanted));
     }
 
-    fn remove_marked(&mut self, link: LinkId, incarnation: impl Fn(u64) -> bool) {
+    /// Removes what a backend knows of a link: bridges know nothing of the switch.
+    fn remove_by(&mut self, plugin: &PluginName, link: LinkId, incarnation: impl Fn(u64) -> bool + Copy) {
+        match self.is_bridge(plugin) {
+            true => self.drop_marked(link, incarnation),
+            false => self.remove_marked(link, incarnation),
+        }
+    }
+
+    /// Removes all that bears the mark of a link, ports of the switch first.
+    pub(super) fn remove_marked(&mut self, link: LinkId, incarnation: impl Fn(u64) -> bool + Copy) {
+        self.unplug(link, incarnation);
+        self.drop_marked(link, incarnation);
+    }
+
+    pub(super) fn drop_marked(&mut self, link: LinkId, incarnation: impl Fn(u64) -> bool) {
         let ours = |it: &Interface| it.mark.is_some_and(|(marked, n)| marked == link && incarnation(n));
         let keys: Vec<_> = self.interfaces.iter().filter(|(_, it)| ours(it)).map(|(key, _)| *key).collect();
         keys.into_iter().for_each(|key| self.drop_pair(key));
@@ -193,10 +223,17 @@ impl Host {
 
     pub(super) fn drop_namespace(&mut self, cookie: u64) {
         let inside: Vec<_> = self.interfaces.range((cookie, 0)..=(cookie, u32::MAX)).map(|(key, _)| *key).collect();
+        let marks: BTreeSet<_> = inside.iter().filter_map(|key| self.interfaces.get(key)?.mark).collect();
         inside.into_iter().for_each(|key| self.drop_pair(key));
+        // The kernel leaves what is at the other end of a switch or bridge; the backend hears of it and sees to that.
+        marks.into_iter().for_each(|(link, n)| self.remove_marked(link, |other| other == n));
     }
 
-    fn end(&self, end: &EndIdentity, boot: lifecycle_core::time::BootId) -> Option<((u64, u32), &Interface)> {
+    pub(super) fn end(
+        &self,
+        end: &EndIdentity,
+        boot: lifecycle_core::time::BootId,
+    ) -> Option<((u64, u32), &Interface)> {
         let key = (end.namespace, end.ifindex);
         let found = self.interfaces.get(&key)?;
         (boot == self.boot && found.mac == end.mac && found.name == end.point.ifname).then_some((key, found))
@@ -209,9 +246,11 @@ impl Host {
             .flatten()
             .map(|end| self.end(end, identity.boot).map(|(key, _)| key))
             .collect();
-        let ends = ends.ok_or_else(|| missing("set attributes", identity.link))?;
+        let mut keys = ends.ok_or_else(|| missing("set attributes", identity.link))?;
+        let peers: Vec<_> = keys.iter().filter_map(|key| self.interfaces.get(key)?.peer).collect();
+        keys.extend(peers.into_iter().filter(|peer| self.interfaces.get(peer).is_some_and(|it| it.port)));
         let call = self.call;
-        for key in ends {
+        for key in keys {
             if let Some(interface) = self.interfaces.get_mut(&key).filter(|interface| interface.set_by <= call) {
                 interface.set_by = call;
                 // What took its carrier is not undone by an attribute.
@@ -226,6 +265,9 @@ impl Host {
     }
 
     pub(super) fn set_carrier(&mut self, identity: &LinkIdentity, side: Side, up: bool) -> Result<()> {
+        if self.is_bridge(&identity.backend) || self.switch.is_some() {
+            return self.set_carrier_at_port(identity, side, up);
+        }
         let end = match side {
             Side::A => Some(&identity.a),
             Side::B => identity.b.as_ref(),
@@ -240,22 +282,36 @@ impl Host {
     }
 
     pub(super) fn observe_links(&self, plugin: &PluginName, namespaces: &[NsRef]) -> Vec<ObservedLink> {
-        let segments = self.segments.iter().filter(|((of, _), _)| of == plugin);
-        let mut found: BTreeMap<_, Vec<_>> = segments.map(|((_, link), n)| ((*link, *n), Vec::new())).collect();
+        let inside = |cookie| namespaces.iter().any(|ns| ns.cookie == cookie && ns.boot == self.boot);
+        let switch = self.switch.as_ref().filter(|_| !self.is_bridge(plugin));
+        self.marked(switch, |cookie| cookie == HOST_NAMESPACE || inside(cookie))
+    }
+
+    /// Everything that bears our mark in namespaces of which `seen` holds, and in a switch; ports as links without ends.
+    pub(super) fn marked(&self, switch: Option<&Switch>, seen: impl Fn(u64) -> bool) -> Vec<ObservedLink> {
+        let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (_, port) in switch.into_iter().flat_map(Switch::ports) {
+            found.entry(port.mark).or_default();
+        }
         for (&(cookie, index), interface) in &self.interfaces {
-            let seen =
-                cookie == HOST_NAMESPACE || namespaces.iter().any(|ns| ns.cookie == cookie && ns.boot == self.boot);
-            if let Some(mark) = interface.mark.filter(|_| seen) {
-                found.entry(mark).or_default().push((cookie, index, interface.name.clone()));
+            if let Some(mark) = interface.mark.filter(|_| seen(cookie)) {
+                let ends = found.entry(mark).or_default();
+                if !interface.port {
+                    ends.push((cookie, index, interface.name.clone()));
+                }
             }
         }
-        found
-            .into_iter()
-            .map(|((link, n), interfaces)| ObservedLink { link, incarnation: Some(n), interfaces })
-            .collect()
+        let links = found.into_iter();
+        links.map(|((link, n), interfaces)| ObservedLink { link, incarnation: Some(n), interfaces }).collect()
     }
 
     pub(super) fn verify(&self, identity: &LinkIdentity) -> LinkReport {
+        if self.is_bridge(&identity.backend) {
+            return self.verify_on_bridge(identity);
+        }
+        if self.switch.is_some() {
+            return self.verify_on_switch(identity);
+        }
         let mut problems = Vec::new();
         let mut read = |end: &EndIdentity| match self.end(end, identity.boot) {
             None => {
@@ -285,22 +341,49 @@ impl Host {
             .b
             .as_ref()
             .is_none_or(|b| peer(&identity.a) == Some((b.namespace, b.ifindex)) && peer(b).is_some());
-        let plugged = self.has_segment(identity);
-        let joined = joined && plugged;
-        if !plugged {
-            problems.push("its bridge is gone".to_owned());
-        }
         if !joined {
             problems.push("the ends are not each other's peers".to_owned());
         }
         LinkReport { a, b, joined, probe: ProbeResult::NotNeeded, problems }
     }
 
+    /// Whether frames pass from end to end of what was built, whatever anybody believes.
+    pub(crate) fn carries(&self, identity: &LinkIdentity) -> bool {
+        let stands = |end: &EndIdentity| {
+            let found = self.end(end, identity.boot).map(|(_, found)| found);
+            let peer_up =
+                |it: &Interface| it.peer.is_none_or(|peer| self.interfaces.get(&peer).is_some_and(|peer| peer.up));
+            let tunnel_stands =
+                |it: &Interface| it.tunnel.as_ref().is_none_or(|it| self.tunnels().contains(&it.remote));
+            found.is_some_and(|it| it.up && peer_up(it) && tunnel_stands(it))
+        };
+        let peer = |end: &EndIdentity| self.end(end, identity.boot).and_then(|(_, found)| found.peer);
+        let joined = match &self.switch {
+            _ if self.is_bridge(&identity.backend) => self.bridge_joins(identity),
+            Some(_) => self.switch_joins(identity),
+            None => identity.b.as_ref().is_some_and(|b| peer(&identity.a) == Some((b.namespace, b.ifindex))),
+        };
+        joined && identity.ends().all(stands)
+    }
+
+    /// What something of a link leads through to another host.
+    pub(crate) fn tunnels_needed(&self) -> BTreeSet<IpAddr> {
+        self.interfaces.values().filter_map(|it| Some(it.tunnel.as_ref()?.remote)).collect()
+    }
+
+    /// The hosts to which a tunnel stands: one for each that is needed.
+    pub(crate) fn tunnels(&self) -> BTreeSet<IpAddr> {
+        match self.is_at_fault(Mistake::CountsTunnels) {
+            true => self.counted.iter().filter(|(_, users)| **users > 0).map(|(remote, _)| *remote).collect(),
+            false => self.tunnels_needed(),
+        }
+    }
+
     /// What tunnels of the host go through. Each is an interface of the host that is named after its identifier.
     pub(super) fn underlay(&self) -> Underlay {
         let host = self.interfaces.range((HOST_NAMESPACE, 0)..=(HOST_NAMESPACE, u32::MAX));
         let vnis = host.filter_map(|(_, it)| it.name.as_str().strip_prefix("vni")?.parse().ok()).collect();
-        Underlay { address: Some(self.address), mtu: 1500, vnis }
+        Underlay { address: Some(self.address), mtu: self.packet, vnis }
     }
 
     pub(super) fn redirect(&mut self, identity: &LinkIdentity, to: &Tunnel) -> Result<LinkIdentity> {
@@ -313,7 +396,7 @@ impl Host {
         Ok(identity.redirected(to))
     }
 
-    pub(super) fn tell_link(&mut self, link: LinkId) {
+    pub(crate) fn tell_link(&mut self, link: LinkId) {
         let told = self.backends.iter().map(|backend| (backend.clone(), News::Link(link)));
         self.news.extend(told);
     }

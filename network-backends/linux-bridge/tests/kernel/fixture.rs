@@ -103,16 +103,12 @@ pub(crate) fn host_file(host: &FreshNamespace) -> PathBuf {
 }
 
 pub(crate) fn make(controller: ControllerId, host: &FreshNamespace) -> Arc<dyn NetworkBackend> {
-    let context = HostContext {
+    let context = HostContext::without_directories(
         controller,
-        epoch: 1,
-        state_dir: "/nonexistent".into(),
-        runtime_dir: "/nonexistent".into(),
-        helper: None,
-        settings: serde_json::json!({
+        serde_json::json!({
             "namespace": host_file(host)
         }),
-    };
+    );
     (lifecycle_network_linux_bridge::PLUGIN.make)(&context).unwrap()
 }
 

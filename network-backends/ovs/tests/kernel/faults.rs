@@ -29,11 +29,16 @@ pub(crate) async fn a_switch_that_ended_is_not_up_and_comes_back(fixture: &Fixtu
 
 pub(crate) async fn nothing_is_left_of_a_link_that_the_switch_did_not_take(fixture: &Fixture) -> Verdict {
     let (a, b) = (fixture.nodes.point(), fixture.nodes.point());
+    let other = fixture.connect(2, &fixture.nodes.point(), &fixture.nodes.point()).await;
+    let ports = fixture.switch_side();
     fixture.daemon().kill_switch();
     let error = fixture.backend.connect(&fixture.request(1, &a, &b)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unreachable, "{error:?}");
     assert!(fixture.link(&a).is_none() && fixture.link(&b).is_none());
-    fixture.assert_empty_switch();
+    assert_eq!(fixture.switch_side(), ports);
+    let plugged = other.a.plugged.unwrap();
+    let listed = fixture.daemon().vsctl(&["--no-wait", "list-ports", &plugged.bridge]);
+    assert_eq!(listed.split_whitespace().collect::<Vec<_>>(), ports);
     fixture.daemon().start_switch();
     let identity = fixture.connect(1, &a, &b).await;
     fixture.comes_up(&identity, Duration::from_secs(5)).await;

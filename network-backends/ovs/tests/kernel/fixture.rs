@@ -44,16 +44,12 @@ impl Deref for Fixture {
 }
 
 pub(crate) fn make(daemon: &OpenVswitch, controller: ControllerId, datapath: &str) -> Arc<OvsBackend> {
-    let context = HostContext {
+    let context = HostContext::without_directories(
         controller,
-        epoch: 1,
-        state_dir: "/nonexistent".into(),
-        runtime_dir: "/nonexistent".into(),
-        helper: None,
-        settings: json!({
+        json!({
             "database": daemon.database(), "namespace": daemon.namespace(), "datapath": datapath
         }),
-    };
+    );
     Arc::new(OvsBackend::new(&context).unwrap())
 }
 

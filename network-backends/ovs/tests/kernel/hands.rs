@@ -51,7 +51,16 @@ pub(crate) async fn a_changed_tag_is_news_and_is_put_right_in_place(fixture: &Fi
     assert_eq!(mended.detail, identity.detail);
     assert_tells_where_it_is(fixture, &mended);
     assert_ne!(mended.a.plugged, identity.a.plugged, "the old tag is not used again at once");
-    fixture.comes_up(&identity, Duration::from_secs(2)).await;
+    fixture.comes_up(&mended, Duration::from_secs(2)).await;
+    // Both ports on another tag, which nobody else has: frames pass, and yet it is not what was recorded.
+    for port in fixture.switch_side() {
+        fixture.daemon().vsctl(&["set", "port", &port, "tag=4001"]);
+    }
+    let report = fixture.backend.verify(&mended).await.unwrap();
+    assert!(!report.is_intact() && report.problems.iter().any(|text| text.contains("tag 4001 instead")), "{report:?}");
+    let mended = fixture.connect(1, &a, &b).await;
+    assert_tells_where_it_is(fixture, &mended);
+    fixture.comes_up(&mended, Duration::from_secs(2)).await;
     // A third port on the link's segment hears what it should not.
     let tag = fixture.daemon().vsctl(&["get", "port", &port, "tag"]);
     let bridge = fixture.daemon().vsctl(&["port-to-br", &port]);
@@ -66,13 +75,13 @@ pub(crate) async fn a_changed_tag_is_news_and_is_put_right_in_place(fixture: &Fi
         "tapper",
         "type=internal",
     ]);
-    let report = fixture.backend.verify(&identity).await.unwrap();
+    let report = fixture.backend.verify(&mended).await.unwrap();
     assert!(!report.is_intact() && report.problems.iter().any(|text| text.contains("another port")), "{report:?}");
     let mended = fixture.connect(1, &a, &b).await;
     assert_eq!(mended.detail, identity.detail);
     assert_tells_where_it_is(fixture, &mended);
     assert_ne!(fixture.daemon().vsctl(&["get", "port", &port, "tag"]), tag);
-    fixture.comes_up(&identity, Duration::from_secs(2)).await;
+    fixture.comes_up(&mended, Duration::from_secs(2)).await;
     // A bridge that is used by somebody else stays.
     fixture.backend.disconnect(&identity).await.unwrap();
     assert_eq!(fixture.daemon().vsctl(&["list-ports", &bridge]), "tapper");

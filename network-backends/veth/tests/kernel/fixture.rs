@@ -68,14 +68,7 @@ impl Fixture {
 }
 
 pub(crate) fn make(controller: ControllerId) -> Arc<dyn NetworkBackend> {
-    let context = HostContext {
-        controller,
-        epoch: 1,
-        state_dir: "/nonexistent".into(),
-        runtime_dir: "/nonexistent".into(),
-        helper: None,
-        settings: serde_json::Value::Null,
-    };
+    let context = HostContext::without_directories(controller, serde_json::Value::Null);
     (lifecycle_network_veth::PLUGIN.make)(&context).unwrap()
 }
 

@@ -84,6 +84,14 @@ fn fields_reach_the_daemon() {
 }
 
 #[test]
+fn an_operator_gives_every_node_a_capability() {
+    let settings =
+        Settings { capabilities: vec!["CAP_NET_ADMIN".to_owned(), "SYS_ADMIN".to_owned()], ..Settings::default() };
+    let body = node(&request(|_| {}), &mark(), &settings, "docker").unwrap();
+    assert_eq!(body.host_config.unwrap().cap_add.unwrap(), ["CAP_NET_ADMIN", "SYS_ADMIN"]);
+}
+
+#[test]
 fn a_label_cannot_pass_for_a_mark() {
     let body = made(|spec| {
         spec.labels.insert("lifecycle.node".to_owned(), "somebody-else".to_owned());
@@ -107,7 +115,7 @@ fn the_holder_has_what_belongs_to_the_network() {
         extra: Default::default(),
     };
     let request = request(|spec| {
-        spec.sysctls.insert("net.ipv4.ip_forward".to_owned(), "1".to_owned());
+        spec.sysctls.insert("net.ipv4.ip_forward".to_owned(), "0".to_owned());
         spec.extra.insert("ports".to_owned(), json!(["8080:80"]));
         spec.aliases = vec!["gateway".to_owned()];
         spec.mgmt_ipv4 = Some([172, 20, 20, 9].into());
@@ -117,7 +125,7 @@ fn the_holder_has_what_belongs_to_the_network() {
     assert_eq!(body.hostname.as_deref(), Some("r1"));
     assert_eq!(host.network_mode.as_deref(), Some("clab"));
     assert_eq!(host.dns_search.unwrap(), ["lab.io"]);
-    assert_eq!(host.sysctls.unwrap().len(), 1);
+    assert_eq!(host.sysctls.unwrap()["net.ipv4.ip_forward"], "0");
     let endpoint = &body.networking_config.unwrap().endpoints_config.unwrap()["clab"];
     let names = ["clab-lab-r1", "r1.lab.io", "gateway", "gateway.lab.io"];
     assert_eq!(endpoint.aliases.as_ref().unwrap(), &names);

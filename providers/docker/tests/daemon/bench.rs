@@ -107,14 +107,7 @@ impl Corner {
     fn context(&self) -> HostContext {
         let mut settings = self.settings.clone();
         settings["endpoint"] = json!(self.endpoint);
-        HostContext {
-            controller: ControllerId::from_u64(self.number),
-            epoch: 1,
-            state_dir: "/nonexistent".into(),
-            runtime_dir: "/nonexistent".into(),
-            helper: None,
-            settings,
-        }
+        HostContext::without_directories(ControllerId::from_u64(self.number), settings)
     }
 
     /// A provider as a controller makes it when it begins.

@@ -342,14 +342,8 @@ impl Provider for NetnsProvider {
             }
             Ok(AttachKind::Namespace(self.namespace(&status, self.client.is_direct().await?)?))
         };
-        Ok(AttachPoint {
-            node: Some(instance.node),
-            incarnation: instance.incarnation,
-            ifname: port.ifname.clone(),
-            mac: port.mac,
-            mtu: port.mtu,
-            place: place.await.map_err(|failure: Failure| failure.during("attach point", instance))?,
-        })
+        let place = place.await.map_err(|failure: Failure| failure.during("attach point", instance))?;
+        Ok(port.at(instance, place))
     }
 
     fn exec(&self) -> Option<&dyn Exec> {

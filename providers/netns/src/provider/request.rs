@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use lifecycle_core::ErrorKind;
 use lifecycle_core::plugin::HostContext;
 use lifecycle_core::plugin::provider::CreateNode;
-use lifecycle_core::topology::{Bind, Dns, NetworkMode};
+use lifecycle_core::topology::{Bind, Dns, NetworkMode, NodeSpec};
 
 use super::NetnsProvider;
 use crate::failure::Failure;
@@ -90,10 +90,10 @@ pub(super) fn node_file(
         controller: context.controller,
         identifier,
         names,
-        network,
         management: None,
         hostname: hostname(spec.hostname.as_deref().unwrap_or(&name))?,
-        sysctls: spec.sysctls.clone(),
+        sysctls: sysctls(spec, network == Network::Own),
+        network,
         resolver: resolver(&spec.dns),
         limits: Limits { memory: spec.resources.memory, cpu: spec.resources.cpu },
         run: Run {
@@ -110,10 +110,19 @@ pub(super) fn node_file(
             hidden: vec![context.state_dir.clone(), context.runtime_dir.clone()],
             processors: spec.resources.cpu_set.as_deref().map(processors).transpose()?.unwrap_or_default(),
             shm: spec.extra.get("shm-size").map(size).transpose()?.unwrap_or(SHM),
-            privileged: settings.privileged,
+            privileged: settings.privileged || stand_in.privileged,
             log_bytes: settings.log_bytes.max(64 << 10),
         },
     })
+}
+
+/// A node forwards packets unless it says otherwise, as containers do wherever their daemon runs: it may be a router.
+fn sysctls(spec: &NodeSpec, own_network: bool) -> BTreeMap<String, String> {
+    let mut all = spec.sysctls.clone();
+    if own_network {
+        all.entry("net.ipv4.ip_forward".to_owned()).or_insert_with(|| "1".to_owned());
+    }
+    all
 }
 
 fn hostname(name: &str) -> Result<String, Failure> {

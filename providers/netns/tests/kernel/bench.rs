@@ -9,7 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use lifecycle_core::id::{ControllerId, LabId, NodeId};
-use lifecycle_core::name::{LabName, NodeName};
+use lifecycle_core::name::{HostName, LabName, NodeName};
 use lifecycle_core::plugin::provider::{CreateNode, ExecRequest, InstanceRef, InstanceState, PortRequest};
 use lifecycle_core::plugin::{HostContext, Provider};
 use lifecycle_core::policy::naming::OurName;
@@ -38,6 +38,7 @@ impl Corner {
         let context = HostContext {
             controller: ControllerId::from_u64(0xc0),
             epoch: 1,
+            host: HostName::local(),
             state_dir: directory.path().join("s"),
             runtime_dir: directory.path().join("r"),
             helper: None,

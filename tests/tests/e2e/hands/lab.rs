@@ -92,6 +92,11 @@ impl<'a> Bench<'a> {
         bench
     }
 
+    /// Adds a place by the file of its network namespace.
+    pub(crate) fn add_place(&mut self, name: &str, network: File) {
+        self.places.insert(name.to_owned(), open(network));
+    }
+
     /// A number below `bound`.
     pub(crate) fn chance(&mut self, bound: usize) -> usize {
         // SplitMix64.

@@ -3,6 +3,7 @@
 
 mod deeds;
 pub(crate) mod lab;
+mod tunnels;
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -69,7 +70,7 @@ const SEGMENT: &str = "    - endpoints: ['n2:eth3', 'lcbr:p2']
 ";
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let mut trials = Vec::new();
+    let mut trials = tunnels::trials();
     let veth = [&ON_ANY[..], &ON_BRIDGE, &SLOWED].concat();
     let bridge = [&ON_ANY[..], &ON_BRIDGE, &SLOWED, &STRANGERS].concat();
     let ovs = [&ON_ANY[..], &ON_SWITCH, &SLOWED].concat();

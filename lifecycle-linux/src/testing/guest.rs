@@ -1,0 +1,152 @@
+//! A small machine for tests: Debian's kernel for clouds, and a RAM disk with busybox that is put together here.
+//!
+//! Words on the kernel's command line say what it does: `ip=<address>/<length>` gives its first network card an address.
+//! It says `guest-ready` when it listens, has a shell on its console, and ends when its power button is pressed.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Where the kernel's package was unpacked, unless the environment names another directory.
+const KERNEL: &str = "/var/cache/lifecycle-tests/kernel";
+/// Environment variable that names the directory.
+const VARIABLE: &str = "LIFECYCLE_TEST_KERNEL";
+/// Modules in the order in which they are loaded.
+const MODULES: [&str; 11] = [
+    "virtio_ring",
+    "virtio",
+    "virtio_pci_legacy_dev",
+    "virtio_pci_modern_dev",
+    "virtio_pci",
+    "failover",
+    "net_failover",
+    "virtio_net",
+    "virtio_blk",
+    "button",
+    "evdev",
+];
+const INIT: &str = r#"#!/bin/busybox sh
+/bin/busybox mkdir -p /proc /sys /dev /sbin
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+for module in $(cat /modules/order); do insmod /modules/$module.ko; done
+echo 1 >/proc/sys/kernel/printk
+ip link set lo up
+for word in $(cat /proc/cmdline); do
+    case $word in
+        ip=*) address=${word#ip=} ;;
+    esac
+done
+# Cards may come and go.
+(while :; do
+    for card in /sys/class/net/eth*; do
+        card=${card##*/}
+        [ -n "$address" ] && [ "$card" != 'eth*' ] && ! ip -4 addr show dev $card | grep -q inet || continue
+        ip link set $card up && ip addr add $address dev $card
+    done
+    sleep 0.2
+done) 2>/dev/null &
+for button in /sys/class/input/event*; do
+    grep -q Power $button/device/name || continue
+    (dd if=/dev/input/${button##*/} bs=24 count=1 of=/dev/null 2>/dev/null && poweroff -f) &
+done
+echo guest-ready
+while :; do setsid cttyhack sh; done
+"#;
+
+fn package() -> PathBuf {
+    std::env::var_os(VARIABLE).map_or_else(|| PathBuf::from(KERNEL), PathBuf::from)
+}
+
+fn kernel() -> Option<PathBuf> {
+    let entries = fs::read_dir(package().join("boot")).ok()?;
+    entries.filter_map(Result::ok).map(|it| it.path()).find(|path| path.to_string_lossy().contains("vmlinuz-"))
+}
+
+fn busybox() -> Option<PathBuf> {
+    ["/bin/busybox", "/usr/bin/busybox"].map(PathBuf::from).into_iter().find(|path| path.is_file())
+}
+
+/// Why no such machine can be put together here, if so.
+pub fn missing() -> Option<String> {
+    if kernel().is_none() {
+        let text =
+            "no kernel for virtual machines: unpack Debian's package linux-image-cloud-amd64 (what it depends on)";
+        return Some(format!("{text} into {} or what {VARIABLE} names", package().display()));
+    }
+    busybox().is_none().then(|| "no busybox to make a RAM disk of (Debian's package is busybox-static)".to_owned())
+}
+
+/// Puts `kernel` and `initrd` into a directory.
+///
+/// # Panics
+/// When something that it is made of is missing or cannot be written.
+pub fn make(directory: &Path) {
+    let must = |error: std::io::Error| -> ! { panic!("the guest cannot be made: {error}") };
+    let kernel = kernel().unwrap_or_else(|| panic!("{}", missing().unwrap_or_default()));
+    fs::create_dir_all(directory).unwrap_or_else(|error| must(error));
+    fs::copy(&kernel, directory.join("kernel")).unwrap_or_else(|error| must(error));
+    let mut disk = Archive::default();
+    for folder in ["bin", "modules", "dev"] {
+        disk.add(folder, 0o040_755, &[]);
+    }
+    let read = |path: &Path| fs::read(path).unwrap_or_else(|error| must(error));
+    disk.add("init", 0o100_755, INIT.as_bytes());
+    disk.add("bin/busybox", 0o100_755, &read(&busybox().unwrap_or_default()));
+    disk.add("modules/order", 0o100_644, MODULES.join("\n").as_bytes());
+    for module in MODULES {
+        let found = find(&package().join("lib/modules"), &format!("{module}.ko"));
+        let path = found.unwrap_or_else(|| panic!("the kernel's package has no module {module}"));
+        disk.add(&format!("modules/{module}.ko"), 0o100_644, &read(&path));
+    }
+    fs::write(directory.join("initrd"), disk.finished()).unwrap_or_else(|error| must(error));
+}
+
+fn find(directory: &Path, name: &str) -> Option<PathBuf> {
+    let entries = fs::read_dir(directory).ok()?;
+    let mut folders = Vec::new();
+    for path in entries.filter_map(Result::ok).map(|it| it.path()) {
+        if path.file_name().is_some_and(|it| it == name) {
+            return Some(path);
+        }
+        if path.is_dir() && !path.is_symlink() {
+            folders.push(path);
+        }
+    }
+    folders.iter().find_map(|folder| find(folder, name))
+}
+
+/// A cpio archive in the form that kernels read.
+#[derive(Default)]
+struct Archive {
+    bytes: Vec<u8>,
+    count: usize,
+}
+
+impl Archive {
+    fn add(&mut self, name: &str, mode: u32, content: &[u8]) {
+        self.count += 1;
+        let fields = [self.count, mode as usize, 0, 0, 1, 0, content.len(), 0, 0, 0, 0, name.len() + 1, 0];
+        self.bytes.extend_from_slice(b"070701");
+        for field in fields {
+            // Writing to memory does not fail.
+            let _ = write!(self.bytes, "{field:08X}");
+        }
+        self.bytes.extend_from_slice(name.as_bytes());
+        self.bytes.push(0);
+        self.align();
+        self.bytes.extend_from_slice(content);
+        self.align();
+    }
+
+    fn align(&mut self) {
+        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+    }
+
+    fn finished(mut self) -> Vec<u8> {
+        self.add("TRAILER!!!", 0, &[]);
+        self.bytes
+    }
+}

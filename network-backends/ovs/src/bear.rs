@@ -1,0 +1,103 @@
+//! Making the interfaces of links, those of many links in as few messages as can be.
+//!
+//! The switch looks at all its ports whenever an interface of its namespace changes, on a processor that is needed here. So
+//! what is done in its namespace is done in one go.
+
+use std::os::fd::AsFd;
+
+use lifecycle_core::policy::naming::LINK_GROUP;
+use lifecycle_core::topology::Admin;
+use lifecycle_crash::crash_point;
+use lifecycle_linux::ethtool::{Offloads, set_offloads};
+use lifecycle_linux::netlink::{Change, NewLink, Request, Veth, Which, change_link, create_veth};
+use lifecycle_linux::wiring::Outcome;
+use lifecycle_linux::wiring::bridge::quiet;
+use lifecycle_linux::wiring::label::port_mac;
+
+use crate::connect::Plan;
+use crate::worker::Worker;
+
+/// An end that has interfaces: the number of its plan, and which end of it.
+type At = (usize, usize);
+
+impl Worker {
+    /// Makes the pairs of interfaces that do not stand, each in its final places, and sets up what is ours. An end that was
+    /// finished before is as its node wants it.
+    pub(crate) fn bear(&self, plans: &[&Plan<'_>]) -> Vec<Outcome<()>> {
+        let mut outcomes: Vec<Outcome<()>> = plans.iter().map(|_| Ok(())).collect();
+        let ends = (0..plans.len()).flat_map(|plan| [(plan, 0), (plan, 1)]);
+        let ends: Vec<At> = ends.filter(|(plan, end)| plans[*plan].ends[*end].tunnel().is_none()).collect();
+        let missing = ends.iter().filter(|(plan, end)| !plans[*plan].pairs[*end]);
+        let missing: Vec<_> = missing.map(|at| (*at, self.pair(plans, *at))).collect();
+        self.run_on_switch(plans, missing, &mut outcomes);
+        crash_point("switch-pairs-made");
+        let ports = ends.iter().map(|at| (*at, set_up_port(plans, *at))).collect();
+        self.run_on_switch(plans, ports, &mut outcomes);
+        for (plan, end) in ends {
+            if outcomes[plan].is_ok() {
+                outcomes[plan] = self.finish_end(plans[plan], end);
+            }
+        }
+        outcomes
+    }
+
+    /// Carries out what is to be done about ends in the switch's namespace. Of several requests about one end the last
+    /// one counts.
+    fn run_on_switch(&self, plans: &[&Plan<'_>], work: Vec<(At, Vec<Request>)>, outcomes: &mut [Outcome<()>]) {
+        let (mut requests, mut last) = (Vec::new(), Vec::new());
+        for ((plan, _), more) in work {
+            if outcomes[plan].is_ok() {
+                requests.extend(more);
+                last.push((plan, requests.len() - 1));
+            }
+        }
+        let Some(switch) = plans.first().map(|plan| &plan.switch) else { return };
+        let mut results = switch.route(|route| route.run_all(&requests)).into_iter().enumerate();
+        for (plan, at) in last {
+            if let Some((_, Err(error))) = results.find(|(index, _)| *index == at) {
+                outcomes[plan] = Err(error.into());
+            }
+        }
+    }
+
+    fn pair(&self, plans: &[&Plan<'_>], (plan, end): At) -> Vec<Request> {
+        let mtu = plans[plan].request.attrs.mtu;
+        let end = &plans[plan].ends[end];
+        let name = end.label.port_name();
+        let new = |name, mac| NewLink { mac: Some(mac), mtu: Some(mtu), group: LINK_GROUP, ..NewLink::new(name) };
+        let host = new(&name, port_mac(self.controller, name.as_str()));
+        let node = NewLink { ns: Some(end.place.ns.as_fd()), ..new(&end.point.ifname, end.point.mac) };
+        vec![create_veth(&Veth { a: host, b: node })]
+    }
+
+    /// Labels an interface at a link's end and sets it up.
+    fn finish_end(&self, plan: &Plan<'_>, index: usize) -> Outcome<()> {
+        let end = &plan.ends[index];
+        if self.userspace {
+            end.place.route(|route| set_offloads(&*route, &end.point.ifname, Offloads::NONE))?;
+        }
+        if !plan.is_left_to_its_node(index) {
+            let alias = end.label.to_string();
+            let change = Change { alias: Some(&alias), ..change(plan, index) };
+            end.place.route(|route| route.run(change_link(Which::Name(&end.point.ifname), &change)))?;
+            crash_point("switch-end-finished");
+        }
+        Ok(())
+    }
+}
+
+/// What both interfaces of an end are set to.
+fn change(plan: &Plan<'_>, index: usize) -> Change<'static> {
+    let attrs = &plan.request.attrs;
+    // What stands already may have been set otherwise.
+    let mtu = plan.pairs[index].then_some(attrs.mtu);
+    Change { up: Some(attrs.admin == Admin::Up), mtu, ..Change::default() }
+}
+
+/// Has the kernel send nothing of its own through a port, labels it and sets it up.
+fn set_up_port(plans: &[&Plan<'_>], (plan, index): At) -> Vec<Request> {
+    let label = &plans[plan].ends[index].label;
+    let (name, alias) = (label.port_name(), label.of_port());
+    let change = Change { alias: Some(&alias), ..change(plans[plan], index) };
+    vec![quiet(Which::Name(&name)), change_link(Which::Name(&name), &change)]
+}
