@@ -20,7 +20,7 @@ use super::simulation::{Event, Seat, Simulation};
 /// minutes, and use up its attempts afterwards.
 const BOUND: u64 = 2_400_000;
 /// Steps that settling takes at most; more means that something runs hot.
-const SETTLING_STEPS: u64 = 10_000;
+const SETTLING_STEPS: u64 = 15_000;
 
 impl Simulation {
     /// Lives through everything; stops at the first violation.

@@ -25,7 +25,7 @@ pub(super) fn changes(
     wishes.map(|(row, wish)| (row.id, BackendChange::by(world, row, wish))).collect()
 }
 
-/// Has a link that stands go to another backend, or stay where it is.
+/// Has a link that stands go to another backend, or stay where it is. One that is not built will be built there.
 pub(super) fn put(cx: &mut Cx<'_>, user: &str, id: LinkId, change: Option<BackendChange>) {
     let Some(link) = cx.world.links.get(&id) else { return };
     let change = change.map(|change| BackendChange { keeps_ends: change.keeps_ends && !link.rebuild, ..change });
@@ -37,6 +37,10 @@ pub(super) fn put(cx: &mut Cx<'_>, user: &str, id: LinkId, change: Option<Backen
     }
     cx.change_link(id, |link| {
         link.next_backend = change.map(|change| change.to);
+        if link.identity.is_none() {
+            // What is just being built, or may have been, is not what is wanted now.
+            link.incarnation += 1;
+        }
         link.budget.reset_by_user();
     });
     cx.world.touch_link(id);

@@ -285,7 +285,8 @@ fn joins_its_nodes(seen: Seen<'_>, plan: &ConnectPlan) -> bool {
     plan.ends.iter().zip(link.nodes).all(|(end, node)| match end {
         EndPlan::Port { instance, .. } => {
             let row = node.and_then(|id| seen.world.nodes.get(&id));
-            row.and_then(|row| row.instance.as_ref()).is_some_and(|it| it.reference == *instance)
+            // That it is gone may come out in the step in which the other half of the link answered.
+            row.is_some_and(|row| row.instance.as_ref().map_or(row.id == instance.node, |it| it.reference == *instance))
         }
         // Half of a link between two hosts leads to a tunnel in place of the node that the other half is for.
         EndPlan::Place(point) => node.is_none() || link.span.is_some() && point.place.name() == PlaceKind::Tunnel,
