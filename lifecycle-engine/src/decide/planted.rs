@@ -142,7 +142,7 @@ impl Bug {
             Self::LeavesHalfALink => &["I4"],
             Self::SharesATunnel => &["I12"],
             Self::KeepsAnOldAddress => &["L1"],
-            Self::TakesWithoutAsking => &["I13", "L1"],
+            Self::TakesWithoutAsking => &["I13"],
             Self::TrustsOneHalf
             | Self::TrustsOldReadings
             | Self::KeepsProofsOverARestart

@@ -104,20 +104,23 @@ impl Worker {
         Ok(())
     }
 
-    /// Finds the ports of a link, and has its ends do again what a switch in user space does not do for them.
+    /// Finds the ports of a link, and has the kernel do again for the ends at them what it does for a new interface, and what
+    /// it must not do where a switch in user space is.
     fn free(&mut self, identity: &LinkIdentity, doomed: &mut Doomed) -> Outcome<()> {
         let (controller, client, switch) = (self.controller, self.client()?, self.switch()?);
         for (end, side) in identity.ends().zip([Side::A, Side::B]) {
             let name = OurName::LinkEnd { link: identity.link, side }.ifname();
             let port = client.read(|db| Port::named(db, name.as_str(), controller));
             let is_it = |label: Label| label.is_of(identity.link, identity.incarnation);
-            doomed.ports.extend(port.filter(|port| port.label().is_some_and(is_it)).map(|port| port.uuid));
+            let port = port.filter(|port| port.label().is_some_and(is_it));
+            let is_plugged = port.is_some();
+            doomed.ports.extend(port.map(|port| port.uuid));
             if let Some(host) = switch.link(Which::Name(&name))? {
                 self.news.forget((switch.cookie, host.index));
             }
             if let Some((place, node)) = self.standing_end(identity, end)? {
                 self.news.forget((place.cookie, node.index));
-                if self.userspace {
+                if self.userspace && is_plugged {
                     place.route(|route| set_offloads(&*route, &end.point.ifname, Offloads::ALL))?;
                 }
             }
