@@ -134,10 +134,7 @@ impl Worker {
     fn what_stands(&self, plan: &Plan<'_>) -> Outcome<Stands> {
         let [a, b] = &plan.ends;
         let bridge = plan.bridge.as_ref().is_some_and(|bridge| self.is_of(bridge, plan.request));
-        let ends = [a.stands(&plan.switch)?, b.stands(&plan.switch)?];
-        let kept = plan.ends.iter().zip(ends).filter_map(|(end, stands)| end.port.as_ref().filter(|_| stands));
-        kept.into_iter().try_for_each(|port| refuse_what_a_switch_has(&plan.switch, port))?;
-        Ok(Stands { bridge, ends })
+        Ok(Stands { bridge, ends: [a.stands(&plan.switch)?, b.stands(&plan.switch)?] })
     }
 
     fn is_of(&self, bridge: &Link, request: &LinkRequest) -> bool {
@@ -377,17 +374,6 @@ impl Worker {
             tracing::warn!(link = %request.link, ?failure, "half a link could not be removed at once");
         }
     }
-}
-
-/// A port of Open vSwitch can be taken nowhere else before that has let go of it.
-fn refuse_what_a_switch_has(switch: &Place, port: &Link) -> Outcome<()> {
-    let Some(master) = port.master.map(|master| switch.link(Which::Index(master))).transpose()?.flatten() else {
-        return Ok(());
-    };
-    if master.kind.as_deref() == Some("openvswitch") {
-        return Err(Failure::new(ErrorKind::Conflict, format!("{} is still a port of Open vSwitch", port.name)));
-    }
-    Ok(())
 }
 
 /// What others plugged into the bridge of a link is taken off it, and otherwise left as it is.
