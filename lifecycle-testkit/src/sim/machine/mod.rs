@@ -1,4 +1,4 @@
-//! The world outside: two hosts with providers and a network backend each, as truthful as a model can be.
+//! The world outside: two hosts with providers and network backends each, as truthful as a model can be.
 //!
 //! What is here is what *is*. Controllers learn of it only through calls, whose answers may be late, lost or lies.
 
