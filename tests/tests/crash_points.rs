@@ -443,12 +443,21 @@ fn untouched(sandbox: &Sandbox, work: Work) -> Vec<String> {
         Work::Restart | Work::Kill => &["n1", "n2"],
         Work::Begin | Work::Change | Work::Mend | Work::Move | Work::Collect | Work::End => &["n0", "n1", "n2"],
         Work::Migrate { .. } => {
-            found.extend(["n0", "n1", "n2"].iter().map(|name| fingerprint(sandbox, name)));
-            &[]
+            let ring = ["n0", "n1", "n2"].map(|name| (name, interface_indexes(sandbox, name)));
+            found.extend(ring.map(|(name, indexes)| format!("{name}: {indexes}")));
+            &["n0", "n1", "n2"]
         }
     };
     found.extend(others.iter().map(|name| format!("{name}: {}", init(sandbox, name))));
     found
+}
+
+/// The interfaces of a node with their indexes and addresses.
+fn interface_indexes(sandbox: &Sandbox, name: &str) -> String {
+    let text = enter(init(sandbox, name), &["--net", "ip", "-o", "link"]);
+    let lines =
+        text.lines().map(|line| line.split([' ', '@']).filter(|word| !word.is_empty()).take(2).collect::<String>());
+    lines.collect::<Vec<_>>().join(" ")
 }
 
 /// Names of a node's interfaces beside its loopback and the one for management.
