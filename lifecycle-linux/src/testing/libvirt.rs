@@ -110,13 +110,19 @@ impl LibvirtDaemon {
         self.daemon.namespace()
     }
 
-    fn socket(&self) -> PathBuf {
+    /// Its socket.
+    pub fn socket(&self) -> PathBuf {
         self.daemon.path("libvirt-sock")
     }
 
     /// Where it is, as clients are told.
     pub fn uri(&self) -> String {
-        format!("qemu:///system?socket={}", self.socket().display())
+        Self::uri_of(&self.socket())
+    }
+
+    /// Where a daemon with this socket is.
+    pub fn uri_of(socket: &Path) -> String {
+        format!("qemu:///system?socket={}", socket.display())
     }
 
     /// Starts the daemon and waits until it answers.
