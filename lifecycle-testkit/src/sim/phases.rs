@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lifecycle_core::machine::{LinkState, NodeIntent, NodeState};
 use lifecycle_core::model::{LinkRecord, NodeRecord};
-use lifecycle_core::name::{LabName, NodeName, PluginName};
+use lifecycle_core::name::{LabName, NodeName};
 use lifecycle_core::policy::link::LinkKey;
 use lifecycle_engine::decide::invariant::{Violation, check_settled};
 use lifecycle_engine::decide::{Command, NodeAction, World};
@@ -153,11 +153,9 @@ impl Simulation {
     /// Links whose backend cannot be reached.
     fn severed_links(&self) -> BTreeSet<String> {
         let links = self.world().into_iter().flat_map(|world| world.links.values());
-        let backends = |link: &LinkRecord| [Some(&link.backend), link.leaves()].map(Option::<&PluginName>::cloned);
         let severed = links.filter(|link| {
-            let mut asked =
-                link.hosts().flat_map(|host| backends(link).into_iter().flatten().map(|it| (host.clone(), it)));
-            asked.any(|key| self.outages.contains_key(&key))
+            let mut backends = std::iter::once(&link.backend).chain(link.leaves());
+            backends.any(|it| link.hosts().any(|host| self.outages.contains_key(&(host.clone(), it.clone()))))
         });
         severed.map(|link| link.key.to_string()).collect()
     }
