@@ -33,6 +33,7 @@ pub const CRASH_POINTS: &[&str] = &[
     "before-read_capacity",
     "before-connect",
     "before-disconnect",
+    "before-release",
     "before-verify",
     "before-set_params",
     "before-set_carrier",
@@ -53,6 +54,7 @@ pub const CRASH_POINTS: &[&str] = &[
     "after-read_capacity",
     "after-connect",
     "after-disconnect",
+    "after-release",
     "after-verify",
     "after-set_params",
     "after-set_carrier",
@@ -74,6 +76,7 @@ pub const CRASH_POINTS: &[&str] = &[
     "link-ports-made",
     "link-end-finished",
     "link-part-changed",
+    "link-bridge-doomed",
     "link-doomed",
     "link-swept",
     // The backend with Open vSwitch is.

@@ -34,6 +34,9 @@ pub struct Offloads {
 }
 
 impl Offloads {
+    /// All of it, as a new veth does.
+    pub const ALL: Self = Self { rx_checksum: true, tx_checksum: true, tso: true, gso: true };
+
     /// None of it.
     pub const NONE: Self = Self { rx_checksum: false, tx_checksum: false, tso: false, gso: false };
 }

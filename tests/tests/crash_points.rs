@@ -81,6 +81,11 @@ enum Work {
     Mend,
     /// The other host gets another address.
     Move,
+    /// The ring's links go to another backend, with their interfaces in place.
+    Migrate {
+        /// That backend.
+        to: &'static str,
+    },
     /// Something of ours that belongs to nobody is found and removed.
     Collect,
     /// The ring is removed.
@@ -122,8 +127,8 @@ fn works(point: &str) -> &'static [(Work, u32)] {
             Some("destroy_node") => &[(Destroy, 2)],
             Some("observe_node") => &[(Kill, 1)],
             Some("remove_link") => &[(Collect, 1)],
-            // Only links between hosts do.
-            Some("read_underlay" | "redirect") => &[],
+            // Only links between hosts do, or links that go to another backend.
+            Some("read_underlay" | "redirect" | "release" | "bridge-doomed") => &[],
             _ => panic!("nobody knows how to reach `{point}`"),
         },
     }
@@ -141,6 +146,18 @@ const BETWEEN_HOSTS: [(&str, Work, u32); 10] = [
     ("link-doomed", Work::Destroy, 2),
     ("link-swept", Work::Destroy, 1),
     ("after-connect", Work::Deploy, 4),
+];
+
+/// Where a controller dies while links go from a bridge to a switch, or back.
+const MIGRATIONS: [(&str, &str, u32); 8] = [
+    ("ovs", "before-release", 1),
+    ("ovs", "link-bridge-doomed", 1),
+    ("ovs", "after-release", 2),
+    ("ovs", "switch-ports-committed", 1),
+    ("ovs", "after-connect", 1),
+    ("linux-bridge", "switch-ports-removed", 1),
+    ("linux-bridge", "link-bridge-made", 1),
+    ("linux-bridge", "link-ports-made", 2),
 ];
 
 /// The backend that passes a point.
@@ -172,6 +189,11 @@ fn main() {
         let name = format!("root::hosts::{point}::{passage}::{work:?}").to_lowercase();
         let test = move || die(User::Root, point, work, passage, Some(&OtherHost::new()));
         trials.push(trial(&name, &[Need::Root], test));
+    }
+    for (to, point, passage) in MIGRATIONS {
+        let name = format!("root::{point}::{passage}::migrate-to-{to}");
+        let test = move || die(User::Root, point, Work::Migrate { to }, passage, None);
+        trials.push(trial(&name, &[Need::Root, Need::OpenVswitch], test));
     }
     libtest_mimic::run(&arguments, trials).exit();
 }
@@ -235,8 +257,13 @@ fn die(user: User, point: &str, work: Work, passage: u32, other: Option<&OtherHo
             .replace("topology:\n", "topology:\n  defaults: { network-mode: none }\n"),
     };
     sandbox.write("ring.clab.yml", &ring);
-    let switch = (backend(point) == "ovs").then(|| OpenVswitch::start_in(sandbox.network()));
-    let mut config = format!("backend: {}\n{CONFIG}", backend(point));
+    let (backend, needs_switch) = match work {
+        Work::Migrate { to: "ovs" } => ("linux-bridge", true),
+        Work::Migrate { .. } => ("ovs", true),
+        _ => (backend(point), backend(point) == "ovs"),
+    };
+    let switch = needs_switch.then(|| OpenVswitch::start_in(sandbox.network()));
+    let mut config = format!("backend: {backend}\n{CONFIG}");
     if let Some(switch) = &switch {
         config += &format!("plugins: {{ovs: {{database: \"{}\", datapath: netdev}}}}\n", switch.database());
     }
@@ -310,6 +337,10 @@ fn set_off<'a>(
             sandbox.write("ring.clab.yml", &changed());
             Some(sandbox.spawn(&["apply", "-t", "ring.clab.yml"]))
         }
+        Work::Migrate { to } => {
+            sandbox.write("ring.clab.yml", &on(to));
+            Some(sandbox.spawn(&["apply", "-t", "ring.clab.yml"]))
+        }
         Work::Destroy => Some(sandbox.spawn(&["destroy", "ring"])),
         Work::Kill => {
             kill(Pid::from_raw(init(sandbox, "n0")), Signal::SIGKILL).unwrap();
@@ -350,6 +381,11 @@ fn changed() -> String {
     kept.collect::<Vec<_>>().join("\n")
 }
 
+/// The lab file of the ring on another backend, as far as that can join the ends of its links.
+fn on(backend: &str) -> String {
+    RING.replace("host: local", &format!("host: local, backend: {backend}"))
+}
+
 /// Waits until what was under way is done by the next controller, as far as the first one had written down that it was
 /// wanted, and asks for it otherwise.
 fn finish(sandbox: &Sandbox, work: Work) {
@@ -365,6 +401,14 @@ fn finish(sandbox: &Sandbox, work: Work) {
             deploy(sandbox, "ring");
         }
         Work::Begin | Work::Restart | Work::Kill | Work::Mend | Work::Move | Work::End => until_up(sandbox, "ring"),
+        Work::Migrate { to } => {
+            let explain = || format!("on {to}: {:#}\n{}", lab(sandbox, "ring"), sandbox.log());
+            eventually_or(LONG, explain, || {
+                let ring = lab(sandbox, "ring");
+                let links = ring["links"].as_array()?.iter().filter(|link| !link["ends"].to_string().contains("lcbr"));
+                (is_up(&ring) && links.map(|link| &link["backend"]).all(|at| at == to)).then_some(())
+            });
+        }
         Work::Collect => {
             until_up(sandbox, "ring");
             eventually("the leftover is gone", LONG, || {
@@ -398,9 +442,22 @@ fn untouched(sandbox: &Sandbox, work: Work) -> Vec<String> {
         Work::Make | Work::Deploy | Work::Destroy => &[],
         Work::Restart | Work::Kill => &["n1", "n2"],
         Work::Begin | Work::Change | Work::Mend | Work::Move | Work::Collect | Work::End => &["n0", "n1", "n2"],
+        Work::Migrate { .. } => {
+            let ring = ["n0", "n1", "n2"].map(|name| (name, interface_indexes(sandbox, name)));
+            found.extend(ring.map(|(name, indexes)| format!("{name}: {indexes}")));
+            &["n0", "n1", "n2"]
+        }
     };
     found.extend(others.iter().map(|name| format!("{name}: {}", init(sandbox, name))));
     found
+}
+
+/// The interfaces of a node with their indexes and addresses.
+fn interface_indexes(sandbox: &Sandbox, name: &str) -> String {
+    let text = enter(init(sandbox, name), &["--net", "ip", "-o", "link"]);
+    let lines =
+        text.lines().map(|line| line.split([' ', '@']).filter(|word| !word.is_empty()).take(2).collect::<String>());
+    lines.collect::<Vec<_>>().join(" ")
 }
 
 /// Names of a node's interfaces beside its loopback and the one for management.

@@ -53,7 +53,7 @@ pub enum AuditAction {
     StateChanged,
     /// A user's intent changed.
     DesiredChanged,
-    /// A host was chosen.
+    /// A host was chosen, or another backend for a link that stands.
     Placed,
     /// Something of ours without a row was removed.
     Collected,

@@ -154,6 +154,7 @@ mod tests {
             verified_at: None,
             applied: None,
             carrier: [Some(true); 2],
+            next_backend: None,
             rebuild: false,
             oper: [OperState::new(None); 2],
             deadline: None,

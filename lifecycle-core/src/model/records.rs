@@ -151,8 +151,11 @@ pub struct LinkRecord {
     pub actual: LinkState,
     /// Since when.
     pub state_since: Timestamp,
-    /// Backend that builds it.
+    /// Backend that builds it; while [`leaves`](Self::leaves) names another one, the one that it goes to.
     pub backend: PluginName,
+    /// Backend that its user chose since it was built, to which it goes next.
+    #[serde(default)]
+    pub next_backend: Option<PluginName>,
     /// Host on which it is built; of a link between two hosts, that of side A.
     pub host: Option<HostName>,
     /// What was built; of a link between two hosts, the half at side A.
@@ -194,6 +197,11 @@ impl LinkRecord {
     pub fn attrs(&self) -> LinkAttrs {
         let wanted = self.spec.attrs;
         LinkAttrs { mtu: self.path_mtu.map_or(wanted.mtu, |path| wanted.mtu.min(path)), ..wanted }
+    }
+
+    /// The backend that it is being handed over from. Until the other one was seen to have it, either may have parts of it.
+    pub fn leaves(&self) -> Option<&PluginName> {
+        self.identity.as_ref().map(|built| &built.backend).filter(|from| **from != self.backend)
     }
 
     /// The hosts on which it is built.

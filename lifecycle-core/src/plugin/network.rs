@@ -9,7 +9,7 @@ use futures_core::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 use crate::attach::{AttachKind, AttachPoint, Mac, NsRef, PlaceKind, Tunnel};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::{LabId, LinkId};
 use crate::name::{IfName, PluginName};
 use crate::plugin::{HostContext, OverlayBackend};
@@ -42,6 +42,9 @@ pub struct NetworkCapabilities {
     pub delay: bool,
     /// Loss can be added.
     pub loss: bool,
+    /// How it attaches ends at places of a kind, by a name that backends share. A link whose ends two backends attach the
+    /// same way can be handed over from one to the other while its ends stay; see [`NetworkBackend::release`].
+    pub attaches: BTreeMap<PlaceKind, String>,
     /// What the backend cannot do on this machine, by name, with the reason.
     pub missing: BTreeMap<String, String>,
 }
@@ -50,6 +53,11 @@ impl NetworkCapabilities {
     /// Whether it can connect these two places.
     pub fn can_connect(&self, a: PlaceKind, b: PlaceKind) -> bool {
         self.pairs.contains(&if a <= b { (a, b) } else { (b, a) })
+    }
+
+    /// Whether a link with ends at such places can be handed over to another backend while its ends stay.
+    pub fn can_hand_over(&self, to: &Self, places: [PlaceKind; 2]) -> bool {
+        places.iter().all(|place| self.attaches.get(place).is_some_and(|how| to.attaches.get(place) == Some(how)))
     }
 }
 
@@ -303,6 +311,10 @@ pub enum NetworkEvent {
 /// - *Verify changes nothing* and compares with the recorded identity: an interface deleted and made again under its old
 ///   name is not intact.
 /// - *Both ends or none*: when one end's namespace has gone, the link has gone.
+/// - *Release keeps the ends*: afterwards everything of a link but its ends is gone, as far as it is the backend's own, and
+///   what another backend has of the same link is not touched. It is idempotent. The ends bear the mark all the time, so
+///   that a backend which attaches them the same way, and is asked to connect the same (link, incarnation), takes them
+///   over in place, as in mending.
 /// - *Attributes change in place*: [`set_params`](Self::set_params) keeps the identity. Calls on one link take effect in the
 ///   order in which they were made, so that of attributes the later ones stand.
 ///
@@ -325,6 +337,14 @@ pub trait NetworkBackend: Send + Sync + fmt::Debug {
 
     /// Removes a link, as far as it is there.
     async fn disconnect(&self, identity: &LinkIdentity) -> Result<()>;
+
+    /// Lets go of a link that another backend takes over: removes bridges, ports and the like, and leaves the ends with
+    /// their mark. Required for ends that [`NetworkCapabilities::attaches`] names; whatever has let go of them may be a part of
+    /// something else at once.
+    async fn release(&self, identity: &LinkIdentity) -> Result<()> {
+        let message = "the network backend hands no links over";
+        Err(Error::new(ErrorKind::Unsupported, "release link", message).about(identity.link))
+    }
 
     /// Changes attributes in place. What cannot be changed is `Unsupported`, by name, and nothing is changed.
     async fn set_params(&self, identity: &LinkIdentity, attrs: &LinkAttrs) -> Result<()>;

@@ -1,5 +1,7 @@
 //! Makes the rows of a lab what a topology says, and removes labs.
 
+mod backends;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use lifecycle_core::topology::{Endpoint, LinkAttrs, LinkSpec, NodeSpec, Topology
 
 use super::input::{CommandError, Plan, Reply};
 use super::ledger::Entry;
+use super::link::BackendChange;
 use super::planted::Bug;
 use super::{Cx, Why, World, commands, jobs, link, node, placement};
 
@@ -50,19 +53,52 @@ pub fn plan(world: &World, topology: &Topology) -> Result<Plan, CommandError> {
     plan.remove_nodes =
         world.nodes_of(id).filter(|node| !kept.contains(&node.name)).map(|node| node.name.clone()).collect();
     let wanted = by_text(topology);
+    let changes = backends::changes(world, id, topology);
+    let impossible = changes.iter().filter_map(|(link, change)| {
+        Some(format!("link {}: {}", link_text(&world.links.get(link)?.spec), change.as_ref().err()?))
+    });
+    let problems: Vec<String> = impossible.collect();
+    if !problems.is_empty() {
+        return Err(CommandError::Invalid { problems });
+    }
     let mut present = BTreeSet::new();
     for row in world.links_of(id).filter(|row| !row.deleting) {
-        let text = key_text(&row.spec);
-        match wanted.get(&text) {
+        let key = key_text(&row.spec);
+        match wanted.get(&key) {
             None => plan.remove_links.push(link_text(&row.spec)),
-            Some(spec) if row.spec != oriented(spec, &row.spec) => plan.change_links.push(link_text(spec)),
-            Some(_) => {}
+            Some(spec) => plan_link(&mut plan, row, &oriented(spec, &row.spec), changes.get(&row.id)),
         }
-        present.insert(text);
+        present.insert(key);
     }
     let missing = wanted.iter().filter(|(text, _)| !present.contains(*text));
     plan.add_links = missing.map(|(_, spec)| link_text(spec)).collect();
     Ok(plan)
+}
+
+/// What becomes of a link of which something else is wanted.
+fn plan_link(
+    plan: &mut Plan,
+    row: &LinkRecord,
+    spec: &LinkSpec,
+    change: Option<&Result<Option<BackendChange>, String>>,
+) {
+    let text = link_text(spec);
+    let change = change.and_then(|change| change.as_ref().ok()?.as_ref());
+    if !is_in_place(row, spec) && row.identity.is_some() {
+        plan.rebuild_links.push(format!("{text}: its ends are made anew, without addresses and with another index"));
+    } else if let Some(change) = change {
+        let links = if change.keeps_ends { &mut plan.move_links } else { &mut plan.rebuild_links };
+        links.push(format!("{text}: {}", change.describe(spec)));
+    } else if row.spec != *spec {
+        plan.change_links.push(text);
+    }
+}
+
+/// Whether a link that stands becomes what is wanted without being built anew, as far as its backend is the same or takes it
+/// over.
+fn is_in_place(row: &LinkRecord, spec: &LinkSpec) -> bool {
+    let LinkSpec { attrs, explicit_mtu, backend, .. } = row.spec.clone();
+    LinkSpec { attrs, explicit_mtu, backend, ..spec.clone() } == row.spec && !row.deleting
 }
 
 /// Whether what changed about a node can only be had by making it again.
@@ -177,9 +213,13 @@ pub(super) fn apply(cx: &mut Cx<'_>, user: &str, topology: Topology, dry_run: bo
     if dry_run || (known && plan.is_empty()) {
         return Ok(Reply::Applied { lab, job: None, plan });
     }
+    let changes = lab.map(|lab| backends::changes(cx.world, lab, &topology)).unwrap_or_default();
     let id = put_lab(cx, user, lab, topology);
     let mut affected = put_nodes(cx, user, id, &plan);
     put_links(cx, user, id);
+    for (link, change) in changes {
+        backends::put(cx, user, link, change.ok().flatten());
+    }
     affected.retain(|node| cx.world.nodes.get(node).is_some_and(|row| row.desired == NodeIntent::Running));
     let job = (!affected.is_empty()).then(|| jobs::open(cx, id, affected, NodeIntent::Running, user));
     forget_lab_if_empty(cx, id);
@@ -340,9 +380,9 @@ fn change_link(cx: &mut Cx<'_>, user: &str, id: LinkId, spec: &LinkSpec) {
         return;
     }
     let (attrs, explicit_mtu) = (spec.attrs, spec.explicit_mtu);
-    let changed_in_place = LinkSpec { attrs: row.spec.attrs, explicit_mtu: row.spec.explicit_mtu, ..spec.clone() };
-    let in_place = changed_in_place == row.spec && !row.deleting;
-    if !in_place {
+    if is_in_place(row, &spec) {
+        cx.change_link(id, |link| link.spec.backend = spec.backend);
+    } else {
         cx.change_link(id, |link| {
             link.rebuild = link.identity.is_some();
             if link.identity.is_none() {
@@ -401,6 +441,7 @@ fn insert_link(cx: &mut Cx<'_>, user: &str, lab: LabId, spec: &LinkSpec) {
         verified_at: None,
         applied: None,
         carrier: [Some(true); 2],
+        next_backend: None,
         rebuild: false,
         oper: [down, down],
         deadline: None,

@@ -96,6 +96,8 @@ pub enum Action {
     Connect(Box<ConnectPlan>),
     /// Remove a link.
     Disconnect(Box<LinkIdentity>),
+    /// Let go of a link that another backend takes over, and keep its ends.
+    Release(Box<LinkIdentity>),
     /// Read a link back.
     Verify(Box<LinkIdentity>),
     /// Change attributes of a link.
@@ -150,6 +152,7 @@ impl Action {
             Self::ReadCapacity => "read_capacity",
             Self::Connect(_) => "connect",
             Self::Disconnect(_) => "disconnect",
+            Self::Release(_) => "release",
             Self::Verify(_) => "verify",
             Self::SetParams { .. } => "set_params",
             Self::SetCarrier { .. } => "set_carrier",
@@ -157,6 +160,19 @@ impl Action {
             Self::ReadUnderlay => "read_underlay",
             Self::Redirect { .. } => "redirect",
             Self::RemoveLink { .. } => "remove_link",
+        }
+    }
+
+    /// What was built, for what is asked about that: only the backend that built it can tell what it means.
+    pub fn built(&self) -> Option<&LinkIdentity> {
+        match self {
+            Self::Disconnect(identity)
+            | Self::Release(identity)
+            | Self::Verify(identity)
+            | Self::SetParams { identity, .. }
+            | Self::SetCarrier { identity, .. }
+            | Self::Redirect { identity, .. } => Some(identity),
+            _ => None,
         }
     }
 
@@ -171,6 +187,7 @@ impl Action {
             | Self::RunCommands { .. }
             | Self::Connect(_)
             | Self::Disconnect(_)
+            | Self::Release(_)
             | Self::SetParams { .. }
             | Self::SetCarrier { .. }
             | Self::Redirect { .. }

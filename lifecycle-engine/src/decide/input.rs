@@ -181,6 +181,10 @@ pub struct Plan {
     pub remove_links: Vec<String>,
     /// Links whose attributes change, as text.
     pub change_links: Vec<String>,
+    /// Links that are handed over to another backend while their interfaces stay, as text that tells both.
+    pub move_links: Vec<String>,
+    /// Links that are removed and made again, as text that tells why and what their nodes lose.
+    pub rebuild_links: Vec<String>,
 }
 
 impl Plan {

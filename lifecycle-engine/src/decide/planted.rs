@@ -117,6 +117,10 @@ pub enum Bug {
     SharesATunnel,
     /// A host that has another address is still sought at the old one.
     KeepsAnOldAddress,
+    /// The backend that a link is handed over from is not asked to let go of it: the next one takes the ends anyway.
+    TakesWithoutAsking,
+    /// A link that is handed over to another backend stays up meanwhile: it is but a moment.
+    StaysUpWhileHandedOver,
     /// Effects are started before their batch is committed. It stands in the simulator's stand-in for the driver.
     ActsBeforeCommit,
 }
@@ -138,9 +142,12 @@ impl Bug {
             Self::LeavesHalfALink => &["I4"],
             Self::SharesATunnel => &["I12"],
             Self::KeepsAnOldAddress => &["L1"],
-            Self::TrustsOneHalf | Self::TrustsOldReadings | Self::KeepsProofsOverARestart | Self::UpWithOneNode => {
-                &["I9"]
-            }
+            Self::TakesWithoutAsking => &["I13"],
+            Self::TrustsOneHalf
+            | Self::TrustsOldReadings
+            | Self::KeepsProofsOverARestart
+            | Self::UpWithOneNode
+            | Self::StaysUpWhileHandedOver => &["I9"],
             Self::NeverGivesUp | Self::OverwritesTheFirstCause => &["I14"],
             Self::RetriesWithoutBackoff => &["I15"],
             Self::JobEndsWithItsFirstNode | Self::LeavesAJobOpen => &["I16"],

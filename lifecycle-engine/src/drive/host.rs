@@ -97,6 +97,7 @@ impl LocalHost {
         match action {
             Action::Connect(plan) => self.connect(backend, plan).await,
             Action::Disconnect(identity) => backend.disconnect(identity).await.map(|()| Done::Nothing),
+            Action::Release(identity) => backend.release(identity).await.map(|()| Done::Nothing),
             Action::Verify(identity) => backend.verify(identity).await.map(|report| Done::Report(Box::new(report))),
             Action::SetParams { identity, attrs } => backend.set_params(identity, attrs).await.map(|()| Done::Nothing),
             Action::SetCarrier { identity, side, up } => {
@@ -288,6 +289,7 @@ fn is_for_backend(action: &Action) -> bool {
     match action {
         Action::Connect(_)
         | Action::Disconnect(_)
+        | Action::Release(_)
         | Action::Verify(_)
         | Action::SetParams { .. }
         | Action::SetCarrier { .. }

@@ -18,6 +18,15 @@ pub(super) fn audited(world: &World, rows: &[AuditRow]) {
                 subject_id = row.id,
                 requested_state = row.to,
             ),
+            (AuditAction::Placed, SubjectKind::Link) => tracing::info!(
+                event = "placement_decision",
+                lab_id = row.lab.map(tracing::field::display),
+                link_id = row.id,
+                link_name = row.name,
+                old_backend = row.from,
+                backend = row.to,
+                decision_chain = row.reason,
+            ),
             (AuditAction::Placed, _) => tracing::info!(
                 event = "placement_decision",
                 lab_id = row.lab.map(tracing::field::display),

@@ -5,9 +5,10 @@
 //! to. An interface at a link's end has an address that Lifecycle derives or the user gave. One on a switch's side, which
 //! is not an end of the link itself, has a name that tells link and side and an address that tells the controller.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use lifecycle_core::attach::Mac;
+use lifecycle_core::attach::{Mac, PlaceKind};
 use lifecycle_core::error::ErrorKind;
 use lifecycle_core::id::{ControllerId, LinkId};
 use lifecycle_core::name::IfName;
@@ -25,6 +26,12 @@ const VERSION: &str = "1";
 const PORT: &str = "port";
 /// Last word of a bridge.
 const BRIDGE: &str = "bridge";
+
+/// How the ends of links are attached by all backends that make them as this module tells: the same names, addresses and
+/// aliases on both sides. So one backend finds what another has let go of, and takes it over.
+pub fn attaches() -> BTreeMap<PlaceKind, String> {
+    [PlaceKind::Namespace, PlaceKind::HostNet].map(|place| (place, "labelled veth".to_owned())).into()
+}
 
 /// What the alias of an end of a link says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,6 +14,7 @@ pub mod label;
 mod news;
 mod place;
 mod reaper;
+pub mod seen;
 pub mod shaping;
 mod test_frame;
 mod ticket;

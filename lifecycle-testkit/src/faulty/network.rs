@@ -35,6 +35,10 @@ impl NetworkBackend for Faulty<dyn NetworkBackend> {
         self.call("disconnect", |backend| backend.disconnect(identity)).await
     }
 
+    async fn release(&self, identity: &LinkIdentity) -> Result<()> {
+        self.call("release", |backend| backend.release(identity)).await
+    }
+
     async fn set_params(&self, identity: &LinkIdentity, attrs: &LinkAttrs) -> Result<()> {
         self.call("set_params", |backend| backend.set_params(identity, attrs)).await
     }

@@ -3,6 +3,7 @@
 mod changes;
 mod churn;
 mod existence;
+mod handover;
 pub mod tunnels;
 
 use std::sync::Arc;
@@ -113,6 +114,7 @@ pub fn suite<F: NetworkFixture + 'static>(
         changes::admin_down_is_intact_but_not_up,
         changes::the_other_end_loses_carrier,
         changes::news_arrive,
+        handover::release_keeps_the_ends,
     );
     suite
 }

@@ -5,13 +5,13 @@ use std::fmt;
 
 use lifecycle_core::attach::{AttachKind, NsAccess, NsRef};
 use lifecycle_core::error::{Error, ErrorKind};
+use lifecycle_core::name::PluginName;
 use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity};
 use lifecycle_core::plugin::provider::{CreatedNode, InstanceRef, ManagementAddresses};
 use lifecycle_core::time::BootId;
 use lifecycle_engine::decide::{Action, ConnectPlan, Done, Effect, EndPlan, Input, Outcome, Subject};
 
 use super::faults::{Fate, Mishap};
-use super::labs::{WIRE, plugin};
 use super::simulation::{Event, Seat, Simulation, shown};
 
 /// Number of a call.
@@ -84,7 +84,7 @@ impl Simulation {
             Some(Mishap::Fail(kind)) => self.answer(id, Err(Error::new(kind, "call", "it went wrong"))),
             // What is set is not read back.
             Some(Mishap::Lie) if !sets => {
-                let lie = self.calls.get(&id).map(|call| lie(&call.effect.action));
+                let lie = self.calls.get(&id).map(|call| lie(&call.effect));
                 self.answer(id, Ok(lie.unwrap_or(Done::Nothing)));
             }
             Some(Mishap::Break) => {
@@ -235,7 +235,7 @@ impl Simulation {
 }
 
 /// What somebody says who did nothing.
-fn lie(action: &Action) -> Done {
+fn lie(Effect { action, plugin, .. }: &Effect) -> Done {
     match action {
         Action::CreateNode(request) => Done::Created(CreatedNode {
             instance: InstanceRef {
@@ -246,14 +246,14 @@ fn lie(action: &Action) -> Done {
             management: ManagementAddresses::default(),
         }),
         Action::RunCommands { .. } => Done::Commands { log: Vec::new(), ok: true },
-        Action::Connect(plan) => Done::Connected(Box::new(invented(plan))),
+        Action::Connect(plan) => Done::Connected(Box::new(invented(plugin, plan))),
         Action::Redirect { identity, to } => Done::Connected(Box::new(identity.redirected(to))),
         _ => Done::Nothing,
     }
 }
 
 /// The identity of a link that nobody built.
-fn invented(plan: &ConnectPlan) -> LinkIdentity {
+fn invented(plugin: &PluginName, plan: &ConnectPlan) -> LinkIdentity {
     const NOWHERE: u64 = 1 << 40;
     let boot = BootId(0);
     let end = |end: &EndPlan| {
@@ -267,7 +267,7 @@ fn invented(plan: &ConnectPlan) -> LinkIdentity {
         EndIdentity { mac: point.mac, point, namespace: NOWHERE, ifindex: 1, plugged: None }
     };
     LinkIdentity {
-        backend: plugin(WIRE),
+        backend: plugin.clone(),
         link: plan.link,
         incarnation: plan.incarnation,
         boot,
@@ -299,7 +299,7 @@ pub(super) fn tell(action: &Action) -> String {
         | Action::RunCommands { instance, .. }
         | Action::ProbeReady { instance, .. } => format!("{name} {}", shown(instance)),
         Action::Connect(plan) => format!("{name} {}#{}", plan.link, plan.incarnation),
-        Action::Disconnect(it) | Action::Verify(it) | Action::SetParams { identity: it, .. } => {
+        Action::Disconnect(it) | Action::Release(it) | Action::Verify(it) | Action::SetParams { identity: it, .. } => {
             format!("{name} {}#{}", it.link, it.incarnation)
         }
         Action::SetCarrier { identity, side, up } => {

@@ -45,6 +45,13 @@ impl Simulation {
                 }
             }
         }
+        for link in world.links.values().filter(set) {
+            let lab = world.labs.get(&link.lab).and_then(|lab| lab.topology.settings.backend.as_ref());
+            let wanted = link.spec.backend.as_ref().or(lab).unwrap_or(&self.settings.backend);
+            if link.backend != *wanted || link.leaves().is_some() {
+                found.push(Violation::new("L1", &link.key, format!("{} has it instead of {wanted}", link.backend)));
+            }
+        }
         found.extend(links_astray(world, self));
         found
     }

@@ -18,8 +18,10 @@ use super::machine::{BAD_BINARY, CRASHES, LOST_IMAGE};
 pub(super) const POD: &str = "pod";
 /// The provider without images, whose instances do not.
 pub(super) const JAIL: &str = "jail";
-/// The network backend.
+/// The network backend of most links: a cable, or an Open vSwitch.
 pub(super) const WIRE: &str = "wire";
+/// The network backend with a Linux bridge for each link.
+pub(super) const LOOM: &str = "loom";
 /// The MTU of links for which the user chooses one.
 const CHOSEN_MTU: u32 = 1400;
 /// The hosts.
@@ -199,7 +201,7 @@ pub(super) fn draw_attrs(chance: &mut Chance) -> LinkAttrs {
 /// Changes a lab here and there.
 pub(super) fn change(topology: &mut Topology, chance: &mut Chance) {
     for _ in 0..chance.between(1, 3) {
-        match chance.below(8) {
+        match chance.below(9) {
             0 => {
                 let free = (1..=6).find(|number| topology.node(&node(*number)).is_none());
                 if let Some(number) = free {
@@ -228,6 +230,15 @@ pub(super) fn change(topology: &mut Topology, chance: &mut Chance) {
                     std::mem::swap(&mut link.a, &mut link.b);
                 } else {
                     want(link, attrs);
+                }
+            }
+            6 => {
+                // The backend of a link, or of all that name none.
+                let backend = chance.pick(&[None, Some(WIRE), Some(LOOM)]).copied().flatten().map(plugin);
+                let index = chance.below(topology.links.len() as u64 + 1) as usize;
+                match topology.links.get_mut(index) {
+                    Some(link) => link.backend = backend,
+                    None => topology.settings.backend = backend,
                 }
             }
             _ => add_link(topology, chance),

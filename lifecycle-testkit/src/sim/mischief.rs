@@ -3,7 +3,7 @@
 use lifecycle_core::name::{HostName, PluginName};
 use lifecycle_engine::decide::invariant::Violation;
 
-use super::labs::{self, HOSTS, JAIL, POD, WIRE};
+use super::labs::{self, HOSTS, JAIL, LOOM, POD, WIRE};
 use super::machine::identifier;
 use super::simulation::{Event, Outage, Seat, Simulation};
 
@@ -36,7 +36,7 @@ impl Simulation {
     /// A plugin cannot be reached, or hangs.
     pub(super) fn outage(&mut self) {
         let host = self.mischief.pick(&HOSTS).map(|name| labs::host(name));
-        let name = self.mischief.pick(&[POD, JAIL, WIRE]).map(|name| labs::plugin(name));
+        let name = self.mischief.pick(&[POD, JAIL, WIRE, LOOM]).map(|name| labs::plugin(name));
         let (Some(host), Some(name)) = (host, name) else { return };
         let (lasts, hangs) = (self.mischief.between(500, 60_000), self.mischief.coin());
         self.break_plugin(host, name, lasts, hangs);

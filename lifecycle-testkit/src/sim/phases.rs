@@ -12,7 +12,7 @@ use lifecycle_engine::decide::{Command, NodeAction, World};
 
 use super::expect::waits_in_vain;
 use super::faults::Faults;
-use super::labs::{self, JAIL, POD, WIRE};
+use super::labs::{self, JAIL, LOOM, POD, WIRE};
 use super::machine::{HOST_NAMESPACE, make_pair_again};
 use super::simulation::{Event, Seat, Simulation};
 
@@ -20,7 +20,7 @@ use super::simulation::{Event, Seat, Simulation};
 /// minutes, and use up its attempts afterwards.
 const BOUND: u64 = 2_400_000;
 /// Steps that settling takes at most; more means that something runs hot.
-const SETTLING_STEPS: u64 = 10_000;
+const SETTLING_STEPS: u64 = 15_000;
 
 impl Simulation {
     /// Lives through everything; stops at the first violation.
@@ -39,7 +39,7 @@ impl Simulation {
         let broken = self.mischief.per_mille(150);
         if broken {
             // L2: with one host broken, the other's nodes meet the same bound.
-            for plugin in [POD, JAIL, WIRE] {
+            for plugin in [POD, JAIL, WIRE, LOOM] {
                 let hangs = self.mischief.coin();
                 self.break_plugin(labs::host("h2"), labs::plugin(plugin), 10 * BOUND, hangs);
             }
@@ -120,7 +120,8 @@ impl Simulation {
         found.into_iter().for_each(|violation| self.fail(violation));
         let found = self.truth_of_settings().into_iter().filter(|violation| !severed.contains(&violation.subject));
         let silent = self.silent_links().into_iter().filter(|it| !severed.contains(&it.subject));
-        let found: Vec<Violation> = found.chain(silent).chain(self.tunnels_not_needed()).collect();
+        let found: Vec<Violation> =
+            found.chain(silent).chain(self.tunnels_not_needed()).chain(self.ports_not_needed()).collect();
         found.into_iter().for_each(|violation| self.fail(violation));
     }
 
@@ -152,8 +153,10 @@ impl Simulation {
     /// Links whose backend cannot be reached.
     fn severed_links(&self) -> BTreeSet<String> {
         let links = self.world().into_iter().flat_map(|world| world.links.values());
-        let severed = links
-            .filter(|link| link.hosts().any(|host| self.outages.contains_key(&(host.clone(), link.backend.clone()))));
+        let severed = links.filter(|link| {
+            let mut backends = std::iter::once(&link.backend).chain(link.leaves());
+            backends.any(|it| link.hosts().any(|host| self.outages.contains_key(&(host.clone(), it.clone()))))
+        });
         severed.map(|link| link.key.to_string()).collect()
     }
 

@@ -15,7 +15,7 @@ use super::calls::{Call, CallId};
 use super::chance::Chance;
 use super::clock::Clock;
 use super::faults::Faults;
-use super::labs::{self, HOSTS, JAIL, POD, WIRE};
+use super::labs::{self, HOSTS, JAIL, LOOM, POD, WIRE};
 use super::machine::{Exit, Foreign, Host, Interface, Machine, Switch, UPLINK};
 use super::record::{Digest, Trace};
 use super::user::User;
@@ -144,7 +144,7 @@ impl Simulation {
         let hosts = HOSTS.iter().zip(1..).map(|(name, number)| {
             let name = labs::host(name);
             let volatile = BTreeSet::from([labs::plugin(JAIL)]);
-            let mut host = Host::new(name.clone(), clock.boot(), labs::plugin(WIRE), volatile);
+            let mut host = Host::new(name.clone(), clock.boot(), [WIRE, LOOM].map(labs::plugin), volatile);
             host.interfaces.insert((super::machine::HOST_NAMESPACE, 1), uplink());
             host.address = [10, 0, 0, number].into();
             host.switch = switched.then(Switch::default);
@@ -204,10 +204,14 @@ impl Simulation {
         };
         let jail = ProviderCapabilities { exec: true, restart_keeps_interfaces: true, ..Default::default() };
         let switched = self.machine.hosts.values().any(|host| host.switch.is_some());
-        let wire = NetworkCapabilities { pairs, switched, ..Default::default() };
+        let cable = NetworkCapabilities { pairs, ..Default::default() };
+        let attaches = [PlaceKind::Namespace, PlaceKind::HostNet].map(|place| (place, "pair".to_owned())).into();
+        let loom = NetworkCapabilities { switched: true, attaches, ..cable.clone() };
+        let wire = if switched { loom.clone() } else { cable };
         let state = |name: &HostName| {
             let providers = [(labs::plugin(POD), pod.clone()), (labs::plugin(JAIL), jail.clone())];
-            HostState::new(name.clone(), providers, [(labs::plugin(WIRE), wire.clone())])
+            let backends = [(labs::plugin(WIRE), wire.clone()), (labs::plugin(LOOM), loom.clone())];
+            HostState::new(name.clone(), providers, backends)
         };
         self.machine.hosts.keys().map(state).collect()
     }
@@ -374,6 +378,7 @@ fn uplink() -> Interface {
         up: true,
         tunnel: None,
         port: false,
+        bridged: false,
         peer: None,
         mark: None,
         attrs: Default::default(),

@@ -13,9 +13,9 @@ impl Simulation {
     /// Whether a link carries frames. A switch in user space forwards none while its database is down.
     fn carries(&self, link: &LinkRecord) -> bool {
         link.halves().all(|(name, half)| {
-            let down = self.outage_of(name, &link.backend).is_some_and(|outage| !outage.hangs);
+            let down = self.outage_of(name, &half.backend).is_some_and(|outage| !outage.hangs);
             let host = self.machine.hosts.get(name);
-            host.is_some_and(|host| host.carries(half) && !(down && host.switch.is_some()))
+            host.is_some_and(|host| host.carries(half) && !(down && host.is_on_switch(&half.backend)))
         })
     }
 
@@ -57,6 +57,21 @@ impl Simulation {
             }
         }
         found.into_iter().for_each(|violation| self.fail(violation));
+    }
+
+    /// I13: what a switch has of a link stands for a link that is plugged into it.
+    pub(super) fn ports_not_needed(&self) -> Vec<Violation> {
+        let mut found = Vec::new();
+        for host in self.machine.hosts.values() {
+            for (name, port) in host.switch.iter().flat_map(|switch| switch.ports()) {
+                let link = self.world().and_then(|world| world.links.get(&port.mark.0));
+                if let Some(link) = link.filter(|link| link.halves().any(|(_, half)| host.is_bridge(&half.backend))) {
+                    let text = format!("it is in a bridge, and {name} is a port of the switch on {}", host.name);
+                    found.push(Violation::new("I13", &link.key, text));
+                }
+            }
+        }
+        found
     }
 
     /// I13: a tunnel to another host stands if and only if something leads through it.

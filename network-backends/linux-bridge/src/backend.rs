@@ -114,6 +114,13 @@ impl NetworkBackend for BridgeBackend {
         Ok(())
     }
 
+    async fn release(&self, identity: &LinkIdentity) -> Result<()> {
+        const OPERATION: &str = "release link";
+        let (link, identity) = (identity.link, identity.clone());
+        let doomed = self.about(OPERATION, link, move |worker| worker.release(&identity)).await?;
+        self.about(OPERATION, link, move |worker| worker.sweep(doomed)).await
+    }
+
     async fn set_params(&self, identity: &LinkIdentity, attrs: &LinkAttrs) -> Result<()> {
         let (link, identity, attrs) = (identity.link, identity.clone(), *attrs);
         self.about("set parameters of link", link, move |worker| worker.set_params(&identity, &attrs)).await

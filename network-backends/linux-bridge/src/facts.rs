@@ -6,6 +6,7 @@ use std::fs;
 use lifecycle_core::attach::PlaceKind;
 use lifecycle_core::plugin::network::NetworkCapabilities;
 use lifecycle_linux::capability::{Feature, Missing};
+use lifecycle_linux::wiring::label;
 use lifecycle_linux::wiring::{Failure, Outcome, shaping};
 
 const ROOTLESS: &str = "only root may attach something to the host's own network namespace";
@@ -85,7 +86,9 @@ impl Facts {
                           `sysctl net.bridge.bridge-nf-call-iptables=0`, or use another backend";
             missing.insert("unfiltered bridges".to_owned(), reason.to_owned());
         }
-        let mut can = NetworkCapabilities { pairs, switched: true, missing, ..NetworkCapabilities::default() };
+        let attaches = label::attaches();
+        let mut can =
+            NetworkCapabilities { pairs, switched: true, missing, attaches, ..NetworkCapabilities::default() };
         shaping::declare(&self.missing, &mut can);
         can
     }

@@ -6,9 +6,11 @@ use lifecycle_core::attach::{AttachKind, NsRef};
 use lifecycle_core::id::LinkId;
 use lifecycle_core::name::IfName;
 use lifecycle_core::plugin::network::{LinkIdentity, ObservedLink};
+use lifecycle_core::policy::naming::OurName;
 use lifecycle_crash::crash_point;
 use lifecycle_linux::netlink::{Link, Which};
 use lifecycle_linux::wiring::label::{Owner, link_bridge, nameless, owner, port_link, port_owner};
+use lifecycle_linux::wiring::seen::{goes_with, oldest};
 use lifecycle_linux::wiring::{Outcome, Place, Site, doomed};
 
 use crate::stand::{ends_of, is_own_port};
@@ -45,6 +47,28 @@ impl Worker {
         }
         crash_point("link-doomed");
         Ok((!parts.is_empty()).then(|| switch.site().clone()))
+    }
+
+    /// Marks the bridge of a link; returns where. Its ports are free once it is gone, and what they lead to stays.
+    pub(crate) fn release(&mut self, identity: &LinkIdentity) -> Outcome<Option<Site>> {
+        self.known.remove(&identity.link);
+        let stand = self.stand(identity)?;
+        let ends = stand.ends.iter().flatten().map(|(place, link)| (place.cookie, link.index));
+        ends.for_each(|key| self.news.forget(key));
+        let Some(switch) = stand.switch else { return Ok(None) };
+        for port in stand.ports.iter().flatten() {
+            self.news.forget((switch.cookie, port.index));
+        }
+        // It may be another one than was recorded, if it was just made anew.
+        let bridge = switch.link(Which::Name(&OurName::LinkBridge { link: identity.link }.ifname()))?;
+        let is_its = |found: &Link| {
+            link_bridge(found, self.controller).is_some_and(|(_, n)| n.is_none_or(|n| n == identity.incarnation))
+        };
+        if let Some(bridge) = bridge.filter(is_its) {
+            self.doom_part(&switch, &bridge)?;
+        }
+        crash_point("link-bridge-doomed");
+        Ok(Some(switch.site().clone()))
     }
 
     /// Marks an interface. What becomes of it is no news.
@@ -95,21 +119,14 @@ impl Worker {
     /// Finds everything that is of links of this controller. Their parts in nodes go with those that are not, so that no
     /// node need be looked into.
     pub(crate) fn observe(&mut self, namespaces: &[NsRef]) -> Outcome<Vec<ObservedLink>> {
-        let mut found = std::collections::BTreeMap::new();
+        let mut parts = Vec::new();
         for switch in self.switches(namespaces)? {
             for link in switch.route(|route| route.links())? {
                 let (Some(part), Ok(name)) = (self.part(&link), IfName::new(&link.name)) else { continue };
-                let Found { link: id, incarnation } = part;
-                let entry =
-                    found.entry(id).or_insert_with(|| ObservedLink { link: id, incarnation, interfaces: vec![] });
-                entry.interfaces.push((switch.cookie, link.index, name));
-                // Of two incarnations the older one is named: it is the one that is in the way.
-                entry.incarnation = entry.incarnation.min(incarnation);
+                parts.push((part.link, part.incarnation, Some((switch.cookie, link.index, name))));
             }
         }
-        let mut found: Vec<ObservedLink> = found.into_values().collect();
-        found.iter_mut().for_each(|observed| observed.interfaces.sort());
-        Ok(found)
+        Ok(oldest(parts))
     }
 
     /// Removes what was observed of a link.
@@ -118,7 +135,8 @@ impl Worker {
         for switch in self.switches(namespaces)? {
             for (_, index, _) in observed.interfaces.iter().filter(|(cookie, ..)| *cookie == switch.cookie) {
                 let Some(link) = switch.link(Which::Index(*index))? else { continue };
-                if self.part(&link).is_some_and(|part| part.link == observed.link) {
+                let is_it = |part: Found| part.link == observed.link && goes_with(part.incarnation, observed);
+                if self.part(&link).is_some_and(is_it) {
                     self.doom_part(&switch, &link)?;
                 }
             }

@@ -16,13 +16,13 @@ use lifecycle_core::plugin::{HostContext, NetworkBackend, OverlayBackend};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::LinkAttrs;
 use lifecycle_linux::capability::Missing;
-use lifecycle_linux::wiring::{News, Outcome, shaping, ticket};
+use lifecycle_linux::wiring::{News, Outcome, label, shaping, ticket};
 
 use crate::alive::Health;
 use crate::name::{lab_bridge, shared_bridge};
 use crate::ovsdb::Endpoint;
 use crate::settings::Settings;
-use crate::worker::{Hand, Job, Worker};
+use crate::worker::{Hand, Job, Released, Worker};
 
 const ROOTLESS: &str = "only root may attach interfaces to Open vSwitch";
 
@@ -104,7 +104,8 @@ impl OvsBackend {
 impl NetworkBackend for OvsBackend {
     fn capabilities(&self) -> NetworkCapabilities {
         use PlaceKind::{HostNet, Namespace};
-        let mut can = NetworkCapabilities { switched: true, ..NetworkCapabilities::default() };
+        let mut can =
+            NetworkCapabilities { switched: true, attaches: label::attaches(), ..NetworkCapabilities::default() };
         shaping::declare(&self.missing.lock().unwrap_or_else(PoisonError::into_inner), &mut can);
         // It may be started later, so that links through it are tried all the same, and refused with this reason.
         if let Endpoint::Unix(path) = &self.endpoint
@@ -153,6 +154,12 @@ impl NetworkBackend for OvsBackend {
         let (ticket, wait) = ticket();
         self.hand.send(Job::Disconnect(Box::new(identity.clone()), ticket));
         wait.outcome().await.map_err(|failure| failure.of("disconnect link", identity.link))
+    }
+
+    async fn release(&self, identity: &LinkIdentity) -> Result<()> {
+        let (ticket, wait) = ticket();
+        self.hand.send(Job::Release(Released(Box::new(identity.clone())), ticket));
+        wait.outcome().await.map_err(|failure| failure.of("release link", identity.link))
     }
 
     async fn set_params(&self, identity: &LinkIdentity, attrs: &LinkAttrs) -> Result<()> {

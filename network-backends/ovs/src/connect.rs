@@ -16,7 +16,7 @@ use lifecycle_core::policy::segment::{SegmentKind, SegmentPool};
 use lifecycle_core::topology::Admin;
 use lifecycle_crash::crash_point;
 use lifecycle_linux::netlink::{Link, Which, delete_link};
-use lifecycle_linux::wiring::label::{Label, Owner, owner, port_owner};
+use lifecycle_linux::wiring::label::{Label, Owner, link_bridge, owner, port_owner};
 use lifecycle_linux::wiring::shaping::slow_down;
 use lifecycle_linux::wiring::{Failure, Outcome, Place, are_peers, is_finished};
 
@@ -142,6 +142,9 @@ impl Worker {
         let (mut pairs, mut plugged) = ([false; 2], [false; 2]);
         for (side, end) in ends.iter().enumerate() {
             pairs[side] = self.is_pair(end, &switch)?;
+            if let Some(host) = end.host.as_ref().filter(|_| pairs[side]) {
+                self.refuse_what_a_bridge_has(&switch, host)?;
+            }
             plugged[side] = pairs[side] && self.is_plugged_into(end, bridge)?;
             if !plugged[side] {
                 doomed.ports.extend(end.port.as_ref().map(|port| port.uuid.clone()));
@@ -157,6 +160,18 @@ impl Worker {
             }
         }
         Ok(Plan { request, bridge, switch, ends, pairs, plugged })
+    }
+
+    /// What another backend has plugged into the bridge of a link is taken over only once it has let go of it.
+    fn refuse_what_a_bridge_has(&self, switch: &Place, host: &Link) -> Outcome<()> {
+        let master = host.master.map(|master| switch.link(Which::Index(master))).transpose()?.flatten();
+        match master.filter(|master| link_bridge(master, self.controller).is_some()) {
+            Some(bridge) => {
+                let message = format!("{} is still a port of the bridge {}", host.name, bridge.name);
+                Err(Failure::new(ErrorKind::Conflict, message))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Whether an end's two interfaces stand and belong together. A tunnel needs none, and they would be in its way.

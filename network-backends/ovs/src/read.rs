@@ -1,16 +1,15 @@
 //! Reading links back: verifying one, and finding all.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use lifecycle_core::error::ErrorKind;
-use lifecycle_core::id::LinkId;
 use lifecycle_core::name::IfName;
 use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, LinkReport, ObservedLink, ProbeResult};
 use lifecycle_core::policy::link::Side;
 use lifecycle_linux::ethtool::{Offloads, offloads};
 use lifecycle_linux::netlink::{Link, Which};
 use lifecycle_linux::wiring::label::{Owner, owner, port_owner};
+use lifecycle_linux::wiring::seen::oldest;
 use lifecycle_linux::wiring::{
     Failure, Outcome, Place, TestFrames, are_peers, note_own_changes, report_plugged, shaping,
 };
@@ -163,19 +162,13 @@ impl Worker {
     /// Finds everything that is of links of this controller. Ends in nodes go with their peers on the switch's side, so that
     /// no node need be looked into.
     pub(crate) fn observe(&mut self) -> Outcome<Vec<ObservedLink>> {
-        let mut found: BTreeMap<LinkId, ObservedLink> = BTreeMap::new();
-        let mut note = |link: LinkId, incarnation: Option<u64>, interface: Option<(u64, u32, IfName)>| {
-            let new = ObservedLink { link, incarnation, interfaces: Vec::new() };
-            let entry = found.entry(link).or_insert(new);
-            entry.interfaces.extend(interface);
-            // Of two incarnations the older one is named: it is the one that is in the way.
-            entry.incarnation = entry.incarnation.min(incarnation);
-        };
+        let mut parts = Vec::new();
         if !self.is_without_switch() {
             let client = self.client_for_reading()?;
             self.see_switch()?;
             let ports = client.read(|db| our_ports(db, self.controller));
-            ports.iter().filter_map(Port::label).for_each(|label| note(label.link, Some(label.incarnation), None));
+            let labels = ports.iter().filter_map(Port::label);
+            parts.extend(labels.map(|label| (label.link, Some(label.incarnation), None)));
         } else if !nix::unistd::geteuid().is_root() {
             // An ordinary user made nothing beside a switch that is not there, and may not look.
             return Ok(Vec::new());
@@ -187,12 +180,10 @@ impl Worker {
                 Owner::Foreign | Owner::Bridge | Owner::Unlabelled => None,
             };
             if let (Some((id, incarnation)), Ok(name)) = (self.port_of(&link).or_else(end), IfName::new(&link.name)) {
-                note(id, incarnation, Some((switch.cookie, link.index, name)));
+                parts.push((id, incarnation, Some((switch.cookie, link.index, name))));
             }
         }
-        let mut found: Vec<ObservedLink> = found.into_values().collect();
-        found.iter_mut().for_each(|observed| observed.interfaces.sort());
-        Ok(found)
+        Ok(oldest(parts))
     }
 }
 

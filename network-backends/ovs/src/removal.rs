@@ -8,9 +8,12 @@ use lifecycle_core::attach::NsRef;
 use lifecycle_core::id::LinkId;
 use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, ObservedLink};
 use lifecycle_core::policy::link::Side;
+use lifecycle_core::policy::naming::OurName;
 use lifecycle_crash::crash_point;
+use lifecycle_linux::ethtool::{Offloads, set_offloads};
 use lifecycle_linux::netlink::{Link, Which};
 use lifecycle_linux::wiring::label::{Label, Owner, owner, port_link, port_owner};
+use lifecycle_linux::wiring::seen::goes_with;
 use lifecycle_linux::wiring::{Failure, Outcome, Place, doomed};
 
 use crate::ovsdb::{Client, Operation, Replica, Uuid};
@@ -37,17 +40,36 @@ pub(crate) struct Doomed {
 impl Worker {
     /// Removes links, as far as they are there.
     pub(crate) fn disconnect_all(&mut self, identities: &[LinkIdentity]) -> Vec<Outcome<()>> {
+        self.take_off(identities, Self::doom, |worker, doomed| worker.remove_all(doomed, false))
+    }
+
+    /// Takes links off the switch, as far as they are on it, and waits until it has let go of their interfaces, which stay.
+    pub(crate) fn release_all(&mut self, identities: &[LinkIdentity]) -> Vec<Outcome<()>> {
+        self.take_off(identities, Self::free, |worker, doomed| {
+            // What is not in the database any more may have been taken out a moment ago.
+            worker.unsettled |= doomed.ports.is_empty();
+            worker.remove_all(doomed, false)?;
+            worker.settle_removal()
+        })
+    }
+
+    fn take_off(
+        &mut self,
+        identities: &[LinkIdentity],
+        find: fn(&mut Self, &LinkIdentity, &mut Doomed) -> Outcome<()>,
+        remove: fn(&mut Self, Doomed) -> Outcome<()>,
+    ) -> Vec<Outcome<()>> {
         self.news.busy(identities.iter().map(|identity| identity.link));
         let mut doomed = Doomed::default();
         let mut outcomes: Vec<Outcome<()>> = Vec::new();
         let current = self.current_client();
         for identity in identities {
             outcomes.push(match &current {
-                Ok(_) => self.doom(identity, &mut doomed),
+                Ok(_) => find(self, identity, &mut doomed),
                 Err(failure) => Err(failure.again()),
             });
         }
-        let removed = self.remove_all(doomed, false);
+        let removed = remove(self, doomed);
         for (identity, outcome) in identities.iter().zip(&mut outcomes) {
             match (&removed, &outcome) {
                 (Ok(()), Ok(())) => drop(self.known.remove(&identity.link)),
@@ -82,6 +104,30 @@ impl Worker {
         Ok(())
     }
 
+    /// Finds the ports of a link, and has the kernel do again for the ends at them what it does for a new interface, and what
+    /// it must not do where a switch in user space is.
+    fn free(&mut self, identity: &LinkIdentity, doomed: &mut Doomed) -> Outcome<()> {
+        let (controller, client, switch) = (self.controller, self.client()?, self.switch()?);
+        for (end, side) in identity.ends().zip([Side::A, Side::B]) {
+            let name = OurName::LinkEnd { link: identity.link, side }.ifname();
+            let port = client.read(|db| Port::named(db, name.as_str(), controller));
+            let is_it = |label: Label| label.is_of(identity.link, identity.incarnation);
+            let port = port.filter(|port| port.label().is_some_and(is_it));
+            let is_plugged = port.is_some();
+            doomed.ports.extend(port.map(|port| port.uuid));
+            if let Some(host) = switch.link(Which::Name(&name))? {
+                self.news.forget((switch.cookie, host.index));
+            }
+            if let Some((place, node)) = self.standing_end(identity, end)? {
+                self.news.forget((place.cookie, node.index));
+                if self.userspace && is_plugged {
+                    place.route(|route| set_offloads(&*route, &end.point.ifname, Offloads::ALL))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn doom_interface(&mut self, place: &Rc<Place>, link: &Link, doomed: &mut Doomed) {
         self.news.forget((place.cookie, link.index));
         doomed.interfaces.push((Rc::clone(place), link.clone()));
@@ -104,15 +150,16 @@ impl Worker {
     pub(crate) fn remove(&mut self, observed: &ObservedLink, namespaces: &[NsRef]) -> Outcome<()> {
         let (controller, link) = (self.controller, observed.link);
         self.news.busy([link]);
+        let is_it = |label: Label| label.link == link && goes_with(Some(label.incarnation), observed);
         let mut doomed = Doomed::default();
         if !self.is_without_switch() {
             let ports = self.current_client()?.read(|db| our_ports(db, controller));
-            let ports = ports.into_iter().filter(|port| port.label().is_some_and(|label| label.link == link));
+            let ports = ports.into_iter().filter(|port| port.label().is_some_and(is_it));
             doomed.ports.extend(ports.map(|port| port.uuid));
         }
         let switch = self.switch()?;
         let is = |owner: Owner, unlabelled: bool| match owner {
-            Owner::End(label) => label.link == link,
+            Owner::End(label) => is_it(label),
             Owner::Unlabelled => unlabelled,
             Owner::Foreign | Owner::Bridge => false,
         };

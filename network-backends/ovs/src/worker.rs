@@ -48,6 +48,8 @@ pub(crate) enum Job {
     Connect(Box<LinkRequest>, IfName, Ticket<LinkIdentity>),
     /// Remove a link.
     Disconnect(Box<LinkIdentity>, Ticket<()>),
+    /// Take a link off the switch, and keep its interfaces.
+    Release(Released, Ticket<()>),
     /// An interface of a link went by itself.
     Mourn(LinkId),
     /// Anything else.
@@ -55,6 +57,9 @@ pub(crate) enum Job {
     /// No more.
     Stop,
 }
+
+/// A link that another backend takes over.
+pub(crate) struct Released(pub(crate) Box<LinkIdentity>);
 
 /// What the thread works with.
 pub(crate) struct Worker {
@@ -293,6 +298,17 @@ fn run(mut worker: Worker, inbox: &Receiver<Job>) {
                     let (identities, tickets): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
                     answer(tickets, worker.disconnect_all(&identities));
                 }
+                Job::Release(released, ticket) => {
+                    let link = |job: &Released| job.0.link;
+                    let (batch, next) = gather(inbox, (released, ticket), link, |job| match job {
+                        Job::Release(released, ticket) => Ok((released, ticket)),
+                        other => Err(other),
+                    });
+                    waiting = next;
+                    let (released, tickets): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+                    let identities: Vec<LinkIdentity> = released.into_iter().map(|it| *it.0).collect();
+                    answer(tickets, worker.release_all(&identities));
+                }
                 Job::Mourn(link) => worker.mourn(link),
                 Job::Other(work) => work(&mut worker),
                 Job::Stop => return true,
@@ -357,5 +373,11 @@ impl From<((LinkRequest, IfName), Ticket<LinkIdentity>)> for Job {
 impl From<(LinkIdentity, Ticket<()>)> for Job {
     fn from((identity, ticket): (LinkIdentity, Ticket<()>)) -> Self {
         Self::Disconnect(Box::new(identity), ticket)
+    }
+}
+
+impl From<(Released, Ticket<()>)> for Job {
+    fn from((released, ticket): (Released, Ticket<()>)) -> Self {
+        Self::Release(released, ticket)
     }
 }

@@ -173,6 +173,7 @@ table! {
         updated_at: Timestamp,
     }
     optional {
+        next_backend: PluginName,
         identity: LinkIdentity,
         span: Span,
         path_mtu: u32,

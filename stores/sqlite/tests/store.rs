@@ -339,6 +339,7 @@ fn link(id: u64, [a, b]: [LinkEnd; 2]) -> LinkRecord {
         verified_at: None,
         applied: None,
         carrier: [Some(false); 2],
+        next_backend: None,
         rebuild: false,
         oper: [OperState::new(None); 2],
         deadline: None,

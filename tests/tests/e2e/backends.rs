@@ -175,7 +175,7 @@ fn network(sandbox: &Sandbox, node: &str) -> File {
 }
 
 /// Runs something on a thread in the network namespace of a node.
-fn inside<T: Send + 'static>(
+pub(crate) fn inside<T: Send + 'static>(
     sandbox: &Sandbox,
     node: &str,
     work: impl FnOnce() -> T + Send + 'static,
@@ -187,7 +187,7 @@ fn inside<T: Send + 'static>(
     })
 }
 
-fn route(network: File) -> RouteSocket {
+pub(crate) fn route(network: File) -> RouteSocket {
     let mut opened =
         NamespaceAccess::new().open_inside(network.into(), None, &[Want::Socket(SocketKind::Route)]).unwrap();
     RouteSocket::new(opened.pop().unwrap()).unwrap()

@@ -23,6 +23,9 @@ pub(super) async fn run(context: &Context, args: Deploy) -> Result {
     if applied.plan.is_empty() {
         context.screen.say(format_args!("lab {} is as its file says", topology.name));
     }
+    for text in applied.plan.move_links.iter().chain(&applied.plan.rebuild_links) {
+        context.screen.say(format_args!("link {text}"));
+    }
     wait(context, &client, &topology.name, applied.job_id, &args.patience).await
 }
 
@@ -59,6 +62,8 @@ fn describe(lab: &LabName, plan: &Plan) -> String {
         links("+", &plan.add_links),
         links("-", &plan.remove_links),
         links("~ change in place:", &plan.change_links),
+        links("~ hand over:", &plan.move_links),
+        links("~ remove and make again:", &plan.rebuild_links),
     ]
     .concat()
 }

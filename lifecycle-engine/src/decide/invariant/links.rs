@@ -110,16 +110,16 @@ pub fn i13_tunnels_are_needed(world: &World, census: &Census) -> Vec<Violation> 
     found
 }
 
-/// I10: once settled, no link has one end attached, unless what a hand left of it could not be removed and the link says
-/// so.
+/// I10: once settled, no link has one end attached, unless a hand left it so while it is in error for another reason, such
+/// as an MTU that does not fit, and the link says so.
 pub fn i10_no_half_links(world: &World, census: &Census) -> Vec<Violation> {
     let mut found = Vec::new();
     for it in &census.links {
         let row = world.links.get(&it.seen.link);
-        let given_up = row.is_some_and(|row| row.actual == LinkState::Error && row.budget.given_up_at.is_some());
+        let says_so = row.is_some_and(|row| row.actual == LinkState::Error);
         let half = row.and_then(|row| row.halves().find(|(host, _)| **host == it.host));
         let ends = half.map_or(2, |(_, half)| half.ends().count());
-        if it.seen.interfaces.len() != ends && !given_up {
+        if it.seen.interfaces.len() != ends && !says_so {
             found.push(Violation::new("I10", it.seen.link, format!("half of it is there: {:?}", it.seen)));
         }
     }
@@ -167,7 +167,11 @@ pub fn l1_links_are_settled(world: &World) -> Vec<Violation> {
         } else if run && link.desired == LinkIntent::Up && link.actual != LinkState::Up {
             let given_up = link.actual == LinkState::Error && link.budget.last_error.is_some();
             // What a node does to its own interface is its own affair.
-            let down = link.actual == LinkState::Down && link.identity.is_some() && !link.rebuild && explained;
+            let down = link.actual == LinkState::Down
+                && link.identity.is_some()
+                && !link.rebuild
+                && link.leaves().is_none()
+                && explained;
             if !given_up && !down {
                 fail("not up");
             }

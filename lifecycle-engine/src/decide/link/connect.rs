@@ -15,7 +15,7 @@ use lifecycle_core::topology::{Admin, Endpoint, OvsMode};
 use super::super::effect::{Action, ConnectPlan, EndPlan};
 use super::super::host::HostState;
 use super::super::{Cx, Why, World};
-use super::{LinkPhase, begin, is_lost, refresh_oper, remove, span, to_pending};
+use super::{LinkPhase, Wish, begin, is_lost, refresh_oper, remove, span, to_pending};
 
 /// Why a link is not built.
 pub(super) enum Obstacle {
@@ -90,9 +90,8 @@ pub(super) fn cannot_be(cx: &mut Cx<'_>, id: LinkId, reason: &str) {
 fn plan(cx: &mut Cx<'_>, id: LinkId) -> Result<Vec<(HostName, Action)>, Obstacle> {
     let link = cx.world.links.get(&id).ok_or_else(Obstacle::gone)?;
     let [near, far] = hosts(cx.world, link)?;
-    let places = [place(cx.world, link, Side::A)?, place(cx.world, link, Side::B)?];
+    let backend = chosen(cx.world, link, Wish::of(cx.world, link))?;
     let (backend, span, path_mtu) = if near == far {
-        let backend = choose(cx.world, link, &near, places)?;
         let path_mtu = match foreign_tunnel(link)? {
             Some(tunnel) => Some(span::foreign_mtu(cx.world, id, &near, &backend, &tunnel)?),
             None => None,
@@ -100,15 +99,16 @@ fn plan(cx: &mut Cx<'_>, id: LinkId) -> Result<Vec<(HostName, Action)>, Obstacle
         span::release(cx, id);
         (backend, None, path_mtu)
     } else {
-        let backend = choose(cx.world, link, &near, [places[0], PlaceKind::Tunnel])?;
-        can_take(cx.world, &far, &backend, [PlaceKind::Tunnel, places[1]])?;
         let (span, path_mtu) = span::prepare(cx, id, [&near, &far], &backend)?;
         (backend, Some(span), Some(path_mtu))
     };
     cx.change_link(id, |link| {
-        (link.host, link.backend, link.span, link.path_mtu) = (Some(near.clone()), backend.clone(), span, path_mtu);
-        if link.applied.is_some_and(|applied| applied != link.attrs()) {
-            // It may have been built with other attributes, and a link that is there is taken as it is.
+        let other_backend = std::mem::replace(&mut link.backend, backend.clone()) != backend;
+        (link.host, link.span, link.path_mtu) = (Some(near.clone()), span, path_mtu);
+        link.next_backend = None;
+        if link.applied.is_some_and(|applied| applied != link.attrs() || other_backend) {
+            // It may have been built with other attributes or by another backend, and a link that is there is taken as it
+            // is.
             link.incarnation += 1;
         }
     });
@@ -119,13 +119,37 @@ fn plan(cx: &mut Cx<'_>, id: LinkId) -> Result<Vec<(HostName, Action)>, Obstacle
 
 /// What is asked for to build a link again as it was planned; nothing where it would be planned otherwise now.
 pub(super) fn plan_again(world: &World, link: &LinkRecord) -> Option<Vec<(HostName, Action)>> {
+    let backend = chosen(world, link, Wish::of(world, link)).ok()?;
+    let hosts = planned_hosts(world, link)?;
+    if backend == link.backend { halves(world, link, hosts).ok() } else { None }
+}
+
+/// The hosts of a link that stands, as long as its nodes are where it was planned.
+fn planned_hosts(world: &World, link: &LinkRecord) -> Option<[HostName; 2]> {
     let [near, far] = hosts(world, link).ok()?;
-    let places = [place(world, link, Side::A).ok()?, place(world, link, Side::B).ok()?];
-    let there = if near == far { places[1] } else { PlaceKind::Tunnel };
-    let backend = choose(world, link, &near, [places[0], there]).ok()?;
     let planned = [link.host.as_ref()?, link.span.as_ref().map_or(&near, |span| &span.host)];
-    let alike = backend == link.backend && planned == [&near, &far];
-    if alike { halves(world, link, [near, far]).ok() } else { None }
+    (planned == [&near, &far]).then_some([near, far])
+}
+
+/// What is asked for to build a link under its present mark by another backend than the one that built it.
+pub(super) fn plan_elsewhere(world: &World, link: &LinkRecord) -> Option<Vec<(HostName, Action)>> {
+    halves(world, link, planned_hosts(world, link)?).ok()
+}
+
+/// The backend that would build a link now, by a wish.
+pub(super) fn chosen(world: &World, link: &LinkRecord, wish: Wish<'_>) -> Result<PluginName, Obstacle> {
+    let ([near, far], places) = (hosts(world, link)?, places(world, link)?);
+    if near == far {
+        return choose(world, &near, places, wish);
+    }
+    let backend = choose(world, &near, [places[0], PlaceKind::Tunnel], wish)?;
+    can_take(world, &far, &backend, [PlaceKind::Tunnel, places[1]])?;
+    Ok(backend)
+}
+
+/// The kinds of places that both sides of a link attach to.
+pub(super) fn places(world: &World, link: &LinkRecord) -> Result<[PlaceKind; 2], Obstacle> {
+    Ok([place(world, link, Side::A)?, place(world, link, Side::B)?])
 }
 
 /// What is asked for to build a link as it is recorded: how, and on which hosts.
@@ -148,15 +172,13 @@ fn connect_plan(world: &World, link: &LinkRecord, ends: [EndPlan; 2]) -> Connect
 }
 
 /// The backend that builds a link, or its half on a host, between two kinds of places.
-fn choose(world: &World, link: &LinkRecord, host: &HostName, places: [PlaceKind; 2]) -> Result<PluginName, Obstacle> {
+fn choose(world: &World, host: &HostName, places: [PlaceKind; 2], wish: Wish<'_>) -> Result<PluginName, Obstacle> {
     let state = world.hosts.get(host).ok_or_else(|| format!("host {host} is not known"))?;
     let backends = facts(state);
-    let settings = world.labs.get(&link.lab).map(|lab| &lab.topology.settings);
-    let preferred = settings.and_then(|settings| settings.backend.as_ref()).unwrap_or(&world.settings.backend);
     let [a, b] = places;
-    let chosen = match &link.spec.backend {
-        Some(wanted) => select_backend(a, b, &backends, Some(wanted)),
-        None => prefer_backend(a, b, &backends, preferred),
+    let chosen = match wish {
+        Wish::Binding(wanted) => select_backend(a, b, &backends, Some(wanted)),
+        Wish::Preferred(preferred) => prefer_backend(a, b, &backends, preferred),
     };
     Ok(chosen.map_err(|error| why_none(&error, state, places))?.clone())
 }

@@ -26,6 +26,7 @@ fn mend(cx: &mut Cx<'_>, id: LinkId) -> bool {
     let Some(link) = cx.world.links.get(&id) else { return false };
     let wanted = cx.world.link_work.get(&id).is_some_and(|work| work.mend)
         && link.budget.given_up_at.is_none()
+        && link.leaves().is_none()
         && link.applied == Some(link.attrs())
         && link.halves().all(|(_, half)| half.incarnation == link.incarnation)
         && is_attachable(cx.world, link);
@@ -41,7 +42,7 @@ fn mend(cx: &mut Cx<'_>, id: LinkId) -> bool {
     true
 }
 
-/// It was mended; whether that helped is read back.
+/// It was connected once more; whether that helped is read back.
 pub(super) fn mended(cx: &mut Cx<'_>, id: LinkId, last: LinkIdentity, first: Option<Done>) {
     cx.change_link(id, |link| record(link, last, first));
     let work = cx.world.link_work.entry(id).or_default();

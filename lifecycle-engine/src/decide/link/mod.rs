@@ -5,6 +5,7 @@
 //! either end. What a node does to its own interface is reported and left alone.
 
 mod connect;
+mod handover;
 mod keep;
 mod mend;
 mod ours;
@@ -29,6 +30,7 @@ use super::node;
 use super::planted::Bug;
 use super::{Cx, Ledger, Why, World};
 
+pub(super) use handover::{BackendChange, Wish};
 pub(super) use outcome::take as take_outcome;
 pub(super) use remove::lose_end;
 pub(super) use report::refresh_oper;
@@ -43,6 +45,8 @@ pub enum LinkPhase {
     Connect,
     /// What was built is being put right in place.
     Mend,
+    /// What was built goes from one backend to another, with its ends in place.
+    HandOver,
     /// It is being removed.
     Disconnect,
     /// It was removed, and whether nothing is left is being read.
@@ -137,7 +141,9 @@ pub(super) fn advance(cx: &mut Cx<'_>, id: LinkId) {
     if link.identity.is_none() {
         return build(cx, id);
     }
-    keep::keep(cx, id);
+    if !handover::hand_over(cx, id) {
+        keep::keep(cx, id);
+    }
 }
 
 /// Whether the providers of its nodes answer, so that it is known which instances are there.
@@ -163,6 +169,7 @@ fn lost_its_place(world: &World, link: &LinkRecord) -> bool {
 /// Forgets what was built, since nothing of it is left.
 pub(super) fn void(ledger: &mut Ledger<'_>, id: LinkId, reason: &str) {
     let step = u64::from(!ledger.world.has_bug(Bug::ReusesALinkIncarnation));
+    outcome::look_behind(ledger.world, id);
     ledger.change_link(id, |link| {
         link.identity = None;
         if let Some(span) = &mut link.span {
@@ -256,7 +263,7 @@ fn is_lost(world: &World, host: &HostName, backend: &PluginName) -> bool {
 /// Asks for an effect on each host: of the second once the first has answered.
 fn begin(cx: &mut Cx<'_>, id: LinkId, phase: LinkPhase, asked: Vec<(HostName, Action)>) {
     let Some(link) = cx.world.links.get(&id) else { return };
-    if asked.iter().any(|(host, _)| is_lost(cx.world, host, &link.backend)) {
+    if asked.iter().any(|(host, action)| is_lost(cx.world, host, whom(link, action))) {
         return refresh_oper(cx, id, None);
     }
     let mut asked = asked.into_iter();
@@ -273,9 +280,14 @@ fn begin(cx: &mut Cx<'_>, id: LinkId, phase: LinkPhase, asked: Vec<(HostName, Ac
     ask_of(cx, id, host, action);
 }
 
+/// The backend that is asked: the one that built what it is about, else the one that builds the link.
+fn whom<'a>(link: &'a LinkRecord, action: &'a Action) -> &'a PluginName {
+    action.built().map_or(&link.backend, |built| &built.backend)
+}
+
 /// Asks for an effect on one host.
 fn ask_of(cx: &mut Cx<'_>, id: LinkId, host: HostName, action: Action) {
-    let Some(backend) = cx.world.links.get(&id).map(|link| link.backend.clone()) else { return };
+    let Some(backend) = cx.world.links.get(&id).map(|link| whom(link, &action).clone()) else { return };
     let limits = &cx.world.settings.limits;
     let timeout = if action.is_mutating() { limits.connecting } else { limits.reading };
     let effect = cx.ask(host, backend, Subject::Link(id), action, timeout);
@@ -298,7 +310,10 @@ pub(super) fn are_wired(world: &World, id: NodeId) -> bool {
         }
         let sides = link.nodes.iter().zip(link.carrier).filter(|(node, _)| **node == Some(id));
         let has_carrier = sides.into_iter().all(|(_, carrier)| carrier == Some(true));
-        link.identity.is_some() && !link.rebuild && (has_carrier || link.spec.attrs.admin == Admin::Down)
+        link.identity.is_some()
+            && !link.rebuild
+            && link.leaves().is_none()
+            && (has_carrier || link.spec.attrs.admin == Admin::Down)
     })
 }
 

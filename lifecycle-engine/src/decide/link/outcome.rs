@@ -14,7 +14,7 @@ use lifecycle_core::topology::Admin;
 use super::super::effect::{Action, Done, Effect, EndPlan, Outcome, Subject};
 use super::super::planted::Bug;
 use super::super::{Cx, Why, World, passes};
-use super::{LinkPhase, lost_its_place, mend, nodes_run, ours, refresh_oper, span, strict, to_pending, void};
+use super::{LinkPhase, handover, lost_its_place, mend, nodes_run, ours, refresh_oper, span, strict, to_pending, void};
 
 /// Takes in how an effect on a link ended.
 pub(in super::super) fn take(cx: &mut Cx<'_>, id: LinkId, asked: &Effect, outcome: Outcome) {
@@ -34,6 +34,9 @@ pub(in super::super) fn take(cx: &mut Cx<'_>, id: LinkId, asked: &Effect, outcom
         (LinkPhase::Connect, Ok(Done::Connected(identity))) => connected(cx, id, *identity, first),
         (LinkPhase::Connect, Ok(_)) => not_connected(cx, id, &unanswered("connect"), first.is_some()),
         (LinkPhase::Connect, Err(error)) => not_connected(cx, id, &error, first.is_some()),
+        (LinkPhase::HandOver, Ok(Done::Connected(identity))) => handover::handed_over(cx, id, *identity),
+        (LinkPhase::HandOver, Ok(_)) => handover::not_handed_over(cx, id, &unanswered("connect")),
+        (LinkPhase::HandOver, Err(error)) => handover::not_handed_over(cx, id, &error),
         (LinkPhase::Mend, Ok(Done::Connected(identity))) => mend::mended(cx, id, *identity, first),
         (LinkPhase::Mend, Ok(_)) => mend::not_mended(cx, id, &unanswered("connect")),
         (LinkPhase::Mend, Err(error)) => mend::not_mended(cx, id, &error),
@@ -103,8 +106,10 @@ fn half_answered(cx: &mut Cx<'_>, id: LinkId, answer: Option<Done>, host: HostNa
         work.first = answer;
         return super::ask_of(cx, id, host, action);
     }
-    work.phase = LinkPhase::Idle;
-    if let Action::Connect(plan) = action {
+    let handed_over = std::mem::replace(&mut work.phase, LinkPhase::Idle) == LinkPhase::HandOver;
+    if let Action::Connect(plan) = action
+        && !handed_over
+    {
         cx.change_link(id, |link| {
             (link.applied, link.incarnation) = (None, link.incarnation.max(plan.incarnation + 1));
         });
@@ -115,7 +120,7 @@ fn half_answered(cx: &mut Cx<'_>, id: LinkId, answer: Option<Done>, host: HostNa
 }
 
 /// The answer was to another question.
-fn unanswered(operation: &'static str) -> Error {
+pub(super) fn unanswered(operation: &'static str) -> Error {
     Error::new(ErrorKind::Failed, operation, "the plugin answered something else")
 }
 
@@ -130,10 +135,15 @@ fn connected(cx: &mut Cx<'_>, id: LinkId, last: LinkIdentity, first: Option<Done
 
 /// Records what was built.
 pub(super) fn record(link: &mut LinkRecord, last: LinkIdentity, first: Option<Done>) {
+    // Whatever it says of itself, it is asked again by the name that it was asked by.
+    let by = link.backend.clone();
+    let last = LinkIdentity { backend: by.clone(), ..last };
     // Something else may have been wanted while it was being built.
     link.rebuild = last.incarnation != link.incarnation;
     match (first, &mut link.span) {
-        (Some(Done::Connected(near)), Some(span)) => (link.identity, span.identity) = (Some(*near), Some(last)),
+        (Some(Done::Connected(near)), Some(span)) => {
+            (link.identity, span.identity) = (Some(LinkIdentity { backend: by, ..*near }), Some(last));
+        }
         _ => link.identity = Some(last),
     }
 }
@@ -159,7 +169,8 @@ fn not_connected(cx: &mut Cx<'_>, id: LinkId, error: &Error, half_stands: bool) 
         ErrorKind::Unreachable => to_pending(cx, id, "its backend cannot be reached"),
         ErrorKind::NotFound => {
             look_at_nodes(cx, id);
-            wait(cx, id, "an end was not there");
+            to_pending(cx, id, "an end was not there");
+            wait(cx, id);
         }
         ErrorKind::Conflict => {
             look_for_leftovers(cx.world, id);
@@ -182,15 +193,14 @@ fn not_connected(cx: &mut Cx<'_>, id: LinkId, error: &Error, half_stands: bool) 
 }
 
 /// It is not its own fault: it is tried again before long, and no attempt is counted.
-fn wait(cx: &mut Cx<'_>, id: LinkId, reason: &str) {
-    to_pending(cx, id, reason);
+pub(super) fn wait(cx: &mut Cx<'_>, id: LinkId) {
     let (now, wait) = (cx.now.boot, cx.world.settings.limits.reconnect);
     cx.change_link(id, |link| link.budget.next_attempt = Some(Deadline::after(now, wait)));
     cx.wake_after(wait, Subject::Link(id));
 }
 
 /// The providers of its nodes are asked what is there.
-fn look_at_nodes(cx: &mut Cx<'_>, id: LinkId) {
+pub(super) fn look_at_nodes(cx: &mut Cx<'_>, id: LinkId) {
     let nodes = cx.world.links.get(&id).map(|link| link.nodes).unwrap_or_default();
     for node in nodes.into_iter().flatten() {
         let Some(row) = cx.world.nodes.get(&node) else { continue };
@@ -205,9 +215,18 @@ fn look_at_nodes(cx: &mut Cx<'_>, id: LinkId) {
 pub(super) fn look_for_leftovers(world: &mut World, id: LinkId) {
     let Some(link) = world.links.get(&id) else { return };
     for host in link.hosts() {
-        if let Some(backend) = world.hosts.get_mut(host).and_then(|host| host.backends.get_mut(&link.backend)) {
-            backend.next_observation = None;
+        for name in std::iter::once(&link.backend).chain(link.leaves()) {
+            if let Some(backend) = world.hosts.get_mut(host).and_then(|host| host.backends.get_mut(name)) {
+                backend.next_observation = None;
+            }
         }
+    }
+}
+
+/// A link that is gone while it was being handed over may have left something with the other backend.
+pub(super) fn look_behind(world: &mut World, id: LinkId) {
+    if world.links.get(&id).is_some_and(|link| link.leaves().is_some()) {
+        look_for_leftovers(world, id);
     }
 }
 
@@ -337,13 +356,13 @@ fn broken(cx: &mut Cx<'_>, id: LinkId, problems: &str) {
     }
 }
 
-fn to_error(cx: &mut Cx<'_>, id: LinkId, reason: &str) {
+pub(super) fn to_error(cx: &mut Cx<'_>, id: LinkId, reason: &str) {
     cx.link_becomes(id, LinkState::Error, Why::outcome().error(reason));
     wake_nodes(cx, id);
 }
 
 /// Nothing that is done by itself can do what is wanted.
-fn give_up(cx: &mut Cx<'_>, id: LinkId, reason: &str) {
+pub(super) fn give_up(cx: &mut Cx<'_>, id: LinkId, reason: &str) {
     let wall = cx.now.wall;
     cx.change_link(id, |link| {
         link.budget.first_error.get_or_insert_with(|| reason.to_owned());

@@ -10,7 +10,7 @@ use super::super::effect::Action;
 use super::super::ledger::Entry;
 use super::super::planted::Bug;
 use super::super::{Cx, Ledger, Why, World, apply, node};
-use super::{LinkPhase, ask, connect, is_attachable, is_early, lost_its_place, outcome, span};
+use super::{LinkPhase, ask, connect, handover, is_attachable, is_early, lost_its_place, outcome, span};
 
 /// Removes what was built, so that it can be built anew.
 pub(super) fn rebuild(cx: &mut Cx<'_>, id: LinkId) {
@@ -61,6 +61,10 @@ pub(super) fn remove(cx: &mut Cx<'_>, id: LinkId) {
         }
         return;
     }
+    if link.leaves().is_some() && !link.rebuild && link.budget.given_up_at.is_none() && is_attachable(cx.world, link) {
+        // Either backend may have parts of it. Once the other one has it all, it is known what there is to be removed.
+        return handover::go_on(cx, id);
+    }
     // A namespace that goes takes its links along, which is much faster than removing them one by one.
     let going = link.nodes.iter().flatten().any(|node| !node::is_attachable(cx.world, *node));
     if !going {
@@ -74,13 +78,15 @@ fn has_bridge(link: &LinkRecord) -> bool {
 }
 
 fn is_switched(world: &World, link: &LinkRecord) -> bool {
-    let backend = link.host.as_ref().and_then(|host| world.backend(host, &link.backend));
+    let built_by = link.leaves().unwrap_or(&link.backend);
+    let backend = link.host.as_ref().and_then(|host| world.backend(host, built_by));
     backend.is_some_and(|backend| backend.capabilities.switched)
 }
 
 /// Removes the row of a link of which nothing is left.
 pub(super) fn forget(cx: &mut Cx<'_>, id: LinkId) {
     span::release(cx, id);
+    outcome::look_behind(cx.world, id);
     let Some(link) = cx.world.links.remove(&id) else { return };
     cx.world.link_work.remove(&id);
     cx.world.link_keys.remove(&link.key);

@@ -27,8 +27,8 @@ impl Machine {
                     by_hand: found.by_hand,
                 });
             }
-            for seen in host.marked(|_| true) {
-                census.links.push(SeenLink { host: host.name.clone(), backend: host.backend.clone(), seen });
+            for seen in host.marked(host.switch.as_ref(), |_| true) {
+                census.links.push(SeenLink { host: host.name.clone(), backend: host.backends[0].clone(), seen });
             }
         }
         census

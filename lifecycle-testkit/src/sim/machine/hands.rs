@@ -203,6 +203,7 @@ fn replace(machine: &mut Machine, chance: &mut Chance) -> Option<String> {
         peer: None,
         attrs: LinkAttrs::default(),
         port: old.port && marked,
+        bridged: false,
         ..old
     };
     let text = format!("interface {} in namespace {} on {} is made anew by hand", new.name, key.0, host.name);
@@ -260,7 +261,7 @@ pub(in super::super) fn make_pair_again(host: &mut Host, key: (u64, u32)) -> Opt
     let (a, b) = (host.next_ifindex + 1, host.next_ifindex + 2);
     host.next_ifindex = b;
     host.interfaces.insert((ns, a), Interface { peer: Some((other_ns, b)), ..end });
-    host.interfaces.insert((other_ns, b), Interface { peer: Some((ns, a)), ..other });
+    host.interfaces.insert((other_ns, b), Interface { peer: Some((ns, a)), bridged: false, ..other });
     Some(link)
 }
 

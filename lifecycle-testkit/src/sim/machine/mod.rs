@@ -1,7 +1,8 @@
-//! The world outside: two hosts with providers and a network backend each, as truthful as a model can be.
+//! The world outside: two hosts with providers and network backends each, as truthful as a model can be.
 //!
 //! What is here is what *is*. Controllers learn of it only through calls, whose answers may be late, lost or lies.
 
+mod bridge;
 mod census;
 mod hands;
 mod instances;
@@ -17,7 +18,7 @@ use lifecycle_core::attach::{AttachKind, AttachPoint};
 use lifecycle_core::error::{Error, ErrorKind, Result};
 use lifecycle_core::model::LabRecord;
 use lifecycle_core::name::{HostName, PluginName};
-use lifecycle_core::plugin::network::LinkRequest;
+use lifecycle_core::plugin::network::{LinkIdentity, LinkRequest};
 use lifecycle_core::plugin::provider::Capacity;
 use lifecycle_core::time::{BootId, Timestamp};
 use lifecycle_core::topology::{ImagePullPolicy, NodeSpec};
@@ -54,8 +55,8 @@ pub(super) struct Host {
     pub(super) volatile: BTreeSet<PluginName>,
     /// What the plugins have to tell.
     pub(super) news: Vec<(PluginName, News)>,
-    /// The plugin that tells of links.
-    pub(super) backend: PluginName,
+    /// The plugins that tell of links: the one with a cable or a switch, and the one with bridges.
+    pub(super) backends: [PluginName; 2],
     /// Address at which other hosts reach it.
     pub(super) address: IpAddr,
     /// Largest packet that passes between the hosts, in bytes.
@@ -75,7 +76,7 @@ pub(super) struct Host {
 }
 
 impl Host {
-    pub(super) fn new(name: HostName, boot: BootId, backend: PluginName, volatile: BTreeSet<PluginName>) -> Self {
+    pub(super) fn new(name: HostName, boot: BootId, backends: [PluginName; 2], volatile: BTreeSet<PluginName>) -> Self {
         Self {
             name,
             boot,
@@ -85,7 +86,7 @@ impl Host {
             interfaces: BTreeMap::new(),
             volatile,
             news: Vec::new(),
-            backend,
+            backends,
             address: IpAddr::from([10, 0, 0, 1]),
             packet: 1500,
             switch: None,
@@ -117,21 +118,24 @@ impl Host {
             Action::ProbeReady { instance, probe } => self.probe(plugin, instance, probe),
             Action::ListNodes => Ok(Done::Nodes(self.list(plugin))),
             Action::ReadCapacity => Ok(Done::Capacity(self.capacity)),
-            Action::Connect(plan) => self.connect_plan(plan).map(|identity| Done::Connected(Box::new(identity))),
+            Action::Connect(plan) => {
+                self.connect_plan(plugin, plan).map(|identity| Done::Connected(Box::new(identity)))
+            }
             Action::Disconnect(identity) => {
-                self.disconnect(identity);
+                self.disconnect(plugin, identity);
                 Ok(Done::Nothing)
             }
+            Action::Release(identity) => self.release(plugin, identity).map(|()| Done::Nothing),
             Action::Verify(identity) => Ok(Done::Report(Box::new(self.verify(identity)))),
             Action::SetParams { identity, attrs } => self.set_params(identity, attrs).map(|()| Done::Nothing),
             Action::SetCarrier { identity, side, up } => self.set_carrier(identity, *side, *up).map(|()| Done::Nothing),
-            Action::ObserveLinks(namespaces) => Ok(Done::Links(self.observe_links(namespaces))),
+            Action::ObserveLinks(namespaces) => Ok(Done::Links(self.observe_links(plugin, namespaces))),
             Action::ReadUnderlay => Ok(Done::Underlay(self.underlay())),
             Action::Redirect { identity, to } => {
                 self.redirect(identity, to).map(|identity| Done::Connected(Box::new(identity)))
             }
             Action::RemoveLink { observed, .. } => {
-                self.remove_link(observed);
+                self.remove_link(plugin, observed);
                 Ok(Done::Nothing)
             }
         }
@@ -149,17 +153,11 @@ impl Host {
         Ok(())
     }
 
-    fn connect_plan(&mut self, plan: &ConnectPlan) -> Result<lifecycle_core::plugin::network::LinkIdentity> {
+    fn connect_plan(&mut self, plugin: &PluginName, plan: &ConnectPlan) -> Result<LinkIdentity> {
         let a = self.point(&plan.ends[0])?;
         let b = self.point(&plan.ends[1])?;
-        self.connect(&LinkRequest {
-            lab: Some(plan.lab),
-            link: plan.link,
-            incarnation: plan.incarnation,
-            a,
-            b,
-            attrs: plan.attrs,
-        })
+        let (lab, link, incarnation, attrs) = (Some(plan.lab), plan.link, plan.incarnation, plan.attrs);
+        self.connect(plugin, &LinkRequest { lab, link, incarnation, a, b, attrs })
     }
 
     fn point(&self, end: &EndPlan) -> Result<AttachPoint> {

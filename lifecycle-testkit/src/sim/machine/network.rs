@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use lifecycle_core::attach::{AttachKind, AttachPoint, Mac, NsAccess, NsRef, Tunnel};
 use lifecycle_core::error::{Error, ErrorKind, Result};
 use lifecycle_core::id::LinkId;
-use lifecycle_core::name::IfName;
+use lifecycle_core::name::{IfName, PluginName};
 use lifecycle_core::plugin::network::{
     EndIdentity, EndReport, LinkIdentity, LinkReport, LinkRequest, ObservedLink, ProbeResult, Shaping,
 };
@@ -33,8 +33,10 @@ pub(crate) struct Interface {
     pub(crate) up: bool,
     /// Where it leads, for one that stands at a tunnel.
     pub(crate) tunnel: Option<Tunnel>,
-    /// It is a port of the switch, and no end of a link.
+    /// It is a port, and no end of a link.
     pub(crate) port: bool,
+    /// It is plugged into the Linux bridge of its link.
+    pub(crate) bridged: bool,
     /// Its other end.
     pub(crate) peer: Option<(u64, u32)>,
     /// The link and incarnation that it bears the mark of; none for what is not ours.
@@ -106,7 +108,7 @@ impl Host {
         inside.map(|(&(_, index), found)| (index, found)).find(|(_, found)| found.name == *name)
     }
 
-    pub(super) fn connect(&mut self, request: &LinkRequest) -> Result<LinkIdentity> {
+    pub(super) fn connect(&mut self, plugin: &PluginName, request: &LinkRequest) -> Result<LinkIdentity> {
         refuse_rate("connect", &request.attrs)?;
         let cookies = [self.cookie_of(&request.a)?, self.cookie_of(&request.b)?];
         let points = [&request.a, &request.b];
@@ -117,13 +119,16 @@ impl Host {
         if let Some(tunnel) = [&request.a, &request.b].into_iter().find_map(|point| point.place.as_tunnel()) {
             *self.counted.entry(tunnel.remote).or_default() += 1;
         }
+        if self.is_bridge(plugin) {
+            return self.bridge(plugin, request, cookies);
+        }
         if self.switch.is_some() {
-            return self.plug(request, cookies);
+            return self.plug(plugin, request, cookies);
         }
         let mark = Some((request.link, request.incarnation));
         let found = |side: usize| self.at(cookies[side], &points[side].ifname).filter(|(_, it)| it.mark == mark);
         if let (Some((a, _)), Some((b, _))) = (found(0), found(1)) {
-            return Ok(self.identity(request, cookies, [a, b]));
+            return Ok(self.identity(plugin, request, cookies, [a, b]));
         }
         self.remove_marked(request.link, |_| true);
         for side in [0, 1] {
@@ -137,6 +142,7 @@ impl Host {
                 up: request.attrs.admin == Admin::Up,
                 tunnel: points[side].place.as_tunnel().cloned(),
                 port: false,
+                bridged: false,
                 peer: Some((cookies[1 - side], indexes[1 - side])),
                 mark,
                 attrs: request.attrs,
@@ -145,10 +151,16 @@ impl Host {
             self.interfaces.insert((cookies[side], indexes[side]), interface);
         }
         self.tell_link(request.link);
-        Ok(self.identity(request, cookies, indexes))
+        Ok(self.identity(plugin, request, cookies, indexes))
     }
 
-    pub(super) fn identity(&self, request: &LinkRequest, cookies: [u64; 2], indexes: [u32; 2]) -> LinkIdentity {
+    pub(super) fn identity(
+        &self,
+        plugin: &PluginName,
+        request: &LinkRequest,
+        cookies: [u64; 2],
+        indexes: [u32; 2],
+    ) -> LinkIdentity {
         let end = |side: usize, point: &AttachPoint| EndIdentity {
             point: point.clone(),
             namespace: cookies[side],
@@ -157,7 +169,7 @@ impl Host {
             plugged: None,
         };
         LinkIdentity {
-            backend: self.backend.clone(),
+            backend: plugin.clone(),
             link: request.link,
             incarnation: request.incarnation,
             boot: self.boot,
@@ -167,15 +179,23 @@ impl Host {
         }
     }
 
-    pub(super) fn disconnect(&mut self, identity: &LinkIdentity) {
+    pub(super) fn disconnect(&mut self, plugin: &PluginName, identity: &LinkIdentity) {
         if let Some(users) = identity.tunnel().and_then(|tunnel| self.counted.get_mut(&tunnel.remote)) {
             *users = users.saturating_sub(1);
         }
-        self.remove_marked(identity.link, |_| true);
+        self.remove_by(plugin, identity.link, |_| true);
     }
 
-    pub(super) fn remove_link(&mut self, observed: &ObservedLink) {
-        self.remove_marked(observed.link, |n| observed.incarnation.is_none_or(|wanted| n == wanted));
+    pub(super) fn remove_link(&mut self, plugin: &PluginName, observed: &ObservedLink) {
+        self.remove_by(plugin, observed.link, |n| observed.incarnation.is_none_or(|wanted| n == wanted));
+    }
+
+    /// Removes what a backend knows of a link: bridges know nothing of the switch.
+    fn remove_by(&mut self, plugin: &PluginName, link: LinkId, incarnation: impl Fn(u64) -> bool + Copy) {
+        match self.is_bridge(plugin) {
+            true => self.drop_marked(link, incarnation),
+            false => self.remove_marked(link, incarnation),
+        }
     }
 
     /// Removes all that bears the mark of a link, ports of the switch first.
@@ -205,10 +225,8 @@ impl Host {
         let inside: Vec<_> = self.interfaces.range((cookie, 0)..=(cookie, u32::MAX)).map(|(key, _)| *key).collect();
         let marks: BTreeSet<_> = inside.iter().filter_map(|key| self.interfaces.get(key)?.mark).collect();
         inside.into_iter().for_each(|key| self.drop_pair(key));
-        if self.switch.is_some() {
-            // The kernel leaves what is at the other end of the switch; the backend hears of it and sees to that.
-            marks.into_iter().for_each(|(link, n)| self.remove_marked(link, |other| other == n));
-        }
+        // The kernel leaves what is at the other end of a switch or bridge; the backend hears of it and sees to that.
+        marks.into_iter().for_each(|(link, n)| self.remove_marked(link, |other| other == n));
     }
 
     pub(super) fn end(
@@ -247,8 +265,8 @@ impl Host {
     }
 
     pub(super) fn set_carrier(&mut self, identity: &LinkIdentity, side: Side, up: bool) -> Result<()> {
-        if self.switch.is_some() {
-            return self.set_carrier_on_switch(identity, side, up);
+        if self.is_bridge(&identity.backend) || self.switch.is_some() {
+            return self.set_carrier_at_port(identity, side, up);
         }
         let end = match side {
             Side::A => Some(&identity.a),
@@ -263,15 +281,16 @@ impl Host {
         Ok(())
     }
 
-    pub(super) fn observe_links(&self, namespaces: &[NsRef]) -> Vec<ObservedLink> {
+    pub(super) fn observe_links(&self, plugin: &PluginName, namespaces: &[NsRef]) -> Vec<ObservedLink> {
         let inside = |cookie| namespaces.iter().any(|ns| ns.cookie == cookie && ns.boot == self.boot);
-        self.marked(|cookie| cookie == HOST_NAMESPACE || inside(cookie))
+        let switch = self.switch.as_ref().filter(|_| !self.is_bridge(plugin));
+        self.marked(switch, |cookie| cookie == HOST_NAMESPACE || inside(cookie))
     }
 
-    /// Everything that bears our mark in namespaces of which `seen` holds, and in the switch; ports as links without ends.
-    pub(super) fn marked(&self, seen: impl Fn(u64) -> bool) -> Vec<ObservedLink> {
+    /// Everything that bears our mark in namespaces of which `seen` holds, and in a switch; ports as links without ends.
+    pub(super) fn marked(&self, switch: Option<&Switch>, seen: impl Fn(u64) -> bool) -> Vec<ObservedLink> {
         let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for (_, port) in self.switch.iter().flat_map(Switch::ports) {
+        for (_, port) in switch.into_iter().flat_map(Switch::ports) {
             found.entry(port.mark).or_default();
         }
         for (&(cookie, index), interface) in &self.interfaces {
@@ -287,6 +306,9 @@ impl Host {
     }
 
     pub(super) fn verify(&self, identity: &LinkIdentity) -> LinkReport {
+        if self.is_bridge(&identity.backend) {
+            return self.verify_on_bridge(identity);
+        }
         if self.switch.is_some() {
             return self.verify_on_switch(identity);
         }
@@ -337,6 +359,7 @@ impl Host {
         };
         let peer = |end: &EndIdentity| self.end(end, identity.boot).and_then(|(_, found)| found.peer);
         let joined = match &self.switch {
+            _ if self.is_bridge(&identity.backend) => self.bridge_joins(identity),
             Some(_) => self.switch_joins(identity),
             None => identity.b.as_ref().is_some_and(|b| peer(&identity.a) == Some((b.namespace, b.ifindex))),
         };
@@ -374,6 +397,7 @@ impl Host {
     }
 
     pub(crate) fn tell_link(&mut self, link: LinkId) {
-        self.news.push((self.backend.clone(), News::Link(link)));
+        let told = self.backends.iter().map(|backend| (backend.clone(), News::Link(link)));
+        self.news.extend(told);
     }
 }

@@ -4,7 +4,7 @@
 use lifecycle_core::attach::AttachPoint;
 use lifecycle_core::error::{Error, ErrorKind, Result};
 use lifecycle_core::id::LinkId;
-use lifecycle_core::name::IfName;
+use lifecycle_core::name::{IfName, PluginName};
 use lifecycle_core::plugin::network::{
     EndIdentity, EndReport, LinkIdentity, LinkReport, LinkRequest, PortReport, ProbeResult, Shaping,
 };
@@ -21,9 +21,9 @@ const SIDES: [Side; 2] = [Side::A, Side::B];
 
 /// An end of a link on the switch: the interface at the end, and its port.
 #[derive(Debug, Clone, Copy)]
-struct Pair {
-    end: u32,
-    port: u32,
+pub(super) struct Pair {
+    pub(super) end: u32,
+    pub(super) port: u32,
 }
 
 /// The name of the port of a link's end.
@@ -34,6 +34,19 @@ fn port_name(link: LinkId, side: Side, point: &AttachPoint) -> IfName {
 /// The port of an end in an identity, as its row, number and interface.
 fn recorded(identity: &LinkIdentity, side: Side) -> Option<&String> {
     identity.detail.get(&side.to_string())
+}
+
+/// What is said of an end that stands with its port.
+pub(super) fn report(end: &Interface, port: &Interface) -> EndReport {
+    let at_port = PortReport { admin_up: port.up, mtu: port.attrs.mtu };
+    EndReport {
+        intact: true,
+        admin_up: end.up,
+        carrier: end.up && port.up,
+        mtu: end.attrs.mtu,
+        shaping: Some(Shaping::of(&port.attrs)),
+        port: end.tunnel.is_none().then_some(at_port),
+    }
 }
 
 fn record(port: &Port) -> String {
@@ -58,7 +71,7 @@ impl Host {
     }
 
     /// Waits until the switch has carried out what was committed.
-    fn await_switch(&mut self) -> Result<()> {
+    pub(super) fn await_switch(&mut self) -> Result<()> {
         if self.is_at_fault(Mistake::TrustsACommit) {
             return Ok(());
         }
@@ -93,9 +106,14 @@ impl Host {
     }
 
     /// Builds a link, or puts right what of it is not as it should be. Nothing of it remains where that fails.
-    pub(super) fn plug(&mut self, request: &LinkRequest, cookies: [u64; 2]) -> Result<LinkIdentity> {
+    pub(super) fn plug(
+        &mut self,
+        plugin: &PluginName,
+        request: &LinkRequest,
+        cookies: [u64; 2],
+    ) -> Result<LinkIdentity> {
         self.remove_marked(request.link, |n| n != request.incarnation);
-        let plugged = self.try_to_plug(request, cookies);
+        let plugged = self.try_to_plug(plugin, request, cookies);
         if plugged.is_err() {
             self.drop_marked(request.link, |_| true);
             // What was refused was not committed, or so one may think.
@@ -106,11 +124,17 @@ impl Host {
         plugged
     }
 
-    fn try_to_plug(&mut self, request: &LinkRequest, cookies: [u64; 2]) -> Result<LinkIdentity> {
-        let (points, mark) = ([&request.a, &request.b], (request.link, request.incarnation));
-        let names = SIDES.map(|side| port_name(request.link, side, points[side.index()]));
-        self.drop_strays(mark, [&points[0].ifname, &points[1].ifname, &names[0], &names[1]]);
-        let mut pairs = [0, 1].map(|side| self.pair(cookies[side], points[side], &names[side], mark));
+    fn try_to_plug(&mut self, plugin: &PluginName, request: &LinkRequest, cookies: [u64; 2]) -> Result<LinkIdentity> {
+        let mark = (request.link, request.incarnation);
+        let (names, pairs) = self.standing_pairs(request, cookies);
+        let port = |pair: &Pair| self.interfaces.get(&(HOST_NAMESPACE, pair.port));
+        if pairs.iter().flatten().filter_map(port).any(|port| port.bridged) {
+            return Err(conflict("connect", "a port is in a bridge"));
+        }
+        let strays = self.switch().ports().filter(|(name, port)| port.mark == mark && !names.contains(name));
+        let strays: Vec<Change> = strays.map(|(name, _)| Change::Remove(name.clone())).collect();
+        // Taking off is never refused.
+        drop(self.switch().commit(&strays));
         // What the switch opened for another interface of the name is let go of only when it sees the name gone.
         let stands = [0, 1].map(|side| {
             let attached = self.switch.as_ref()?.port(&names[side])?.attached?;
@@ -122,6 +146,49 @@ impl Host {
             self.transact(&removed)?;
             self.await_switch()?;
         }
+        let [a, b] = self.whole_pairs(request, cookies, &names, pairs)?;
+        let mut changes = if self.is_at_fault(Mistake::AddsAgainInOneStep) { removed } else { Vec::new() };
+        changes.extend(self.segment(&names, &lost, mark)?);
+        if !changes.is_empty() {
+            self.transact(&changes)?;
+        }
+        self.await_switch()?;
+        let ports = names.each_ref().map(|name| self.switch().port(name).map(record));
+        let mut identity = self.identity(plugin, request, cookies, [a.end, b.end]);
+        for (side, port) in SIDES.into_iter().zip(ports) {
+            let port = port.ok_or_else(|| conflict("connect", "a port vanished"))?;
+            identity.detail.insert(side.to_string(), port);
+        }
+        self.tell_link(request.link);
+        Ok(identity)
+    }
+
+    /// The names of the ports of a link, and its ends as far as they stand. What an attempt left that was made between other
+    /// places under the same mark is removed.
+    pub(super) fn standing_pairs(
+        &mut self,
+        request: &LinkRequest,
+        cookies: [u64; 2],
+    ) -> ([IfName; 2], [Option<Pair>; 2]) {
+        let (points, mark) = ([&request.a, &request.b], (request.link, request.incarnation));
+        let names = SIDES.map(|side| port_name(request.link, side, points[side.index()]));
+        let known = |name: &IfName| names.contains(name) || points.iter().any(|point| point.ifname == *name);
+        let strays = self.interfaces.iter().filter(|(_, it)| it.mark == Some(mark) && !known(&it.name));
+        let strays: Vec<_> = strays.map(|(key, _)| *key).collect();
+        strays.into_iter().for_each(|key| self.drop_pair(key));
+        let pairs = [0, 1].map(|side| self.pair(cookies[side], points[side], &names[side], mark));
+        (names, pairs)
+    }
+
+    /// Makes the ends that do not stand, and sets the ports of those that do.
+    pub(super) fn whole_pairs(
+        &mut self,
+        request: &LinkRequest,
+        cookies: [u64; 2],
+        names: &[IfName; 2],
+        mut pairs: [Option<Pair>; 2],
+    ) -> Result<[Pair; 2]> {
+        let (points, mark) = ([&request.a, &request.b], (request.link, request.incarnation));
         for side in [0, 1] {
             if pairs[side].is_none() {
                 for (cookie, name) in [(cookies[side], &points[side].ifname), (HOST_NAMESPACE, &names[side])] {
@@ -134,32 +201,7 @@ impl Host {
         }
         let [Some(a), Some(b)] = pairs else { return Err(conflict("connect", "an end vanished")) };
         self.put_ports_right(request, [a, b]);
-        let mut changes = if self.is_at_fault(Mistake::AddsAgainInOneStep) { removed } else { Vec::new() };
-        changes.extend(self.segment(&names, &lost, mark)?);
-        if !changes.is_empty() {
-            self.transact(&changes)?;
-        }
-        self.await_switch()?;
-        let ports = names.each_ref().map(|name| self.switch().port(name).map(record));
-        let mut identity = self.identity(request, cookies, [a.end, b.end]);
-        for (side, port) in SIDES.into_iter().zip(ports) {
-            let port = port.ok_or_else(|| conflict("connect", "a port vanished"))?;
-            identity.detail.insert(side.to_string(), port);
-        }
-        self.tell_link(request.link);
-        Ok(identity)
-    }
-
-    /// Removes what an attempt left that was made between other places under the same mark.
-    fn drop_strays(&mut self, mark: (LinkId, u64), known: [&IfName; 4]) {
-        let stray = |name: &IfName, of: Option<(LinkId, u64)>| of == Some(mark) && !known.contains(&name);
-        let interfaces = self.interfaces.iter().filter(|(_, it)| stray(&it.name, it.mark));
-        let interfaces: Vec<_> = interfaces.map(|(key, _)| *key).collect();
-        interfaces.into_iter().for_each(|key| self.drop_pair(key));
-        let ports = self.switch().ports().filter(|(name, port)| stray(name, Some(port.mark)));
-        let changes: Vec<Change> = ports.map(|(name, _)| Change::Remove(name.clone())).collect();
-        // Taking off is never refused.
-        drop(self.switch().commit(&changes));
+        Ok([a, b])
     }
 
     /// What puts both ports on a segment that is nobody else's.
@@ -190,6 +232,7 @@ impl Host {
             peer: tunnel.is_none().then_some((HOST_NAMESPACE, index)),
             tunnel,
             port: false,
+            bridged: false,
             mark: Some((request.link, request.incarnation)),
             attrs: request.attrs,
             set_by: self.call,
@@ -227,7 +270,7 @@ impl Host {
     }
 
     /// The interfaces behind both ends of a link on the switch: the port's own, or the end at a tunnel itself.
-    fn port_of(&self, identity: &LinkIdentity, end: &EndIdentity) -> Option<(u32, &Interface)> {
+    pub(super) fn port_of(&self, identity: &LinkIdentity, end: &EndIdentity) -> Option<(u32, &Interface)> {
         let ((_, index), found) = self.end(end, identity.boot)?;
         if found.tunnel.is_some() {
             return Some((index, found));
@@ -275,15 +318,7 @@ impl Host {
                 problems.push(format!("{name} is another port than was attached, or leads elsewhere"));
                 return EndReport::default();
             }
-            let report = PortReport { admin_up: port.up, mtu: port.attrs.mtu };
-            EndReport {
-                intact: true,
-                admin_up: found.up,
-                carrier: found.up && port.up,
-                mtu: found.attrs.mtu,
-                shaping: Some(Shaping::of(&port.attrs)),
-                port: found.tunnel.is_none().then_some(report),
-            }
+            report(found, port)
         };
         let (a, b) = (read(Side::A, &identity.a), identity.b.as_ref().map(|b| read(Side::B, b)));
         let one_segment = tags[0].is_some_and(|tag| tags.iter().all(|other| *other == Some(tag)));
@@ -301,8 +336,8 @@ impl Host {
         LinkReport { a, b, joined, probe, problems }
     }
 
-    /// What takes the carrier of a side's far end: on a switch, the far end's own port.
-    pub(super) fn set_carrier_on_switch(&mut self, identity: &LinkIdentity, side: Side, up: bool) -> Result<()> {
+    /// What takes the carrier of a side's far end: with ports, the far end's own.
+    pub(super) fn set_carrier_at_port(&mut self, identity: &LinkIdentity, side: Side, up: bool) -> Result<()> {
         let end = if side == Side::A { identity.b.as_ref() } else { Some(&identity.a) };
         let port = end.and_then(|end| self.port_of(identity, end)).map(|(index, _)| index);
         let port = port.ok_or_else(|| missing("set carrier", identity.link))?;

@@ -7,13 +7,15 @@ use futures_util::{FutureExt, StreamExt};
 use lifecycle_core::ErrorKind;
 use lifecycle_core::attach::Mac;
 use lifecycle_core::id::ControllerId;
+use lifecycle_core::name::IfName;
 use lifecycle_core::plugin::NetworkBackend;
 use lifecycle_core::plugin::network::{LinkIdentity, LinkRequest, NetworkEvent, ProbeResult};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::policy::naming::{LINK_GROUP, MAC_PREFIX, OurName, text_hash};
 use lifecycle_linux::ethtool::{Offloads, offloads, set_offloads};
-use lifecycle_linux::netlink::{Change, NewLink, Veth, Which, change_link, create_veth, delete_link};
+use lifecycle_linux::netlink::{Change, NewLink, Veth, Which, change_link, create_bridge, create_veth, delete_link};
 use lifecycle_linux::testing::{Nodes, name};
+use lifecycle_linux::wiring::label::link_bridge_mac;
 use lifecycle_testkit::laws::Verdict;
 use lifecycle_testkit::laws::network::NetworkFixture;
 use tokio::time::timeout;
@@ -155,6 +157,33 @@ pub(crate) async fn an_offload_turned_on_is_noticed_and_put_right(fixture: &Fixt
     assert!(!report.is_intact() && report.problems.iter().any(|text| text.contains("checksums")), "{report:?}");
     assert_eq!(fixture.connect(1, &a, &b).await, identity);
     fixture.comes_up(&identity, Duration::from_secs(2)).await;
+    Ok(())
+}
+
+pub(crate) async fn what_is_released_is_taken_back_once_no_bridge_has_it(fixture: &Fixture) -> Verdict {
+    let (a, b) = (fixture.nodes.point(), fixture.nodes.point());
+    let identity = fixture.connect(1, &a, &b).await;
+    fixture.backend.release(&identity).await.unwrap();
+    // The kernel does for the ends what it does for those of every other link.
+    assert_eq!(offloads(fixture.route(&a), &a.ifname).unwrap(), Offloads::ALL);
+    let name = OurName::LinkBridge { link: identity.link }.ifname();
+    let mac = Some(link_bridge_mac(fixture.controller, identity.link));
+    let port = fixture.switch_side().remove(0);
+    let mut switch = fixture.daemon().route();
+    switch.run(create_bridge(&NewLink { mac, group: LINK_GROUP, ..NewLink::new(&name) })).unwrap();
+    let bridge = switch.link(Which::Name(&name)).unwrap().unwrap();
+    let plug = Change { master: Some(bridge.index), ..Change::default() };
+    switch.run(change_link(Which::Name(&IfName::new(&port).unwrap()), &plug)).unwrap();
+    let refused = fixture.backend.connect(&fixture.request(1, &a, &b)).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Conflict, "{refused:?}");
+    switch.run(delete_link(Which::Name(&name))).unwrap();
+    let again = fixture.connect(1, &a, &b).await;
+    assert_eq!(
+        (again.a.ifindex, &again.b.as_ref().unwrap().ifindex),
+        (identity.a.ifindex, &identity.b.unwrap().ifindex)
+    );
+    assert_eq!(offloads(fixture.route(&a), &a.ifname).unwrap(), Offloads::NONE);
+    fixture.comes_up(&again, Duration::from_secs(5)).await;
     Ok(())
 }
 

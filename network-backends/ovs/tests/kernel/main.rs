@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         hands::a_veth_made_again_under_its_old_name_is_not_the_link,
         hands::a_port_of_another_bridge_is_not_the_link,
         hands::an_offload_turned_on_is_noticed_and_put_right,
+        hands::what_is_released_is_taken_back_once_no_bridge_has_it,
         hands::what_is_not_ours_is_left_alone,
         hands::what_a_dead_controller_left_half_made_is_found,
         faults::a_switch_that_ended_is_not_up_and_comes_back,

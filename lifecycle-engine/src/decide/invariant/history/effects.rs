@@ -202,15 +202,19 @@ fn is_target(seen: Seen<'_>, node: &NodeRecord, effect: &Effect) -> bool {
 fn link_is_recorded(seen: Seen<'_>, effect: &Effect) -> bool {
     let Subject::Link(id) = effect.subject else { return false };
     let Some(link) = seen.world.links.get(&id) else { return false };
-    let here = link.hosts().any(|host| *host == effect.host) && link.backend == effect.plugin;
+    // About what was built the backend that built it is asked.
+    let whom = effect.action.built().map_or(&link.backend, |built| &built.backend);
+    let here = link.hosts().any(|host| *host == effect.host) && *whom == effect.plugin;
     let built = |identity: &LinkIdentity| link.halves().any(|half| half == (&effect.host, identity));
     here && match &effect.action {
         Action::Connect(plan) => {
-            // Built from nothing, or what was built is mended.
+            // Built from nothing, or what was built is mended or taken over.
             let creating = link.actual == LinkState::Creating && link.identity.is_none();
-            (creating || link.identity.is_some() && link.rebuild) && link.incarnation == plan.incarnation
+            let again = link.identity.is_some() && (link.rebuild || link.leaves().is_some());
+            (creating || again) && link.incarnation == plan.incarnation
         }
         Action::Disconnect(identity) => built(identity) && (link.rebuild || link.deleting),
+        Action::Release(identity) => built(identity) && link.leaves().is_some(),
         Action::SetParams { identity, attrs } => built(identity) && link.attrs() == *attrs,
         Action::SetCarrier { identity, .. } | Action::Redirect { identity, .. } => built(identity),
         _ => false,
@@ -257,6 +261,7 @@ fn i25_an_operation_is_about_its_subject(seen: Seen<'_>, effect: &Effect, found:
         (
             Subject::Link(id),
             Action::Disconnect(it)
+            | Action::Release(it)
             | Action::SetParams { identity: it, .. }
             | Action::Redirect { identity: it, .. }
             | Action::SetCarrier { identity: it, .. },
@@ -280,7 +285,8 @@ fn joins_its_nodes(seen: Seen<'_>, plan: &ConnectPlan) -> bool {
     plan.ends.iter().zip(link.nodes).all(|(end, node)| match end {
         EndPlan::Port { instance, .. } => {
             let row = node.and_then(|id| seen.world.nodes.get(&id));
-            row.and_then(|row| row.instance.as_ref()).is_some_and(|it| it.reference == *instance)
+            // That it is gone may come out in the step in which the other half of the link answered.
+            row.is_some_and(|row| row.instance.as_ref().map_or(row.id == instance.node, |it| it.reference == *instance))
         }
         // Half of a link between two hosts leads to a tunnel in place of the node that the other half is for.
         EndPlan::Place(point) => node.is_none() || link.span.is_some() && point.place.name() == PlaceKind::Tunnel,

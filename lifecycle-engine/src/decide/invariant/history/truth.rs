@@ -131,6 +131,9 @@ impl History {
         let memory = &mut self.truth;
         for link in seen.world.links.values() {
             let up = link.actual == LinkState::Up && !is_stale(seen.world, link);
+            if up && link.leaves().is_some() {
+                found.push(Violation::new("I9", &link.key, "recorded as up, and it is between two backends"));
+            }
             let fallen = up && !links::stands(link, seen.census);
             if let Some(since) = last(&mut memory.fallen, link.id, fallen, seen.now.boot, patience) {
                 let text = format!("recorded as up, and it is not there since {} ms", since.as_millis());
