@@ -27,6 +27,9 @@ use lifecycle_engine::{Controller, NodeAction, Settings};
 
 const WAIT: Duration = Duration::from_secs(20);
 
+/// Where its nodes are reached.
+const HERE: ManagementAddresses = ManagementAddresses { ipv4: Some(Ipv4Addr::LOCALHOST), ipv6: None };
+
 /// A provider in memory whose nodes print what a test says, and are reached at this machine.
 #[derive(Debug, Clone)]
 struct Talker {
@@ -51,8 +54,7 @@ impl Provider for Talker {
     }
     async fn create_node(&self, request: &CreateNode) -> Result<CreatedNode> {
         let created = self.inner.create_node(request).await?;
-        let management = ManagementAddresses { ipv4: Some(Ipv4Addr::LOCALHOST), ipv6: None };
-        Ok(CreatedNode { management, ..created })
+        Ok(CreatedNode { management: HERE, ..created })
     }
     async fn start_node(&self, instance: &InstanceRef) -> Result<()> {
         self.inner.start_node(instance).await
@@ -64,10 +66,12 @@ impl Provider for Talker {
         self.inner.destroy_node(instance).await
     }
     async fn list_nodes(&self) -> Result<Vec<ObservedNode>> {
-        self.inner.list_nodes().await
+        let listed = self.inner.list_nodes().await?;
+        Ok(listed.into_iter().map(|node| ObservedNode { management: HERE, ..node }).collect())
     }
     async fn observe_node(&self, instance: &InstanceRef) -> Result<Option<ObservedNode>> {
-        self.inner.observe_node(instance).await
+        let found = self.inner.observe_node(instance).await?;
+        Ok(found.map(|node| ObservedNode { management: HERE, ..node }))
     }
     fn watch(&self) -> BoxStream<'static, ProviderEvent> {
         self.inner.watch()
