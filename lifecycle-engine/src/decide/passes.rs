@@ -264,7 +264,8 @@ pub(super) fn lose_backend(cx: &mut Cx<'_>, host: &HostName, plugin: &PluginName
     }
     for id in links_on(cx.world, host, plugin) {
         link::doubt(cx.world, id, now);
-        if cx.world.links.get(&id).is_some_and(|link| link.actual == LinkState::Up) {
+        let up = cx.world.links.get(&id).is_some_and(|link| link.actual == LinkState::Up);
+        if up && !cx.world.has_bug(Bug::KeepsLinksOfALostBackend) {
             cx.link_becomes(id, LinkState::Down, Why::sync().because("its backend cannot be reached"));
         }
     }

@@ -117,6 +117,10 @@ pub enum Bug {
     SharesATunnel,
     /// A host that has another address is still sought at the old one.
     KeepsAnOldAddress,
+    /// A link between two hosts keeps the MTU that fitted through its tunnel when it was built.
+    KeepsAnOldMtu,
+    /// Links whose backend cannot be reached stay up: their frames mostly pass.
+    KeepsLinksOfALostBackend,
     /// The backend that a link is handed over from is not asked to let go of it: the next one takes the ends anyway.
     TakesWithoutAsking,
     /// A link that is handed over to another backend stays up meanwhile: it is but a moment.
@@ -141,12 +145,13 @@ impl Bug {
             Self::DoesNotMarkStale => &["I7", "L1"],
             Self::LeavesHalfALink => &["I4"],
             Self::SharesATunnel => &["I12"],
-            Self::KeepsAnOldAddress => &["L1"],
+            Self::KeepsAnOldAddress | Self::KeepsAnOldMtu => &["L1"],
             Self::TakesWithoutAsking => &["I13"],
             Self::TrustsOneHalf
             | Self::TrustsOldReadings
             | Self::KeepsProofsOverARestart
             | Self::UpWithOneNode
+            | Self::KeepsLinksOfALostBackend
             | Self::StaysUpWhileHandedOver => &["I9"],
             Self::NeverGivesUp | Self::OverwritesTheFirstCause => &["I14"],
             Self::RetriesWithoutBackoff => &["I15"],

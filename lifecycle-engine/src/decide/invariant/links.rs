@@ -79,6 +79,16 @@ fn meet(link: &LinkRecord) -> bool {
     }
 }
 
+/// I9 within the rows: what is recorded as up can be read back.
+pub fn i9_up_links_are_in_reach(world: &World) -> Vec<Violation> {
+    let lost = |link: &LinkRecord, host: &HostName| world.backend(host, &link.backend).is_none_or(|it| it.unreachable);
+    let up = world.links.values().filter(|link| link.actual == LinkState::Up);
+    let unknown = up.filter(|link| link.hosts().any(|host| lost(link, host)));
+    unknown
+        .map(|link| Violation::new("I9", &link.key, "it is recorded as up and its backend cannot be reached"))
+        .collect()
+}
+
 /// I12: two links never share the identifier of a tunnel on a host.
 pub fn i12_tunnels_are_told_apart(world: &World) -> Vec<Violation> {
     let mut found = Vec::new();

@@ -56,8 +56,9 @@ use super::World;
 pub use census::{Census, SeenInstance, SeenLink};
 pub use history::{History, Seen};
 pub use links::{
-    i4_every_interface_has_an_owner, i9_up_links_join_running_nodes, i9_up_links_stand, i10_no_half_links,
-    i11_ends_are_exclusive, i12_tunnels_are_told_apart, i13_tunnels_are_needed, l1_links_are_settled,
+    i4_every_interface_has_an_owner, i9_up_links_are_in_reach, i9_up_links_join_running_nodes, i9_up_links_stand,
+    i10_no_half_links, i11_ends_are_exclusive, i12_tunnels_are_told_apart, i13_tunnels_are_needed,
+    l1_links_are_settled,
 };
 pub use nodes::{
     i1_one_live_instance, i2_explicit_host_is_inviolable, i4_every_instance_has_an_owner, i16_one_active_job_per_node,
@@ -93,6 +94,7 @@ pub fn check(world: &World, census: &Census, now: Now) -> Vec<Violation> {
     let mut found = i1_one_live_instance(census);
     found.extend(i2_explicit_host_is_inviolable(world, census));
     found.extend(i9_up_links_join_running_nodes(world));
+    found.extend(i9_up_links_are_in_reach(world));
     found.extend(i11_ends_are_exclusive(world));
     found.extend(i12_tunnels_are_told_apart(world));
     found.extend(i16_one_active_job_per_node(world));

@@ -80,7 +80,8 @@ fn path_now(world: &World, link: &LinkRecord) -> Option<u32> {
 /// error and says so, until either changes; as long, its ends are kept as the path allows.
 pub(super) fn follow_path(cx: &mut Cx<'_>, id: LinkId) -> bool {
     let Some(link) = cx.world.links.get(&id).filter(|link| link.path_mtu.is_some()) else { return true };
-    if let Some(path) = path_now(cx.world, link).filter(|path| link.path_mtu != Some(*path)) {
+    let followed = !cx.world.has_bug(Bug::KeepsAnOldMtu);
+    if let Some(path) = path_now(cx.world, link).filter(|path| followed && link.path_mtu != Some(*path)) {
         cx.change_link(id, |link| link.path_mtu = Some(path));
     }
     let refused = cx.world.links.get(&id).and_then(|link| fits(link, link.path_mtu?).err());
