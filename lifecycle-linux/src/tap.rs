@@ -9,6 +9,12 @@ use nix::libc;
 
 use crate::sys::tap::{set_interface, set_owner, set_persistent};
 
+/// Why no taps can be made on this machine, if so.
+pub fn missing() -> Option<&'static str> {
+    let is_there = std::fs::exists("/dev/net/tun").unwrap_or_default();
+    (!is_there).then_some("there is no /dev/net/tun; load it with `modprobe tun`")
+}
+
 /// A tap that was just made and goes with this, unless it is kept. So it can be marked first: what a program leaves behind
 /// that dies in between is nothing.
 #[derive(Debug)]

@@ -42,7 +42,12 @@ impl Discipline {
             "netem" => netem(options),
             _ => Shaping::default(),
         };
-        Some(Self { index: u32_at(body, 4)?, is_default: u32_at(body, 8)? >> 16 == 0 || kind == "noqueue", kind, shaping })
+        Some(Self {
+            index: u32_at(body, 4)?,
+            is_default: u32_at(body, 8)? >> 16 == 0 || kind == "noqueue",
+            kind,
+            shaping,
+        })
     }
 
     /// Whether it is one of those that links are shaped with.

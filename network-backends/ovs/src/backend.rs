@@ -16,6 +16,7 @@ use lifecycle_core::plugin::{HostContext, NetworkBackend, OverlayBackend};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::LinkAttrs;
 use lifecycle_linux::capability::Missing;
+use lifecycle_linux::tap;
 use lifecycle_linux::wiring::{News, Outcome, shaping, ticket};
 
 use crate::alive::Health;
@@ -103,7 +104,7 @@ impl OvsBackend {
 #[async_trait]
 impl NetworkBackend for OvsBackend {
     fn capabilities(&self) -> NetworkCapabilities {
-        use PlaceKind::{HostNet, Namespace};
+        use PlaceKind::{HostNet, Namespace, Tap, Tunnel};
         let mut can = NetworkCapabilities { switched: true, ..NetworkCapabilities::default() };
         shaping::declare(&self.missing.lock().unwrap_or_else(PoisonError::into_inner), &mut can);
         // It may be started later, so that links through it are tried all the same, and refused with this reason.
@@ -118,7 +119,11 @@ impl NetworkBackend for OvsBackend {
         }
         if nix::unistd::geteuid().is_root() {
             can.pairs.extend([(Namespace, Namespace), (Namespace, HostNet), (HostNet, HostNet)]);
-            can.pairs.extend([Namespace, HostNet].map(|place| (place, PlaceKind::Tunnel)));
+            can.pairs.extend([Namespace, HostNet].map(|place| (place, Tunnel)));
+            match tap::missing() {
+                None => can.pairs.extend([(Namespace, Tap), (Tap, Tap), (Tap, HostNet), (Tap, Tunnel)]),
+                Some(reason) => drop(can.missing.insert("tap".to_owned(), reason.to_owned())),
+            }
         } else {
             can.missing.insert("root".to_owned(), ROOTLESS.to_owned());
         }
@@ -140,7 +145,10 @@ impl NetworkBackend for OvsBackend {
         const OPERATION: &str = "connect link";
         if !self.capabilities().can_connect(request.a.place.name(), request.b.place.name()) {
             let (a, b) = (request.a.place.name(), request.b.place.name());
-            let why = if self.capabilities().pairs.is_empty() { format!(": {ROOTLESS}") } else { String::new() };
+            let can = self.capabilities();
+            let why = [a, b].iter().find_map(|place| can.missing.get(&place.to_string()).map(String::as_str));
+            let why = if can.pairs.is_empty() { Some(ROOTLESS) } else { why };
+            let why = why.map(|why| format!(": {why}")).unwrap_or_default();
             let message = format!("the ovs backend cannot connect a {a} and a {b} here{why}");
             return Err(Error::new(ErrorKind::Unsupported, OPERATION, message).about(request.link));
         }

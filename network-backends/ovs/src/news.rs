@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use lifecycle_core::id::LinkId;
 use lifecycle_core::policy::naming::OurName;
 use lifecycle_linux::wiring::News;
+use lifecycle_linux::wiring::label::text_link;
 
 use crate::alive::Health;
 use crate::ovsdb::{Change, Heard, Row};
-use crate::switch::CONTROLLER;
+use crate::switch::{CONTROLLER, LABEL};
 
 /// Passes on what the database tells.
 pub(crate) fn listener(news: Arc<News>, health: Arc<Health>) -> impl Fn(Heard<'_>) + Send + Sync + 'static {
@@ -66,11 +67,11 @@ fn is_of_all(change: &Change) -> bool {
         && old.map("external_ids").contains_key(CONTROLLER)
 }
 
-/// The link that a port belongs to by its name.
+/// The link that a port belongs to by its name, or that an interface does, of which a tap's is its machine's, by its label.
 fn link_of(row: &Row) -> Option<LinkId> {
     match OurName::parse(row.text("name")?) {
         Some(OurName::LinkEnd { link, .. }) => Some(link),
-        _ => None,
+        _ => text_link(row.map("external_ids").get(LABEL)?),
     }
 }
 

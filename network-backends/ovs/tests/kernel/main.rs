@@ -8,6 +8,7 @@ mod fixture;
 mod frames;
 mod hands;
 mod many;
+mod taps;
 mod tunnels;
 
 use std::process::ExitCode;
@@ -41,6 +42,9 @@ fn main() -> ExitCode {
         hands::an_offload_turned_on_is_noticed_and_put_right,
         hands::what_is_not_ours_is_left_alone,
         hands::what_a_dead_controller_left_half_made_is_found,
+        taps::a_machine_at_a_tap_is_joined,
+        taps::a_tap_that_was_deleted_is_made_again,
+        taps::links_of_machines_are_apart,
         faults::a_switch_that_ended_is_not_up_and_comes_back,
         faults::nothing_is_left_of_a_link_that_the_switch_did_not_take,
         faults::a_database_that_ended_is_followed_again,
