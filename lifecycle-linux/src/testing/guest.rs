@@ -1,6 +1,7 @@
 //! A small machine for tests: Debian's kernel for clouds, and a RAM disk with busybox that is put together here.
 //!
-//! Words on the kernel's command line say what it does: `ip=<address>/<length>` gives its first network card an address.
+//! Words on the kernel's command line say what it does: each `ip=<address>/<length>` gives an address to the first network
+//! card that has none.
 //! It says `guest-ready` when it listens, has a shell on its console, and ends when its power button is pressed.
 
 use std::fs;
@@ -36,15 +37,18 @@ echo 1 >/proc/sys/kernel/printk
 ip link set lo up
 for word in $(cat /proc/cmdline); do
     case $word in
-        ip=*) address=${word#ip=} ;;
+        ip=*) addresses="$addresses ${word#ip=}" ;;
     esac
 done
 # Cards may come and go.
 (while :; do
     for card in /sys/class/net/eth*; do
         card=${card##*/}
-        [ -n "$address" ] && [ "$card" != 'eth*' ] && ! ip -4 addr show dev $card | grep -q inet || continue
-        ip link set $card up && ip addr add $address dev $card
+        [ "$card" != 'eth*' ] && ! ip -4 addr show dev $card | grep -q inet || continue
+        for address in $addresses; do
+            ip -4 addr | grep -q "inet $address " && continue
+            ip link set $card up && ip addr add $address dev $card && break
+        done
     done
     sleep 0.2
 done) 2>/dev/null &

@@ -12,6 +12,7 @@ mod hands;
 mod hosts;
 mod labs;
 mod life;
+mod machines;
 mod secrets;
 mod stages;
 mod switch_kills;
@@ -68,6 +69,7 @@ fn main() {
     trials.extend(hands::trials());
     trials.extend(hosts::trials());
     trials.extend(labs::trials());
+    trials.extend(machines::trials());
     trials.extend(switch_kills::trials());
     trials.extend(fixtures::trials());
     trials.extend(frr::trials());
