@@ -24,12 +24,12 @@ topology:
     vm:
       provider: libvirt
       image: guest
-      cmd: quiet ip=10.9.1.1/24 ip=10.9.2.1/24
+      cmd: SOON ip=10.9.1.1/24 ip=10.9.2.1/24
     ct:
       provider: docker
       image: lifecycle-test:1
       network-mode: none
-      cmd: sleep infinity
+      cmd: sh -c 'trap exit TERM; while sleep 0.2; do :; done'
       exec: [ip address add 10.9.1.2/24 dev eth1, ip address add 10.9.3.2/24 dev eth2]
     ns:
       provider: netns
@@ -77,7 +77,7 @@ impl<'a> Bench<'a> {
             libvirt.uri()
         );
         let config = sandbox.write("config.yaml", &settings).display().to_string();
-        sandbox.write("machines.clab.yml", LAB);
+        sandbox.write("machines.clab.yml", &LAB.replacen("SOON", guest::SOON, 1));
         let serve = sandbox.serve_with(&[("LIFECYCLE_CONFIG", &config)]);
         sandbox.ok(&["deploy", "--backend", backend, "-t", "machines.clab.yml"]);
         let bench = Self { sandbox, switch, docker, libvirt, config, serve };
@@ -141,6 +141,12 @@ fn a_mixed_lab(backend: &str) {
     let sandbox = Sandbox::new(User::Root);
     let mut bench = Bench::deploy(&sandbox, backend);
     let untouched = |bench: &Bench<'_>| (bench.container_as_it_is(), fingerprint(&sandbox, "ns"));
+
+    // A machine may leave checksums to whoever passes on what it sends.
+    eventually("the machine sends back what it is sent", LONG, || {
+        let said = sandbox.run(&["exec", "ct", "--", "sh", "-c", "echo heard | nc -w 2 10.9.1.1 7"]);
+        (said.stdout == b"heard\n").then_some(())
+    });
 
     // The machine stops: those at its links see no carrier, and each other as before. It starts: all is as it was.
     let before = untouched(&bench);
