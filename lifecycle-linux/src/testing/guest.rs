@@ -1,7 +1,8 @@
 //! A small machine for tests: Debian's kernel for clouds, and a RAM disk with busybox that is put together here.
 //!
 //! Words on the kernel's command line say what it does: each `ip=<address>/<length>` gives an address to the first network
-//! card that has none. At port 7 it sends back what it is sent. It says `guest-ready` when it listens, has a shell on its console, and ends when its power button is pressed.
+//! card that has none. It says when a card gets or loses carrier, and sends back what it is sent at port 7. It says
+//! `guest-ready` when it listens, has a shell on its console, and ends when its power button is pressed.
 
 use std::fs;
 use std::io::Write;
@@ -41,15 +42,21 @@ for word in $(cat /proc/cmdline); do
         ip=*) addresses="$addresses ${word#ip=}" ;;
     esac
 done
-# Cards may come and go.
+# Cards may come and go. Looking at those that are known starts no process.
 (while :; do
-    for card in /sys/class/net/eth*; do
-        card=${card##*/}
-        [ "$card" != 'eth*' ] && ! ip -4 addr show dev $card | grep -q inet || continue
-        for address in $addresses; do
-            ip -4 addr | grep -q "inet $address " && continue
-            ip link set $card up && ip addr add $address dev $card && break
-        done
+    for path in /sys/class/net/eth*; do
+        card=${path##*/}
+        read index <$path/ifindex || continue
+        eval "ready=\$ready_$index was=\$carrier_$index"
+        if [ -z "$ready" ]; then
+            for address in $addresses; do
+                ip -4 addr | grep -q "inet $address " && continue
+                ip link set $card up && ip addr add $address dev $card && eval "ready_$index=1" && break
+            done
+        elif read now <$path/carrier && [ "$now" != "$was" ]; then
+            eval "carrier_$index=$now"
+            echo $card carrier $now
+        fi
     done
     sleep 0.2
 done) 2>/dev/null &

@@ -159,7 +159,9 @@ fn card(xml: &mut Xml, nic: Nic, card: Card<'_>) -> io::Result<()> {
                 empty(xml, "alias", &[("name", &format!("ua-reserved{number}"))])?;
             }
         }
-        empty(xml, "model", &[("type", nic.word())])
+        empty(xml, "model", &[("type", nic.word())])?;
+        // Nothing boots from the network, and the firmware need not wait for whoever might want to.
+        empty(xml, "rom", &[("enabled", "no")])
     })?;
     Ok(())
 }
