@@ -29,7 +29,8 @@ impl NewTap {
     /// When the process may not make one, or another interface has the name.
     pub fn make(device: OwnedFd, name: &IfName, owner: u32, flags: u16) -> io::Result<Self> {
         let device = File::from(device);
-        set_interface(&device, name, flags | libc::IFF_TAP as u16)?;
+        // One that is there already is not taken.
+        set_interface(&device, name, flags | (libc::IFF_TAP | libc::IFF_TUN_EXCL) as u16)?;
         set_owner(&device, owner)?;
         Ok(Self(device))
     }

@@ -328,8 +328,7 @@ impl Worker {
                 let name = end.label.port_name();
                 let port = client.read(|db| Port::named(db, name.as_str(), self.controller));
                 doomed.ports.extend(port.filter(|port| port.owner == Owner::End(end.label)).map(|port| port.uuid));
-                let ours = |link: &Link| end.host_owner(link) != Owner::Foreign;
-                if let Some(host) = switch.link(Which::Name(&end.interface()))?.filter(ours) {
+                if let Some(host) = switch.link(Which::Name(&end.interface()))?.filter(|host| end.is_ours(host)) {
                     self.doom_interface(&switch, &host, &mut doomed);
                 }
             }
@@ -342,7 +341,10 @@ impl Worker {
             self.unsettled = true;
             let Ok(switch) = self.switch() else { return };
             for end in &plan.ends {
-                let _ = switch.route(|route| route.run(delete_link(Which::Name(&end.interface()))));
+                let host = switch.link(Which::Name(&end.interface())).ok().flatten();
+                if let Some(host) = host.filter(|host| end.is_ours(host)) {
+                    let _ = switch.route(|route| route.run(delete_link(Which::Index(host.index))));
+                }
             }
         }
     }
@@ -377,6 +379,15 @@ impl End<'_> {
     fn host_owner(&self, host: &Link) -> Owner {
         let controller = self.label.controller;
         if self.is_tap() { owner(host, controller) } else { port_owner(host, controller) }
+    }
+
+    /// Whether the interface on the switch's side is one that may be removed with this end. The name of a tap is its
+    /// machine's, and another link may have ended there.
+    fn is_ours(&self, host: &Link) -> bool {
+        match self.host_owner(host) {
+            Owner::End(label) => !self.is_tap() || label == self.label,
+            owner => !self.is_tap() && owner != Owner::Foreign,
+        }
     }
 
     pub(crate) fn tunnel(&self) -> Option<&Tunnel> {

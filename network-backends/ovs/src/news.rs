@@ -67,23 +67,27 @@ fn is_of_all(change: &Change) -> bool {
         && old.map("external_ids").contains_key(CONTROLLER)
 }
 
-/// The link that a port belongs to by its name, or that an interface does, of which a tap's is its machine's, by its label.
+/// The link that a port belongs to by its name.
 fn link_of(row: &Row) -> Option<LinkId> {
     match OurName::parse(row.text("name")?) {
         Some(OurName::LinkEnd { link, .. }) => Some(link),
-        _ => text_link(row.map("external_ids").get(LABEL)?),
+        _ => None,
     }
+}
+
+/// The link that an interface belongs to by its name or, since a tap has its name from a machine, by its label.
+fn link_of_interface(row: &Row) -> Option<LinkId> {
+    link_of(row).or_else(|| text_link(row.map("external_ids").get(LABEL)?))
 }
 
 /// The link that a change in the database makes doubtful.
 fn disturbed(change: &Change) -> Option<LinkId> {
     let old = change.old.as_ref()?;
-    let columns: &[&str] = match change.table.as_str() {
-        "Port" => &["name", "interfaces", "tag", "vlan_mode"],
-        "Interface" => &["name", "type", "options", "ofport", "ifindex", "error"],
+    let (link, columns): (_, &[&str]) = match change.table.as_str() {
+        "Port" => (link_of(old)?, &["name", "interfaces", "tag", "vlan_mode"]),
+        "Interface" => (link_of_interface(old)?, &["name", "type", "options", "ofport", "ifindex", "error"]),
         _ => return None,
     };
-    let link = link_of(old)?;
     let Some(new) = &change.new else { return Some(link) };
     // That the switch fills in what it finds out of a new port is no news, unless it is an error.
     let differs = |column: &&&str| {
