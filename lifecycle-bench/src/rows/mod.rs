@@ -6,6 +6,8 @@ mod growth;
 mod idle;
 mod linear;
 mod link;
+#[cfg(feature = "libvirt")]
+mod machines;
 mod mismatch;
 mod pass;
 mod repair;
@@ -37,6 +39,8 @@ pub(crate) const ROWS: &[Row] = &[
     growth::ROW,
     vxlan::ROW,
     containers::ROW,
+    #[cfg(feature = "libvirt")]
+    machines::ROW,
     linear::ROW,
     switched::ROW,
     thousand::ROW,

@@ -191,11 +191,8 @@ pub(super) fn read(cx: &mut Cx<'_>, asked: &InFlight, outcome: Outcome) {
 pub(super) fn news(cx: &mut Cx<'_>, host: &HostName, plugin: &PluginName, news: News) {
     match news {
         // News about a node that an effect is at work on are mostly of our own making, and its end is read anyway.
-        News::Node(instance) => match cx.world.node_work.get_mut(&instance.node) {
-            Some(work) if work.is_at_instance() => {
-                work.heard = true;
-                planted::act_on_news(cx.world, instance.node);
-            }
+        News::Node(instance) => match cx.world.node_work.get(&instance.node) {
+            Some(work) if work.is_at_instance() => planted::act_on_news(cx.world, instance.node),
             _ => observe(cx, host, plugin, instance),
         },
         News::Link(id) => {

@@ -17,7 +17,7 @@ use lifecycle_core::plugin::provider::{InstanceState, ObservedNode};
 use lifecycle_core::policy::enforcement::EnforcementFacts;
 
 use super::effect::{Done, Outcome, Subject};
-use super::node::{NodeWork, Phase};
+use super::node::Phase;
 use super::{Ledger, Why, World, link};
 
 /// A mistake that can be planted.
@@ -225,16 +225,13 @@ pub(super) fn tries_again_blindly(world: &World, phase: Phase, error: &Error) ->
     world.has_bug(Bug::CreatesBlindlyAgain) && phase == Phase::Create && error.kind().is_unknown()
 }
 
-/// [`Bug::NewsStartASecondCreate`]: the news are acted on at once...
+/// [`Bug::NewsStartASecondCreate`]: the news are acted on at once, and what is under way is not minded.
 pub(super) fn act_on_news(world: &mut World, id: NodeId) {
-    if world.has_bug(Bug::NewsStartASecondCreate) {
+    let bugged = world.has_bug(Bug::NewsStartASecondCreate);
+    if let Some(work) = world.node_work.get_mut(&id).filter(|work| bugged && work.phase == Phase::Create) {
+        work.effect = None;
         world.touch_node(id);
     }
-}
-
-/// ...and what is under way is not minded.
-pub(super) fn forgets_its_effect(world: &World, work: &NodeWork) -> bool {
-    world.has_bug(Bug::NewsStartASecondCreate) && work.phase == Phase::Create && work.heard
 }
 
 /// [`Bug::FailsOverWithoutFencing`]: what cannot be reached is taken to be gone.

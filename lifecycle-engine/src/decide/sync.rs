@@ -97,11 +97,12 @@ pub(super) fn take_one(
     }
 }
 
-/// Whether a list asked for in step `issued` still says something about a node: nothing was done to it since.
+/// Whether a list asked for in step `issued` still says something about a node: nothing was done to it since. What is asked
+/// for in the step that takes in how something ended is read after it.
 fn is_current(ledger: &Ledger<'_>, id: NodeId, issued: u64) -> bool {
     let worked_on = ledger.world.node_work.get(&id).is_some_and(NodeWork::is_at_instance);
     let trusts_all = ledger.world.has_bug(Bug::TrustsOldLists);
-    !worked_on && (trusts_all || ledger.world.last_done.get(&id).is_none_or(|&done| done < issued))
+    !worked_on && (trusts_all || ledger.world.last_done.get(&id).is_none_or(|&done| done <= issued))
 }
 
 fn record(ledger: &mut Ledger<'_>, id: NodeId, seen: ObservedNode) {

@@ -13,6 +13,7 @@ mod hosts;
 mod labs;
 mod life;
 mod machines;
+mod moves;
 mod secrets;
 mod stages;
 mod switch_kills;
@@ -70,6 +71,7 @@ fn main() {
     trials.extend(hosts::trials());
     trials.extend(labs::trials());
     trials.extend(machines::trials());
+    trials.extend(moves::trials());
     trials.extend(switch_kills::trials());
     trials.extend(fixtures::trials());
     trials.extend(frr::trials());

@@ -42,13 +42,14 @@ pub(super) fn keep(cx: &mut Cx<'_>, id: LinkId) {
 
 /// Asks for a change that the link needs. True when something was asked for.
 fn change(cx: &mut Cx<'_>, id: LinkId) -> bool {
-    let Some(link) = cx.world.links.get(&id).filter(|link| link.budget.given_up_at.is_none()) else { return false };
+    let Some(link) = cx.world.links.get(&id) else { return false };
     let attrs = link.attrs();
     let carrier = [Side::A, Side::B].into_iter().find_map(|side| {
         let up = attrs.admin == Admin::Up && node::wants_carrier(cx.world, link.nodes[side.index()]?);
         (link.carrier[side.index()] != Some(up)).then_some((side, up))
     });
-    let params = link.applied != Some(attrs);
+    // Attributes that cannot be had are given up; the link's carrier and its tunnel follow its nodes and hosts all the same.
+    let params = link.applied != Some(attrs) && link.budget.given_up_at.is_none();
     let astray = span::astray(cx.world, link);
     let other_family = astray.as_ref().is_some_and(|(_, to)| span::is_of_another_family(link, to));
     if !params && carrier.is_none() && astray.is_none() || is_early(cx, id) {

@@ -236,9 +236,15 @@ fn removal_failed(cx: &mut Cx<'_>, id: LinkId, error: &Error) {
 fn not_changed(cx: &mut Cx<'_>, id: LinkId, error: &Error) {
     // What was built may have changed under us; reading it back decides.
     super::doubt_proof(cx.world, id);
+    let given_up = cx.world.links.get(&id).is_some_and(|link| link.budget.given_up_at.is_some());
     match error.kind() {
         ErrorKind::NotFound => broken(cx, id, &error.chain()),
         ErrorKind::Unreachable => {}
+        // There is nothing left to give up, and what follows nodes and hosts has to be tried again some time.
+        _ if given_up => {
+            let next = Deadline::after(cx.now.boot, cx.world.settings.repair.cap);
+            cx.change_link(id, |link| link.budget.next_attempt = Some(next));
+        }
         kind if kind.may_pass() => count_failure(cx, id, error),
         _ => give_up(cx, id, &error.chain()),
     }

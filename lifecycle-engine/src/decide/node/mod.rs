@@ -97,8 +97,6 @@ pub struct NodeWork {
     pub slot: Option<(HostName, PluginName)>,
     /// Where the next instance is going to be; its resources are reserved there.
     pub target: Option<HostName>,
-    /// News came in while the effect was under way.
-    pub heard: bool,
     /// The stage that the node entered last on its way up.
     pub stage: Option<Stage>,
     /// It waits for other nodes before it enters the next one.
@@ -107,17 +105,7 @@ pub struct NodeWork {
 
 impl NodeWork {
     pub(super) fn new(goal: Goal, phase: Phase) -> Self {
-        Self {
-            goal,
-            then_run: false,
-            phase,
-            effect: None,
-            slot: None,
-            target: None,
-            heard: false,
-            stage: None,
-            held: false,
-        }
+        Self { goal, then_run: false, phase, effect: None, slot: None, target: None, stage: None, held: false }
     }
 
     /// Whether an effect on the node is under way, which has to end before another one begins.
@@ -158,7 +146,7 @@ pub(super) fn advance(cx: &mut Cx<'_>, id: NodeId) {
     halt::redirect(cx, id);
     loop {
         let Some(work) = cx.world.node_work.get(&id) else { return begin::begin(cx, id) };
-        if work.effect.is_some() && !planted::forgets_its_effect(cx.world, work) {
+        if work.effect.is_some() {
             return;
         }
         let flow = match work.phase {
@@ -223,7 +211,6 @@ fn ask_at(
     let effect = cx.ask(host, provider, Subject::Node(id), action, timeout);
     if let Some(work) = cx.world.node_work.get_mut(&id) {
         work.effect = Some(effect);
-        work.heard = false;
     }
     Flow::Wait
 }

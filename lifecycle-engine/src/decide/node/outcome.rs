@@ -26,7 +26,7 @@ pub(in super::super) fn take(cx: &mut Cx<'_>, id: NodeId, asked: &Effect, outcom
         return cx.world.touch_node(id);
     };
     work.effect = None;
-    let (goal, phase, heard) = (work.goal, work.phase, work.heard);
+    let (goal, phase) = (work.goal, work.phase);
     let outcome = planted::believe(cx.world, phase, outcome);
     match outcome {
         Ok(done) => succeeded(cx, id, phase, goal, done),
@@ -37,10 +37,6 @@ pub(in super::super) fn take(cx: &mut Cx<'_>, id: NodeId, asked: &Effect, outcom
             set_phase(cx.world, id, Phase::Look);
         }
         Err(error) => failed(cx, id, phase, asked, &error),
-    }
-    if heard && phase == Phase::Start {
-        // What was heard while it was starting may be more than its start: it may have ended right away.
-        passes::observe_node(cx, id);
     }
     cx.world.touch_node(id);
 }
@@ -104,6 +100,8 @@ fn runs(cx: &mut Cx<'_>, id: NodeId) {
     end::succeeded(cx, id);
     cx.change_node(id, |node| node.configured = false);
     set_phase(cx.world, id, Phase::Configure);
+    // It may have ended right away, and only a look tells where its interfaces are.
+    passes::observe_node(cx, id);
 }
 
 /// The process ended, as asked.
