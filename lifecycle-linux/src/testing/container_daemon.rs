@@ -1,24 +1,22 @@
 //! A Docker or Podman of a test's own: its directories, its socket, its network and mount namespaces, its processes.
 
 use std::io::Write;
-use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
-use crate::namespace::FreshNamespace;
+use super::daemon::{Daemon, answer, busybox, lacking, must};
 
-/// Time for a daemon to come up or to go down.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Waits until nobody holds its standard input, then removes all that a daemon left: processes that have the mark in the
-/// name of their control group or the directory in their command line, control groups, the directory.
+/// name of their control group or the directory in their command line, control groups, the directory. Mounts of containers
+/// outlive the daemon and go with the last process.
 const UNDERTAKER: &str = r#"
-cat >/dev/null
+echo ready
+exec >/dev/null 2>&1
+cat
 for round in 1 2 3 4 5 6 7 8 9 10; do
     left=
     for process in /proc/[0-9]*; do
@@ -50,17 +48,8 @@ pub enum Kind {
 #[derive(Debug)]
 pub struct ContainerDaemon {
     kind: Kind,
-    directory: PathBuf,
     mark: String,
-    namespace: PathBuf,
-    _own: Option<FreshNamespace>,
-    daemon: Option<Child>,
-    undertaker: Option<Child>,
-}
-
-#[track_caller]
-fn must<T, E: std::fmt::Debug>(result: Result<T, E>) -> T {
-    result.unwrap_or_else(|error| panic!("{error:?}"))
+    daemon: Daemon,
 }
 
 /// Why no such daemon can be run here, if none can.
@@ -72,67 +61,38 @@ pub fn missing(kind: Kind) -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some(format!("only root can run {name}"));
     }
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<PathBuf> =
-        std::env::split_paths(&paths).chain(["/usr/sbin", "/sbin"].map(PathBuf::from)).collect();
-    let lacks = |program: &&&str| !folders.iter().any(|folder| folder.join(program).is_file());
-    if let Some(program) = programs.iter().find(lacks) {
+    if let Some(program) = lacking(programs) {
         return Some(format!("{name} is not installed: no {program} (Debian's package is {package})"));
     }
     busybox().is_none().then(|| "no busybox to make an image of (Debian's package is busybox-static)".to_owned())
 }
 
-fn busybox() -> Option<PathBuf> {
-    ["/bin/busybox", "/usr/bin/busybox"].map(PathBuf::from).into_iter().find(|path| path.is_file())
-}
-
 impl ContainerDaemon {
     /// Starts one in a network namespace of its own.
     pub fn start(kind: Kind) -> Self {
-        let own = must(FreshNamespace::new());
-        let path = format!("/proc/{}/fd/{}", std::process::id(), own.ns.as_raw_fd());
-        Self::start_with(kind, path.into(), Some(own))
+        Self::start_with(kind, None)
     }
 
     /// Starts one in the network namespace with this file.
     pub fn start_in(kind: Kind, namespace: PathBuf) -> Self {
-        Self::start_with(kind, namespace, None)
+        Self::start_with(kind, Some(namespace))
     }
 
-    fn start_with(kind: Kind, namespace: PathBuf, own: Option<FreshNamespace>) -> Self {
+    fn start_with(kind: Kind, namespace: Option<PathBuf>) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let mark = format!("lctest{}x{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        // The undertaker removes it; the path is short, since the daemon's sockets lie deep in it.
-        let directory = must(tempfile::Builder::new().prefix("lcd").tempdir_in("/tmp")).keep();
-        // Its mount namespace is the daemon's: mounts of containers outlive the daemon and go with the last process.
-        let undertaker = Command::new("unshare")
-            .args(["--mount", "--propagation", "private", "sh", "-c", UNDERTAKER])
-            .env("MARK", &mark)
-            .env("DIRECTORY", &directory)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        let undertaker = must(undertaker);
-        let mounts = |process: &str| must(std::fs::read_link(format!("/proc/{process}/ns/mnt")));
-        while mounts(&undertaker.id().to_string()) == mounts("self") {
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        let undertaker = Some(undertaker);
+        let daemon = Daemon::arrange("lcd", namespace, UNDERTAKER, &[("MARK", &mark)]);
         // Docker publishes ports on it.
-        let inside = Command::new("nsenter")
-            .arg(format!("--net={}", namespace.display()))
-            .args(["ip", "link", "set", "lo", "up"])
-            .status();
-        assert!(must(inside).success(), "no loopback");
-        let mut daemon = Self { kind, directory, mark, namespace, _own: own, daemon: None, undertaker };
+        let loopback = daemon.inside().args(["ip", "link", "set", "lo", "up"]).status();
+        assert!(must(loopback).success(), "no loopback");
+        let mut daemon = Self { kind, mark, daemon };
         daemon.up();
         daemon
     }
 
     /// Its socket.
     pub fn socket(&self) -> PathBuf {
-        self.directory.join("d.sock")
+        self.daemon.path("d.sock")
     }
 
     /// Where it listens, as clients are told.
@@ -142,22 +102,22 @@ impl ContainerDaemon {
 
     /// Starts the daemon and waits until it answers.
     pub fn up(&mut self) {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net={}", self.namespace.display()));
-        let undertaker = self.undertaker.as_ref().unwrap_or_else(|| panic!("it was ended"));
-        command.arg(format!("--mount=/proc/{}/ns/mnt", undertaker.id()));
-        let path = |name: &str| self.directory.join(name);
+        let mut command = Command::new(match self.kind {
+            Kind::Docker => "dockerd",
+            Kind::Podman => "podman",
+        });
+        let path = |name: &str| self.daemon.path(name);
         match self.kind {
             Kind::Docker => {
                 // Without its rules: they drop what crosses any other bridge in the same network namespace.
-                command.arg("dockerd").args(["--storage-driver", "overlay2", "--bridge", "none", "--iptables=false"]);
+                command.args(["--storage-driver", "overlay2", "--bridge", "none", "--iptables=false"]);
                 command.args(["--cgroup-parent", &self.mark, "--host", &self.endpoint()]);
                 for (option, name) in [("--data-root", "data"), ("--exec-root", "exec"), ("--pidfile", "pid")] {
                     command.arg(option).arg(path(name));
                 }
             }
             Kind::Podman => {
-                command.arg("podman").args(["--log-level", "warn", "--events-backend", "file"]);
+                command.args(["--log-level", "warn", "--events-backend", "file"]);
                 command.args(["--cgroup-manager", "cgroupfs"]);
                 for (option, name) in [("--root", "data"), ("--runroot", "exec"), ("--tmpdir", "tmp")] {
                     command.arg(option).arg(path(name));
@@ -165,50 +125,28 @@ impl ContainerDaemon {
                 command.args(["system", "service", "--time", "0", &self.endpoint()]);
             }
         }
-        let log = must(std::fs::OpenOptions::new().create(true).append(true).open(path("log")));
-        command.stdin(Stdio::null()).stdout(must(log.try_clone())).stderr(log);
-        let _ = std::fs::remove_file(self.socket());
+        let socket = self.socket();
         // The kernel has killed the daemon's own containerd with it; nobody may have seen that yet.
-        for pid in ["pid", "exec/containerd/containerd.pid"] {
-            let _ = std::fs::remove_file(path(pid));
+        for left in [socket.clone(), path("pid"), path("exec/containerd/containerd.pid")] {
+            let _ = std::fs::remove_file(left);
         }
-        self.daemon = Some(must(command.spawn()));
-        let began = Instant::now();
-        while UnixStream::connect(self.socket()).is_err()
-            || self.client(&["version"]).output().is_ok_and(|it| !it.status.success())
-        {
-            assert!(began.elapsed() < PATIENCE, "it does not come up: {}", self.last_words());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// What the daemon said last.
-    fn last_words(&self) -> String {
-        let log = std::fs::read_to_string(self.directory.join("log")).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(20)..].join("\n")
+        let mut version = self.client(&["version"]);
+        self.daemon.start(&command, || UnixStream::connect(&socket).is_ok() && answer(&mut version).is_ok());
     }
 
     /// Sends the daemon a signal: `SIGSTOP` hangs it, `SIGCONT` goes on.
     pub fn signal(&self, signal: Signal) {
-        let daemon = self.daemon.as_ref().unwrap_or_else(|| panic!("it does not run"));
-        must(kill(Pid::from_raw(must(i32::try_from(daemon.id()))), signal));
+        self.daemon.signal(signal);
     }
 
     /// Kills the daemon; its containers go on as far as nobody tends them.
     pub fn kill(&mut self) {
-        if let Some(mut daemon) = self.daemon.take() {
-            let _ = daemon.kill();
-            let _ = daemon.wait();
-        }
+        self.daemon.kill();
     }
 
     /// Asks the daemon to end, and waits.
     pub fn stop(&mut self) {
-        self.signal(Signal::SIGTERM);
-        if let Some(mut daemon) = self.daemon.take() {
-            must(daemon.wait());
-        }
+        self.daemon.stop();
     }
 
     fn client(&self, words: &[&str]) -> Command {
@@ -229,9 +167,7 @@ impl ContainerDaemon {
     /// # Errors
     /// What it said when it failed.
     pub fn try_run(&self, words: &[&str]) -> Result<String, String> {
-        let output = must(self.client(words).output());
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+        answer(&mut self.client(words))
     }
 
     /// Runs the daemon's command with words.
@@ -254,7 +190,7 @@ impl ContainerDaemon {
         let mut input = import.stdin.take().unwrap_or_else(|| panic!("no input"));
         must(input.write_all(&archive));
         drop(input);
-        assert!(must(import.wait()).success(), "the image was not imported: {}", self.last_words());
+        assert!(must(import.wait()).success(), "the image was not imported: {}", self.daemon.last_words());
     }
 }
 
@@ -281,14 +217,4 @@ fn archive(folder: &Path) -> Vec<u8> {
     let output = must(Command::new("tar").arg("-C").arg(folder).args(["-c", "."]).output());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output.stdout
-}
-
-impl Drop for ContainerDaemon {
-    fn drop(&mut self) {
-        self.kill();
-        if let Some(mut undertaker) = self.undertaker.take() {
-            drop(undertaker.stdin.take());
-            let _ = undertaker.wait();
-        }
-    }
 }

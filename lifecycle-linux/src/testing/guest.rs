@@ -8,6 +8,8 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use super::daemon::busybox;
+
 /// Where the kernel's package was unpacked, unless the environment names another directory.
 const KERNEL: &str = "/var/cache/lifecycle-tests/kernel";
 /// Environment variable that names the directory.
@@ -76,10 +78,6 @@ fn package() -> PathBuf {
 fn kernel() -> Option<PathBuf> {
     let entries = fs::read_dir(package().join("boot")).ok()?;
     entries.filter_map(Result::ok).map(|it| it.path()).find(|path| path.to_string_lossy().contains("vmlinuz-"))
-}
-
-fn busybox() -> Option<PathBuf> {
-    ["/bin/busybox", "/usr/bin/busybox"].map(PathBuf::from).into_iter().find(|path| path.is_file())
 }
 
 /// Why no such machine can be put together here, if so.

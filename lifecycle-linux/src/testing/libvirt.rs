@@ -2,21 +2,15 @@
 //!
 //! It has no `/dev/kvm`: where KVM does not work, a daemon tries it for long before it defines anything.
 
-use std::io::{BufRead, BufReader};
-use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
+use super::daemon::{Daemon, answer, lacking};
 use super::guest;
-use crate::namespace::FreshNamespace;
 
-/// Time for a daemon to come up or to go down.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Makes the view of files that the daemon and its machines have, and waits until nobody holds its standard input. Then
 /// ends all that has this view, and removes the directory.
 const UNDERTAKER: &str = r#"
@@ -66,16 +60,7 @@ rm -rf "$D"
 /// Methods panic when it does not do what it is asked for: then a test cannot go on.
 #[derive(Debug)]
 pub struct LibvirtDaemon {
-    directory: PathBuf,
-    namespace: PathBuf,
-    _own: Option<FreshNamespace>,
-    daemon: Option<Child>,
-    undertaker: Option<Child>,
-}
-
-#[track_caller]
-fn must<T, E: std::fmt::Debug>(result: Result<T, E>) -> T {
-    result.unwrap_or_else(|error| panic!("{error:?}"))
+    daemon: Daemon,
 }
 
 /// Why no such daemon, or no machine on it, can be run here, if so.
@@ -83,18 +68,13 @@ pub fn missing() -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("only root can run libvirt for machines with links".to_owned());
     }
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<PathBuf> =
-        std::env::split_paths(&paths).chain(["/usr/sbin", "/sbin"].map(PathBuf::from)).collect();
     let programs = [
         ("libvirtd", "libvirt-daemon"),
         ("virsh", "libvirt-clients"),
         ("qemu-system-x86_64", "qemu-system-x86"),
         ("qemu-img", "qemu-utils"),
     ];
-    let lacks = |program: &str| !folders.iter().any(|folder| folder.join(program).is_file());
-    let lacking = programs.iter().find(|(program, _)| lacks(program));
-    if let Some((program, package)) = lacking {
+    if let Some((program, package)) = programs.iter().find(|(program, _)| lacking(&[program]).is_some()) {
         return Some(format!("libvirt is not installed: no {program} (Debian's package is {package})"));
     }
     if !Path::new("/dev/net/tun").exists() {
@@ -106,93 +86,74 @@ pub fn missing() -> Option<String> {
 impl LibvirtDaemon {
     /// Starts one in a network namespace of its own.
     pub fn start() -> Self {
-        let own = must(FreshNamespace::new());
-        let path = format!("/proc/{}/fd/{}", std::process::id(), own.ns.as_raw_fd());
-        Self::start_with(path.into(), Some(own))
+        Self::start_with(None)
     }
 
     /// Starts one in the network namespace with this file.
     pub fn start_in(namespace: PathBuf) -> Self {
-        Self::start_with(namespace, None)
+        Self::start_with(Some(namespace))
     }
 
-    fn start_with(namespace: PathBuf, own: Option<FreshNamespace>) -> Self {
-        // The undertaker removes it; the path is short, since sockets lie in it.
-        let directory = must(tempfile::Builder::new().prefix("lcv").tempdir_in("/tmp")).keep();
-        let undertaker = Command::new("unshare")
-            .args(["--mount", "--propagation", "private", "sh", "-c", UNDERTAKER])
-            .env("DIRECTORY", &directory)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn();
-        let mut undertaker = must(undertaker);
-        let mut said = String::new();
-        let output = undertaker.stdout.take().unwrap_or_else(|| panic!("no output"));
-        must(BufReader::new(output).read_line(&mut said));
-        assert_eq!(said.trim(), "ready", "its files cannot be arranged");
-        let mut daemon = Self { directory, namespace, _own: own, daemon: None, undertaker: Some(undertaker) };
+    fn start_with(namespace: Option<PathBuf>) -> Self {
+        let mut daemon = Self { daemon: Daemon::arrange("lcv", namespace, UNDERTAKER, &[]) };
         daemon.up();
         daemon
     }
 
     /// A directory that goes with the daemon.
     pub fn directory(&self) -> &Path {
-        &self.directory
+        self.daemon.directory()
     }
 
     /// The network namespace that it is in, as a file.
     pub fn namespace(&self) -> &Path {
-        &self.namespace
+        self.daemon.namespace()
     }
 
-    fn socket(&self) -> PathBuf {
-        self.directory.join("libvirt-sock")
+    /// Its socket.
+    pub fn socket(&self) -> PathBuf {
+        self.daemon.path("libvirt-sock")
     }
 
     /// Where it is, as clients are told.
     pub fn uri(&self) -> String {
-        format!("qemu:///system?socket={}", self.socket().display())
+        Self::uri_of(&self.socket())
+    }
+
+    /// Where a daemon with this socket is.
+    pub fn uri_of(socket: &Path) -> String {
+        format!("qemu:///system?socket={}", socket.display())
     }
 
     /// Starts the daemon and waits until it answers.
     pub fn up(&mut self) {
-        let undertaker = self.undertaker.as_ref().unwrap_or_else(|| panic!("it was ended"));
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net={}", self.namespace.display()));
-        command.arg(format!("--mount=/proc/{}/ns/mnt", undertaker.id()));
-        command.args(["libvirtd", "--config", "/etc/libvirt/libvirtd.conf", "--pid-file"]);
-        command.arg(self.directory.join("pid"));
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.directory.join("daemon.log"));
-        let log = must(log);
-        command.stdin(Stdio::null()).stdout(must(log.try_clone())).stderr(log);
-        let _ = std::fs::remove_file(self.socket());
-        self.daemon = Some(must(command.spawn()));
-        let began = Instant::now();
-        while UnixStream::connect(self.socket()).is_err() || self.try_virsh(&["list"]).is_err() {
-            assert!(began.elapsed() < PATIENCE, "it does not come up: {}", self.last_words());
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        let mut command = Command::new("libvirtd");
+        command.args(["--config", "/etc/libvirt/libvirtd.conf", "--pid-file"]).arg(self.daemon.path("pid"));
+        let socket = self.socket();
+        let _ = std::fs::remove_file(&socket);
+        let mut list = self.client(&["list"]);
+        self.daemon.start(&command, || UnixStream::connect(&socket).is_ok() && answer(&mut list).is_ok());
     }
 
     /// What the daemon said last.
     pub fn last_words(&self) -> String {
-        let log = std::fs::read_to_string(self.directory.join("daemon.log")).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(20)..].join("\n")
+        self.daemon.last_words()
     }
 
     /// Sends the daemon a signal: `SIGSTOP` hangs it, `SIGCONT` goes on.
     pub fn signal(&self, signal: Signal) {
-        let daemon = self.daemon.as_ref().unwrap_or_else(|| panic!("it does not run"));
-        must(kill(Pid::from_raw(must(i32::try_from(daemon.id()))), signal));
+        self.daemon.signal(signal);
     }
 
     /// Kills the daemon; its machines go on.
     pub fn kill(&mut self) {
-        if let Some(mut daemon) = self.daemon.take() {
-            let _ = daemon.kill();
-            let _ = daemon.wait();
-        }
+        self.daemon.kill();
+    }
+
+    fn client(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("virsh");
+        command.args(["--connect", &self.uri()]).args(words);
+        command
     }
 
     /// Runs `virsh` with words; what it printed, or its error.
@@ -200,9 +161,7 @@ impl LibvirtDaemon {
     /// # Errors
     /// What it said when it failed.
     pub fn try_virsh(&self, words: &[&str]) -> Result<String, String> {
-        let output = must(Command::new("virsh").args(["--connect", &self.uri()]).args(words).output());
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+        answer(&mut self.client(words))
     }
 
     /// Runs `virsh` with words.
@@ -212,19 +171,6 @@ impl LibvirtDaemon {
 
     /// Runs `ip` in its network namespace; what it printed, or nothing where it failed.
     pub fn ip(&self, words: &[&str]) -> Option<String> {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net={}", self.namespace.display())).arg("ip").args(words);
-        let output = must(command.output());
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
-    }
-}
-
-impl Drop for LibvirtDaemon {
-    fn drop(&mut self) {
-        self.kill();
-        if let Some(mut undertaker) = self.undertaker.take() {
-            drop(undertaker.stdin.take());
-            let _ = undertaker.wait();
-        }
+        answer(self.daemon.inside().arg("ip").args(words)).ok()
     }
 }

@@ -5,6 +5,7 @@
 //! [`as_ordinary_user`]. Those of network backends find places to connect in [`Nodes`].
 
 pub mod container_daemon;
+mod daemon;
 pub mod guest;
 pub mod halves;
 pub mod hosts;

@@ -9,6 +9,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tempfile::TempDir;
 
+use super::daemon::{lacking, must};
 use super::hosts::{UPLINK, give_addresses, route_in};
 use crate::namespace::FreshNamespace;
 use crate::netlink::RouteSocket;
@@ -37,20 +38,12 @@ enum Namespace {
     Given(PathBuf),
 }
 
-#[track_caller]
-fn must<T, E: std::fmt::Debug>(result: Result<T, E>) -> T {
-    result.unwrap_or_else(|error| panic!("{error:?}"))
-}
-
 /// Why no switch can be run here, if none can.
 pub fn missing() -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("only root can run Open vSwitch".into());
     }
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<PathBuf> = std::env::split_paths(&paths).chain([PathBuf::from("/usr/sbin")]).collect();
-    let lacks = |program: &&&str| !folders.iter().any(|folder| folder.join(program).is_file());
-    if let Some(program) = ["ovsdb-server", "ovs-vswitchd", "ovsdb-tool", "ovs-vsctl"].iter().find(lacks) {
+    if let Some(program) = lacking(&["ovsdb-server", "ovs-vswitchd", "ovsdb-tool", "ovs-vsctl"]) {
         return Some(format!("Open vSwitch is not installed: no {program} (Debian's package is openvswitch-switch)"));
     }
     (!Path::new(SCHEMA).exists()).then(|| format!("there is no {SCHEMA}"))

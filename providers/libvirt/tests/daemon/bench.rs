@@ -1,6 +1,7 @@
 //! What the tests share: a few daemons, each of which one test has at a time, and providers of controllers of their own.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -80,15 +81,24 @@ impl Bench {
         self.daemon.as_ref().unwrap().ip(words)
     }
 
-    pub(crate) fn vms(&self) -> std::path::PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.daemon.as_ref().unwrap().socket()
+    }
+
+    pub(crate) fn vms(&self) -> PathBuf {
         self.daemon.as_ref().unwrap().directory().join("vms")
     }
 
     /// A provider as a controller makes it when it begins.
     pub(crate) fn provider(&self) -> Arc<dyn Provider> {
+        self.provider_at(&self.socket())
+    }
+
+    /// A provider that reaches the daemon through a socket of somebody's.
+    pub(crate) fn provider_at(&self, socket: &Path) -> Arc<dyn Provider> {
         let daemon = self.daemon.as_ref().unwrap();
         let mut settings = self.settings.clone();
-        settings["uri"] = json!(daemon.uri());
+        settings["uri"] = json!(LibvirtDaemon::uri_of(socket));
         settings["directory"] = json!(self.vms());
         settings["images"] = json!([daemon.directory().join("images")]);
         settings["acceleration"] = json!("qemu");

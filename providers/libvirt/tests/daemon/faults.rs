@@ -13,10 +13,12 @@ use serde_json::json;
 
 use crate::Test;
 use crate::bench::{BLANK, Bench, block_on, create, eventually, observed, started, state};
+use crate::proxy::{Proxy, Wrong};
 
 pub(crate) const TESTS: &[Test] = &[
     ("hands_on_domains", hands_on_domains),
     ("what_a_dead_controller_left", what_a_dead_controller_left),
+    ("a_controller_may_die_at_every_call", a_controller_may_die_at_every_call),
     ("lookalikes_are_left_alone", lookalikes_are_left_alone),
     ("a_daemon_that_hangs_and_dies", a_daemon_that_hangs_and_dies),
 ];
@@ -125,6 +127,56 @@ fn what_a_dead_controller_left(bench: &mut Bench) {
         provider.destroy_node(&node).await.unwrap();
         assert!(!disk.parent().unwrap().exists());
         assert!(provider.list_nodes().await.unwrap().is_empty());
+    });
+}
+
+/// More calls than the life of a node takes.
+const MOST: usize = 50;
+
+fn a_controller_may_die_at_every_call(bench: &mut Bench) {
+    block_on(async {
+        let bystander = started(&bench.provider(), &bench.request(2, BLANK)).await;
+        let before = observed(&bench.provider(), &bystander).await;
+        for wrong in [Wrong::Dropped, Wrong::Unanswered] {
+            for at in 0..MOST {
+                // From that call on, nothing that the first controller asks for reaches the daemon.
+                let proxy = Proxy::start(&bench.socket(), wrong, at);
+                let request = bench.request(1, BLANK);
+                let doomed = bench.provider_at(proxy.socket());
+                let lived = async {
+                    let node = doomed.create_node(&request).await?.instance;
+                    doomed.start_node(&node).await?;
+                    doomed.stop_node(&node, Duration::ZERO).await?;
+                    doomed.destroy_node(&node).await
+                };
+                let lived = lived.await;
+                drop(doomed);
+                assert_eq!(lived.is_err(), proxy.is_broken(), "{wrong:?} at {at}: {lived:?}");
+
+                // The next one finds all that there is, and comes to every end that it wants.
+                let provider = bench.provider();
+                let listed = provider.list_nodes().await.unwrap();
+                assert!(listed.contains(&before), "{wrong:?} at {at}: the bystander was touched: {listed:?}");
+                let found: Vec<_> = listed.iter().filter(|it| it.instance.node == request.node).collect();
+                assert!(found.len() < 2, "{wrong:?} at {at}: it is there twice: {found:?}");
+                if let Some(node) = found.first().filter(|it| matches!(it.state, InstanceState::Broken { .. })) {
+                    // What was half removed is removed first.
+                    provider.destroy_node(&node.instance).await.unwrap();
+                }
+                let node = started(&provider, &request).await;
+                assert_eq!(state(&provider, &node).await, InstanceState::Running, "{wrong:?} at {at}");
+                assert_eq!(bench.virsh(&["list", "--name"]).lines().count(), 2, "{wrong:?} at {at}");
+                let folder = disk(bench, &node).parent().unwrap().to_owned();
+                provider.destroy_node(&node).await.unwrap();
+                assert!(!folder.exists(), "{wrong:?} at {at}: files are left");
+                assert_eq!(bench.virsh(&["list", "--all", "--name"]), bystander.identifier, "{wrong:?} at {at}");
+                if !proxy.is_broken() {
+                    assert!(at > 3, "a life of a node has only {at} calls");
+                    break;
+                }
+            }
+        }
+        bench.provider().destroy_node(&bystander).await.unwrap();
     });
 }
 

@@ -6,6 +6,7 @@ mod bench;
 mod faults;
 mod guests;
 mod laws;
+mod proxy;
 
 use std::process::ExitCode;
 
