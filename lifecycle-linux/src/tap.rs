@@ -9,6 +9,12 @@ use nix::libc;
 
 use crate::sys::tap::{set_interface, set_owner, set_persistent};
 
+/// Why no taps can be made on this machine, if so.
+pub fn missing() -> Option<&'static str> {
+    let is_there = std::fs::exists("/dev/net/tun").unwrap_or_default();
+    (!is_there).then_some("there is no /dev/net/tun; load it with `modprobe tun`")
+}
+
 /// A tap that was just made and goes with this, unless it is kept. So it can be marked first: what a program leaves behind
 /// that dies in between is nothing.
 #[derive(Debug)]
@@ -23,7 +29,8 @@ impl NewTap {
     /// When the process may not make one, or another interface has the name.
     pub fn make(device: OwnedFd, name: &IfName, owner: u32, flags: u16) -> io::Result<Self> {
         let device = File::from(device);
-        set_interface(&device, name, flags | libc::IFF_TAP as u16)?;
+        // One that is there already is not taken.
+        set_interface(&device, name, flags | (libc::IFF_TAP | libc::IFF_TUN_EXCL) as u16)?;
         set_owner(&device, owner)?;
         Ok(Self(device))
     }

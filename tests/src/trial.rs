@@ -20,6 +20,8 @@ pub enum Need {
     Docker,
     /// FRR's routing daemons, which nodes run.
     Frr,
+    /// Libvirt and a guest for it, which the test starts itself, and a `lifecycle` that was built to use it.
+    Libvirt,
 }
 
 impl Need {
@@ -32,6 +34,7 @@ impl Need {
             Self::OpenVswitch => "ovs",
             Self::Docker => "docker",
             Self::Frr => "frr",
+            Self::Libvirt => "libvirt",
         }
     }
 
@@ -47,6 +50,10 @@ impl Need {
             Self::OpenVswitch => lifecycle_linux::testing::open_vswitch::missing(),
             Self::Docker => container_daemon::missing(container_daemon::Kind::Docker),
             Self::Frr => crate::frr::missing(),
+            Self::Libvirt if !cfg!(feature = "libvirt") => {
+                Some("`lifecycle` was built without libvirt: build and test with the features `libvirt`".to_owned())
+            }
+            Self::Libvirt => lifecycle_linux::testing::libvirt::missing(),
             Self::Fixtures => fixtures().is_none().then(|| "the folder of lab files is absent".to_owned()),
         }
     }

@@ -22,7 +22,8 @@ const NETEM_LOSS: usize = 8;
 pub(crate) struct Discipline {
     /// Index of its interface.
     pub(crate) index: u32,
-    /// It is one that the kernel gave by itself, which does nothing of what is looked for here.
+    /// It does nothing of what is looked for here: one that the kernel gave by itself, or no queue at all, which libvirt
+    /// gives taps.
     pub(crate) is_default: bool,
     /// Its type, such as `tbf`.
     pub(crate) kind: String,
@@ -41,7 +42,12 @@ impl Discipline {
             "netem" => netem(options),
             _ => Shaping::default(),
         };
-        Some(Self { index: u32_at(body, 4)?, is_default: u32_at(body, 8)? >> 16 == 0, kind, shaping })
+        Some(Self {
+            index: u32_at(body, 4)?,
+            is_default: u32_at(body, 8)? >> 16 == 0 || kind == "noqueue",
+            kind,
+            shaping,
+        })
     }
 
     /// Whether it is one of those that links are shaped with.

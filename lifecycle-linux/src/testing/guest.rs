@@ -1,7 +1,8 @@
 //! A small machine for tests: Debian's kernel for clouds, and a RAM disk with busybox that is put together here.
 //!
-//! Words on the kernel's command line say what it does: `ip=<address>/<length>` gives its first network card an address.
-//! It says `guest-ready` when it listens, has a shell on its console, and ends when its power button is pressed.
+//! Words on the kernel's command line say what it does: each `ip=<address>/<length>` gives an address to the first network
+//! card that has none. It says when a card gets or loses carrier, and sends back what it is sent at port 7. It says
+//! `guest-ready` when it listens, has a shell on its console, and ends when its power button is pressed.
 
 use std::fs;
 use std::io::Write;
@@ -13,6 +14,8 @@ use super::daemon::busybox;
 const KERNEL: &str = "/var/cache/lifecycle-tests/kernel";
 /// Environment variable that names the directory.
 const VARIABLE: &str = "LIFECYCLE_TEST_KERNEL";
+/// Words for its command line with which it starts sooner, where all is emulated.
+pub const SOON: &str = "quiet tsc=reliable no_timer_check nokaslr mitigations=off rodata=off cryptomgr.notests";
 /// Modules in the order in which they are loaded.
 const MODULES: [&str; 11] = [
     "virtio_ring",
@@ -38,15 +41,24 @@ echo 1 >/proc/sys/kernel/printk
 ip link set lo up
 for word in $(cat /proc/cmdline); do
     case $word in
-        ip=*) address=${word#ip=} ;;
+        ip=*) addresses="$addresses ${word#ip=}" ;;
     esac
 done
-# Cards may come and go.
+# Cards may come and go. Looking at those that are known starts no process.
 (while :; do
-    for card in /sys/class/net/eth*; do
-        card=${card##*/}
-        [ -n "$address" ] && [ "$card" != 'eth*' ] && ! ip -4 addr show dev $card | grep -q inet || continue
-        ip link set $card up && ip addr add $address dev $card
+    for path in /sys/class/net/eth*; do
+        card=${path##*/}
+        read index <$path/ifindex || continue
+        eval "ready=\$ready_$index was=\$carrier_$index"
+        if [ -z "$ready" ]; then
+            for address in $addresses; do
+                ip -4 addr | grep -q "inet $address " && continue
+                ip link set $card up && ip addr add $address dev $card && eval "ready_$index=1" && break
+            done
+        elif read now <$path/carrier && [ "$now" != "$was" ]; then
+            eval "carrier_$index=$now"
+            echo $card carrier $now
+        fi
     done
     sleep 0.2
 done) 2>/dev/null &
@@ -54,6 +66,7 @@ for button in /sys/class/input/event*; do
     grep -q Power $button/device/name || continue
     (dd if=/dev/input/${button##*/} bs=24 count=1 of=/dev/null 2>/dev/null && poweroff -f) &
 done
+nc -ll -p 7 -e cat &
 echo guest-ready
 while :; do setsid cttyhack sh; done
 "#;

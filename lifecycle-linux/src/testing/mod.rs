@@ -11,6 +11,7 @@ pub mod halves;
 pub mod hosts;
 pub mod libvirt;
 mod nodes;
+pub mod open_tap;
 pub mod open_vswitch;
 pub mod traffic;
 

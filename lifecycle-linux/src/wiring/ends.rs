@@ -88,7 +88,10 @@ impl Places {
 
 /// Tells what a node did to its own interface. It may do as it likes with it, and does not make it another one.
 pub fn note_own_changes(end: &EndIdentity, link: &Link, problems: &mut Vec<String>) {
-    let name = &end.point.ifname;
+    let name = match &end.point.place {
+        AttachKind::Tap { name, .. } => name,
+        _ => &end.point.ifname,
+    };
     if link.name != name.as_str() {
         problems.push(format!("the interface {name} was renamed to {}", link.name));
     }

@@ -210,6 +210,14 @@ pub fn text_owner(text: Option<&str>, controller: ControllerId) -> Owner {
     }
 }
 
+/// The link that a text in a database that a switch keeps names, whoever's it is.
+pub fn text_link(text: &str) -> Option<LinkId> {
+    match read(text) {
+        Said::End(label) => Some(label.link),
+        _ => None,
+    }
+}
+
 /// The link to which an interface on a switch's side belongs by its name.
 pub fn port_link(link: &Link) -> Option<LinkId> {
     match OurName::parse(&link.name) {

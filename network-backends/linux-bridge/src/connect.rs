@@ -15,13 +15,12 @@ use lifecycle_linux::netlink::{
     BRIDGE_PORT_FORWARD_ALL, Change, Link, NewLink, Port, PortChange, Request, Veth, Which, change_link, create_bridge,
     create_veth, set_port,
 };
-use lifecycle_linux::tap::NewTap;
 use lifecycle_linux::wiring::bridge::keep_quiet;
 use lifecycle_linux::wiring::label::{
     Label, Owner, in_the_way, link_bridge, link_bridge_alias, link_bridge_mac, owner, port_mac, port_owner,
 };
 use lifecycle_linux::wiring::shaping::slow_down;
-use lifecycle_linux::wiring::{Failure, Outcome, Place, are_peers, doomed, is_finished};
+use lifecycle_linux::wiring::{Failure, Outcome, Place, TapRequest, are_peers, doomed, is_finished};
 
 use crate::detail::Segment;
 use crate::stand::is_own_port;
@@ -228,7 +227,9 @@ impl Worker {
                 continue;
             }
             if let AttachKind::Tap { name, owner, flags } = &end.point.place {
-                self.bear_tap(plan, end, (name, *owner, *flags), bridge.index)?;
+                let (mtu, master) = (request.attrs.mtu, Some(bridge.index));
+                let tap = TapRequest { name, owner: *owner, flags: *flags, label: &end.label, mtu, master };
+                self.places.make_tap(switch, &tap)?;
                 continue;
             }
             let new = |name, mac| NewLink {
@@ -252,28 +253,6 @@ impl Worker {
         let made: Result<(), _> = switch.route(|route| route.run_all(&requests)).into_iter().collect();
         crash_point("link-ports-made");
         Ok(made?)
-    }
-
-    /// Makes a tap, which stays only once it bears its marks.
-    fn bear_tap(
-        &self,
-        plan: &Plan<'_>,
-        end: &End<'_>,
-        (name, user, flags): (&IfName, u32, u16),
-        bridge: u32,
-    ) -> Outcome<()> {
-        let failed = |error| Failure::from(error).saying(format!("the tap {name} cannot be made"));
-        let tap = NewTap::make(self.places.tun(&plan.switch)?, name, user, flags).map_err(failed)?;
-        let alias = end.label.to_string();
-        let change = Change {
-            group: Some(LINK_GROUP),
-            alias: Some(&alias),
-            mtu: Some(plan.request.attrs.mtu),
-            master: Some(bridge),
-            ..Change::default()
-        };
-        plan.switch.route(|route| route.run(change_link(Which::Name(name), &change)))?;
-        tap.keep().map_err(failed)
     }
 
     /// Labels all parts of a link and sets them up, the bridge first and the nodes' ends last. An end that was finished

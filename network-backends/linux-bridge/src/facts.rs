@@ -6,6 +6,7 @@ use std::fs;
 use lifecycle_core::attach::PlaceKind;
 use lifecycle_core::plugin::network::NetworkCapabilities;
 use lifecycle_linux::capability::{Feature, Missing};
+use lifecycle_linux::tap;
 use lifecycle_linux::wiring::label;
 use lifecycle_linux::wiring::{Failure, Outcome, shaping};
 
@@ -22,16 +23,17 @@ pub(crate) struct Facts {
     /// The host's own namespace is out of reach.
     pub(crate) rootless: bool,
     missing: Missing,
-    taps: bool,
+    /// Why there are no taps, if so.
+    no_taps: Option<&'static str>,
     filtered: bool,
 }
 
 impl Facts {
     /// What is likely, before anything was tried.
     pub(crate) fn of_user() -> Self {
-        let taps = fs::exists("/dev/net/tun").unwrap_or_default();
+        let no_taps = tap::missing();
         let filtered = fs::read_to_string(FILTERED).is_ok_and(|text| text.trim() == "1");
-        Self { rootless: !nix::unistd::geteuid().is_root(), missing: Missing::default(), taps, filtered }
+        Self { rootless: !nix::unistd::geteuid().is_root(), missing: Missing::default(), no_taps, filtered }
     }
 
     /// Tries in a namespace that goes away by itself, with what was made in it.
@@ -61,16 +63,14 @@ impl Facts {
             missing.insert("tunnel".to_owned(), "only root may send what is in tunnels to other hosts".to_owned());
         } else {
             pairs = [(Namespace, Namespace), (Namespace, HostNet), (HostNet, HostNet)].into();
-            if self.taps {
-                pairs.extend([(Namespace, Tap), (Tap, Tap), (Tap, HostNet)]);
-            } else {
-                let reason = "there is no /dev/net/tun; load it with `modprobe tun`";
-                missing.insert("tap".to_owned(), reason.to_owned());
+            match self.no_taps {
+                None => pairs.extend([(Namespace, Tap), (Tap, Tap), (Tap, HostNet)]),
+                Some(reason) => drop(missing.insert("tap".to_owned(), reason.to_owned())),
             }
             match self.missing.reason(Feature::Vxlan) {
                 None => {
                     pairs.extend([(Namespace, Tunnel), (HostNet, Tunnel)]);
-                    pairs.extend(self.taps.then_some((Tap, Tunnel)));
+                    pairs.extend(self.no_taps.is_none().then_some((Tap, Tunnel)));
                 }
                 Some(reason) => drop(missing.insert("tunnel".to_owned(), format!("it takes vxlan: {reason}"))),
             }
@@ -100,18 +100,18 @@ mod tests {
 
     #[test]
     fn an_ordinary_user_keeps_off_the_host() {
-        let can = Facts { rootless: true, taps: true, ..Facts::default() }.capabilities();
+        let can = Facts { rootless: true, ..Facts::default() }.capabilities();
         assert_eq!(can.pairs, [(PlaceKind::Namespace, PlaceKind::Namespace)].into());
         assert!(["host_net", "tap", "tunnel"].iter().all(|place| can.missing.contains_key(*place)));
     }
 
     #[test]
     fn pairs_are_in_ascending_order() {
-        let can = Facts { taps: true, ..Facts::default() }.capabilities();
+        let can = Facts::default().capabilities();
         assert!(can.pairs.iter().all(|(a, b)| a <= b), "{:?}", can.pairs);
         assert!(can.can_connect(PlaceKind::HostNet, PlaceKind::Tap));
         assert!(can.can_connect(PlaceKind::Tunnel, PlaceKind::Tap));
-        let can = Facts::default().capabilities();
-        assert!(can.missing["tap"].contains("modprobe tun"), "{can:?}");
+        let can = Facts { no_taps: Some("no tun"), ..Facts::default() }.capabilities();
+        assert!(can.missing["tap"] == "no tun" && !can.can_connect(PlaceKind::Tap, PlaceKind::Tap), "{can:?}");
     }
 }

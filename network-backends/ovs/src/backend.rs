@@ -16,6 +16,7 @@ use lifecycle_core::plugin::{HostContext, NetworkBackend, OverlayBackend};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::LinkAttrs;
 use lifecycle_linux::capability::Missing;
+use lifecycle_linux::tap;
 use lifecycle_linux::wiring::{News, Outcome, label, shaping, ticket};
 
 use crate::alive::Health;
@@ -103,7 +104,7 @@ impl OvsBackend {
 #[async_trait]
 impl NetworkBackend for OvsBackend {
     fn capabilities(&self) -> NetworkCapabilities {
-        use PlaceKind::{HostNet, Namespace};
+        use PlaceKind::{HostNet, Namespace, Tap, Tunnel};
         let mut can =
             NetworkCapabilities { switched: true, attaches: label::attaches(), ..NetworkCapabilities::default() };
         shaping::declare(&self.missing.lock().unwrap_or_else(PoisonError::into_inner), &mut can);
@@ -119,7 +120,11 @@ impl NetworkBackend for OvsBackend {
         }
         if nix::unistd::geteuid().is_root() {
             can.pairs.extend([(Namespace, Namespace), (Namespace, HostNet), (HostNet, HostNet)]);
-            can.pairs.extend([Namespace, HostNet].map(|place| (place, PlaceKind::Tunnel)));
+            can.pairs.extend([Namespace, HostNet].map(|place| (place, Tunnel)));
+            match tap::missing() {
+                None => can.pairs.extend([(Namespace, Tap), (Tap, Tap), (Tap, HostNet), (Tap, Tunnel)]),
+                Some(reason) => drop(can.missing.insert("tap".to_owned(), reason.to_owned())),
+            }
         } else {
             can.missing.insert("root".to_owned(), ROOTLESS.to_owned());
         }
@@ -141,7 +146,10 @@ impl NetworkBackend for OvsBackend {
         const OPERATION: &str = "connect link";
         if !self.capabilities().can_connect(request.a.place.name(), request.b.place.name()) {
             let (a, b) = (request.a.place.name(), request.b.place.name());
-            let why = if self.capabilities().pairs.is_empty() { format!(": {ROOTLESS}") } else { String::new() };
+            let can = self.capabilities();
+            let why = [a, b].iter().find_map(|place| can.missing.get(&place.to_string()).map(String::as_str));
+            let why = if can.pairs.is_empty() { Some(ROOTLESS) } else { why };
+            let why = why.map(|why| format!(": {why}")).unwrap_or_default();
             let message = format!("the ovs backend cannot connect a {a} and a {b} here{why}");
             return Err(Error::new(ErrorKind::Unsupported, OPERATION, message).about(request.link));
         }

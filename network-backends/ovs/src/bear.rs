@@ -5,16 +5,17 @@
 
 use std::os::fd::AsFd;
 
+use lifecycle_core::attach::AttachKind;
 use lifecycle_core::policy::naming::LINK_GROUP;
 use lifecycle_core::topology::Admin;
 use lifecycle_crash::crash_point;
 use lifecycle_linux::ethtool::{Offloads, set_offloads};
 use lifecycle_linux::netlink::{Change, NewLink, Request, Veth, Which, change_link, create_veth};
-use lifecycle_linux::wiring::Outcome;
 use lifecycle_linux::wiring::bridge::quiet;
 use lifecycle_linux::wiring::label::port_mac;
+use lifecycle_linux::wiring::{Outcome, TapRequest};
 
-use crate::connect::Plan;
+use crate::connect::{End, Plan};
 use crate::worker::Worker;
 
 /// An end that has interfaces: the number of its plan, and which end of it.
@@ -28,8 +29,14 @@ impl Worker {
         let ends = (0..plans.len()).flat_map(|plan| [(plan, 0), (plan, 1)]);
         let ends: Vec<At> = ends.filter(|(plan, end)| plans[*plan].ends[*end].tunnel().is_none()).collect();
         let missing = ends.iter().filter(|(plan, end)| !plans[*plan].pairs[*end]);
-        let missing: Vec<_> = missing.map(|at| (*at, self.pair(plans, *at))).collect();
-        self.run_on_switch(plans, missing, &mut outcomes);
+        let (taps, veths): (Vec<At>, Vec<At>) = missing.partition(|(plan, end)| plans[*plan].ends[*end].is_tap());
+        for (plan, end) in taps {
+            if outcomes[plan].is_ok() {
+                outcomes[plan] = self.bear_tap(plans[plan], &plans[plan].ends[end]);
+            }
+        }
+        let veths = veths.into_iter().map(|at| (at, self.pair(plans, at))).collect();
+        self.run_on_switch(plans, veths, &mut outcomes);
         crash_point("switch-pairs-made");
         let ports = ends.iter().map(|at| (*at, set_up_port(plans, *at))).collect();
         self.run_on_switch(plans, ports, &mut outcomes);
@@ -60,6 +67,13 @@ impl Worker {
         }
     }
 
+    fn bear_tap(&self, plan: &Plan<'_>, end: &End<'_>) -> Outcome<()> {
+        let AttachKind::Tap { name, owner, flags } = &end.point.place else { return Ok(()) };
+        let (label, mtu) = (&end.label, plan.request.attrs.mtu);
+        let tap = TapRequest { name, owner: *owner, flags: *flags, label, mtu, master: None };
+        self.places.make_tap(&plan.switch, &tap)
+    }
+
     fn pair(&self, plans: &[&Plan<'_>], (plan, end): At) -> Vec<Request> {
         let mtu = plans[plan].request.attrs.mtu;
         let end = &plans[plan].ends[end];
@@ -73,6 +87,9 @@ impl Worker {
     /// Labels an interface at a link's end and sets it up.
     fn finish_end(&self, plan: &Plan<'_>, index: usize) -> Outcome<()> {
         let end = &plan.ends[index];
+        if end.is_tap() {
+            return Ok(());
+        }
         if self.userspace {
             end.place.route(|route| set_offloads(&*route, &end.point.ifname, Offloads::NONE))?;
         }
@@ -96,8 +113,8 @@ fn change(plan: &Plan<'_>, index: usize) -> Change<'static> {
 
 /// Has the kernel send nothing of its own through a port, labels it and sets it up.
 fn set_up_port(plans: &[&Plan<'_>], (plan, index): At) -> Vec<Request> {
-    let label = &plans[plan].ends[index].label;
-    let (name, alias) = (label.port_name(), label.of_port());
+    let end = &plans[plan].ends[index];
+    let (name, alias) = (end.interface(), if end.is_tap() { end.label.to_string() } else { end.label.of_port() });
     let change = Change { alias: Some(&alias), ..change(plans[plan], index) };
     vec![quiet(Which::Name(&name)), change_link(Which::Name(&name), &change)]
 }

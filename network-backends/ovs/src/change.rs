@@ -2,8 +2,9 @@
 
 use std::rc::Rc;
 
+use lifecycle_core::attach::AttachKind;
 use lifecycle_core::error::ErrorKind;
-use lifecycle_core::plugin::network::{LinkIdentity, Shaping};
+use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, Shaping};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::{Admin, LinkAttrs};
 use lifecycle_crash::crash_point;
@@ -28,7 +29,9 @@ impl Worker {
         self.refuse(attrs)?;
         let mut all = Vec::new();
         for side in [Side::A, Side::B].into_iter().filter(|side| !is_tunnel(identity, *side)) {
-            all.push((self.node_side(identity, side)?, false));
+            if !is_tap(identity, side) {
+                all.push((self.node_side(identity, side)?, false));
+            }
             all.push((self.switch_side(identity, side)?, true));
         }
         let wanted = Change { up: Some(attrs.admin == Admin::Up), mtu: Some(attrs.mtu), ..Change::default() };
@@ -64,15 +67,15 @@ impl Worker {
     }
 
     fn node_side(&mut self, identity: &LinkIdentity, side: Side) -> Outcome<Standing> {
-        let end = if side == Side::A { Some(&identity.a) } else { identity.b.as_ref() };
-        let found = match end {
-            Some(end) => self.standing_end(identity, end)?,
-            None => None,
-        };
-        found.ok_or_else(missing)
+        let end = end_of(identity, side).ok_or_else(missing)?;
+        self.standing_end(identity, end)?.ok_or_else(missing)
     }
 
+    /// The interface on the switch's side, which is the end itself where that is a tap.
     fn switch_side(&mut self, identity: &LinkIdentity, side: Side) -> Outcome<Standing> {
+        if is_tap(identity, side) {
+            return self.node_side(identity, side);
+        }
         let port = PortIdentity::read(identity, side).filter(|_| identity.boot == self.boot).ok_or_else(missing)?;
         let switch = self.switch()?;
         let link = switch.link(Which::Index(port.ifindex))?;
@@ -91,9 +94,16 @@ impl Worker {
     }
 }
 
+fn end_of(identity: &LinkIdentity, side: Side) -> Option<&EndIdentity> {
+    if side == Side::A { Some(&identity.a) } else { identity.b.as_ref() }
+}
+
 fn is_tunnel(identity: &LinkIdentity, side: Side) -> bool {
-    let end = if side == Side::A { Some(&identity.a) } else { identity.b.as_ref() };
-    end.is_some_and(|end| end.point.place.as_tunnel().is_some())
+    end_of(identity, side).is_some_and(|end| end.point.place.as_tunnel().is_some())
+}
+
+fn is_tap(identity: &LinkIdentity, side: Side) -> bool {
+    end_of(identity, side).is_some_and(|end| matches!(end.point.place, AttachKind::Tap { .. }))
 }
 
 fn missing() -> Failure {

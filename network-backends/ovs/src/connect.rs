@@ -35,9 +35,9 @@ pub(crate) struct End<'a> {
     pub(crate) point: &'a AttachPoint,
     pub(crate) place: Rc<Place>,
     pub(crate) label: Label,
-    /// The interface at the link's end.
+    /// The interface at the link's end, if it is another one than that on the switch's side.
     node: Option<Link>,
-    /// The one on the switch's side.
+    /// The one on the switch's side: a tap, or a veth's other end.
     host: Option<Link>,
     port: Option<Port>,
 }
@@ -114,7 +114,7 @@ impl Worker {
         self.refuse(&request.attrs)?;
         let places = [request.a.place.name(), request.b.place.name()];
         if let Some(other) =
-            places.iter().find(|kind| !matches!(kind, PlaceKind::Namespace | PlaceKind::HostNet | PlaceKind::Tunnel))
+            places.iter().find(|kind| matches!(kind, PlaceKind::Bridge | PlaceKind::Macvlan | PlaceKind::Dummy))
         {
             return Err(Failure::unsupported(format!("the ovs backend attaches nothing to a {other}")));
         }
@@ -124,11 +124,12 @@ impl Worker {
             let place = self.place(&point.place)?;
             let controller = self.controller;
             let label = Label { controller, link: request.link, incarnation: request.incarnation, side };
-            let node = match point.place.as_tunnel() {
-                Some(tunnel) => self.refuse_astray(tunnel).map(|()| None)?,
-                None => place.link(Which::Name(&point.ifname))?,
+            let node = match &point.place {
+                AttachKind::Tunnel(tunnel) => self.refuse_astray(tunnel).map(|()| None)?,
+                AttachKind::Tap { .. } => None,
+                _ => place.link(Which::Name(&point.ifname))?,
             };
-            let host = switch.link(Which::Name(&label.port_name()))?;
+            let host = switch.link(Which::Name(&interface(&point.place, &label)))?;
             let port = client.read(|db| Port::named(db, label.port_name().as_str(), controller));
             let end = End { point, place, label, node, host, port };
             end.refuse_what_is_not_ours()?;
@@ -174,13 +175,18 @@ impl Worker {
         }
     }
 
-    /// Whether an end's two interfaces stand and belong together. A tunnel needs none, and they would be in its way.
+    /// Whether an end's two interfaces stand and belong together, or its tap stands. A tunnel needs none, and they would be
+    /// in its way.
     fn is_pair(&self, end: &End<'_>, switch: &Place) -> Outcome<bool> {
         if end.tunnel().is_some() {
             return Ok(end.host.is_none());
         }
-        let (Some(node), Some(host)) = (&end.node, &end.host) else { return Ok(false) };
+        let Some(host) = &end.host else { return Ok(false) };
         let ours = |owner| owner == Owner::End(end.label) || owner == Owner::Unlabelled;
+        if end.is_tap() {
+            return Ok(host.group == LINK_GROUP && ours(end.host_owner(host)));
+        }
+        let Some(node) = &end.node else { return Ok(false) };
         // Once it is finished, its node may give it another address.
         let born = || owner(node, self.controller) == Owner::Unlabelled && node.mac == Some(end.point.mac);
         Ok(host.group == LINK_GROUP
@@ -291,9 +297,14 @@ impl Worker {
                 ends.push(tunnel::identity(&switch, end.point, plugged));
                 continue;
             }
-            let mut node = end.place.link(Which::Name(&end.point.ifname))?.ok_or_else(vanished)?;
-            let mut host = switch.link(Which::Name(&name))?.ok_or_else(vanished)?;
-            if !are_peers(&end.place, &node, &switch, &host)? {
+            let mut host = switch.link(Which::Name(&end.interface()))?.ok_or_else(vanished)?;
+            let mut node = match end.is_tap() {
+                true => None,
+                false => Some(end.place.link(Which::Name(&end.point.ifname))?.ok_or_else(vanished)?),
+            };
+            if let Some(node) = &node
+                && !are_peers(&end.place, node, &switch, &host)?
+            {
                 return Err(Failure::new(ErrorKind::Conflict, "an end was replaced while the link was being built"));
             }
             if plan.pairs[index] || wanted != Shaping::default() {
@@ -302,13 +313,20 @@ impl Worker {
             }
             PortIdentity { ifindex: host.index, uuid: port.uuid, number }.write(end.label.side, &mut detail);
             // What the kernel will announce of the end as it was left is no news.
-            node.admin_up = if plan.is_left_to_its_node(index) { node.admin_up } else { up };
-            let carrier = up && node.admin_up;
-            (node.carrier, host.admin_up, host.carrier) = (carrier, up, carrier);
-            self.news.settle(plan.request.link, (end.place.cookie, node.index), &node);
+            host.admin_up = up;
+            let (ifindex, mac) = match &mut node {
+                Some(node) => {
+                    node.admin_up = if plan.is_left_to_its_node(index) { node.admin_up } else { up };
+                    (node.carrier, host.carrier) = (up && node.admin_up, up && node.admin_up);
+                    self.news.settle(plan.request.link, (end.place.cookie, node.index), node);
+                    (node.index, end.point.mac)
+                }
+                // A tap has carrier as long as a machine has it open.
+                None => (host.index, host.mac.unwrap_or(end.point.mac)),
+            };
             self.news.settle(plan.request.link, (switch.cookie, host.index), &host);
-            let (point, namespace, mac) = (end.point.clone(), end.place.cookie, end.point.mac);
-            ends.push(EndIdentity { point, namespace, ifindex: node.index, mac, plugged: Some(plugged) });
+            let (point, namespace) = (end.point.clone(), end.place.cookie);
+            ends.push(EndIdentity { point, namespace, ifindex, mac, plugged: Some(plugged) });
         }
         let b = ends.pop();
         let a = ends.pop().ok_or_else(vanished)?;
@@ -325,8 +343,7 @@ impl Worker {
                 let name = end.label.port_name();
                 let port = client.read(|db| Port::named(db, name.as_str(), self.controller));
                 doomed.ports.extend(port.filter(|port| port.owner == Owner::End(end.label)).map(|port| port.uuid));
-                let ours = |link: &Link| port_owner(link, self.controller) != Owner::Foreign;
-                if let Some(host) = switch.link(Which::Name(&name))?.filter(ours) {
+                if let Some(host) = switch.link(Which::Name(&end.interface()))?.filter(|host| end.is_ours(host)) {
                     self.doom_interface(&switch, &host, &mut doomed);
                 }
             }
@@ -339,7 +356,10 @@ impl Worker {
             self.unsettled = true;
             let Ok(switch) = self.switch() else { return };
             for end in &plan.ends {
-                let _ = switch.route(|route| route.run(delete_link(Which::Name(&end.label.port_name()))));
+                let host = switch.link(Which::Name(&end.interface())).ok().flatten();
+                if let Some(host) = host.filter(|host| end.is_ours(host)) {
+                    let _ = switch.route(|route| route.run(delete_link(Which::Index(host.index))));
+                }
             }
         }
     }
@@ -353,21 +373,54 @@ impl Plan<'_> {
     }
 }
 
+/// The name of the interface on the switch's side of an end.
+fn interface(place: &AttachKind, label: &Label) -> IfName {
+    match place {
+        AttachKind::Tap { name, .. } => name.clone(),
+        _ => label.port_name(),
+    }
+}
+
 impl End<'_> {
+    pub(crate) fn is_tap(&self) -> bool {
+        matches!(self.point.place, AttachKind::Tap { .. })
+    }
+
+    /// The name of the interface on the switch's side; the port's, which is a row of the database, is derived from the link.
+    pub(crate) fn interface(&self) -> IfName {
+        interface(&self.point.place, &self.label)
+    }
+
+    fn host_owner(&self, host: &Link) -> Owner {
+        let controller = self.label.controller;
+        if self.is_tap() { owner(host, controller) } else { port_owner(host, controller) }
+    }
+
+    /// Whether the interface on the switch's side is one that may be removed with this end. The name of a tap is its
+    /// machine's, and another link may have ended there.
+    fn is_ours(&self, host: &Link) -> bool {
+        match self.host_owner(host) {
+            Owner::End(label) => !self.is_tap() || label == self.label,
+            owner => !self.is_tap() && owner != Owner::Foreign,
+        }
+    }
+
     pub(crate) fn tunnel(&self) -> Option<&Tunnel> {
         self.point.place.as_tunnel()
     }
 
-    /// The interface at the link's end; the port itself for a tunnel.
+    /// The interface at the link's end; the port itself for a tunnel or a tap.
     fn ifname(&self) -> IfName {
-        if self.tunnel().is_some() { self.label.port_name() } else { self.point.ifname.clone() }
+        match self.point.place {
+            AttachKind::Tunnel(_) | AttachKind::Tap { .. } => self.interface(),
+            _ => self.point.ifname.clone(),
+        }
     }
 
     fn refuse_what_is_not_ours(&self) -> Outcome<()> {
         let controller = self.label.controller;
         let node = self.node.as_ref().map(|link| (self.point.ifname.as_str(), owner(link, controller)));
-        let name = self.label.port_name();
-        let host = self.host.as_ref().map(|link| (name.as_str(), port_owner(link, controller)));
+        let host = self.host.as_ref().map(|link| (link.name.as_str(), self.host_owner(link)));
         let port = self.port.as_ref().map(|port| (port.name.as_str(), port.owner));
         let mut found = [node, host, port].into_iter().flatten();
         found.try_for_each(|(name, owner)| owner.refuse_as(name, &self.label))
@@ -437,7 +490,7 @@ fn draft(
                     // What leaves through a tunnel goes through no device of the kernel's.
                     Some(port) => draft.retag(&port.uuid, tag, end.tunnel().is_none().then_some(qos)),
                     None => match end.tunnel() {
-                        None => draft.add_port(name, &end.label, tag, qos),
+                        None => draft.add_port(name, &end.label, &end.interface(), tag, qos),
                         Some(tunnel) => outcome = draft.add_tunnel(db, name, &end.label, tag, tunnel),
                     },
                 }

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use lifecycle_core::id::LinkId;
 use lifecycle_core::policy::naming::OurName;
 use lifecycle_linux::wiring::News;
+use lifecycle_linux::wiring::label::text_link;
 
 use crate::alive::Health;
 use crate::ovsdb::{Change, Heard, Row};
-use crate::switch::CONTROLLER;
+use crate::switch::{CONTROLLER, LABEL};
 
 /// Passes on what the database tells.
 pub(crate) fn listener(news: Arc<News>, health: Arc<Health>) -> impl Fn(Heard<'_>) + Send + Sync + 'static {
@@ -74,15 +75,19 @@ fn link_of(row: &Row) -> Option<LinkId> {
     }
 }
 
+/// The link that an interface belongs to by its name or, since a tap has its name from a machine, by its label.
+fn link_of_interface(row: &Row) -> Option<LinkId> {
+    link_of(row).or_else(|| text_link(row.map("external_ids").get(LABEL)?))
+}
+
 /// The link that a change in the database makes doubtful.
 fn disturbed(change: &Change) -> Option<LinkId> {
     let old = change.old.as_ref()?;
-    let columns: &[&str] = match change.table.as_str() {
-        "Port" => &["name", "interfaces", "tag", "vlan_mode"],
-        "Interface" => &["name", "type", "options", "ofport", "ifindex", "error"],
+    let (link, columns): (_, &[&str]) = match change.table.as_str() {
+        "Port" => (link_of(old)?, &["name", "interfaces", "tag", "vlan_mode"]),
+        "Interface" => (link_of_interface(old)?, &["name", "type", "options", "ofport", "ifindex", "error"]),
         _ => return None,
     };
-    let link = link_of(old)?;
     let Some(new) = &change.new else { return Some(link) };
     // That the switch fills in what it finds out of a new port is no news, unless it is an error.
     let differs = |column: &&&str| {

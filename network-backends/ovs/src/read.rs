@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use lifecycle_core::attach::AttachKind;
 use lifecycle_core::error::ErrorKind;
 use lifecycle_core::name::IfName;
 use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, LinkReport, ObservedLink, ProbeResult};
@@ -46,13 +47,18 @@ impl Worker {
         let (mut hosts, mut slowed) = ([None, None], [None; 2]);
         let mut found: [Found; 2] = [None, None];
         let mut tunnels = [None, None];
-        let mut segments = [None, None];
+        let (mut segments, mut taps) = ([None, None], false);
         for (side, end) in [(Side::A, &identity.a), (Side::B, end_b)] {
             let port = PortIdentity::read(identity, side).ok_or_else(foreign_identity)?;
             let tunnel = end.point.place.as_tunnel();
+            let tap = matches!(end.point.place, AttachKind::Tap { .. });
+            taps |= tap;
             let here = if tunnel.is_some() { None } else { self.find(identity, end, &mut problems)? };
             if let Some((place, node)) = &here {
-                let host = self.plugged(identity, (place, node), &port, &mut problems)?;
+                let host = match tap {
+                    true => Some(node.clone()).filter(|node| node.index == port.ifindex),
+                    false => self.plugged(identity, (place, node), &port, &mut problems)?,
+                };
                 joined &= host.is_some();
                 if let Some(host) = &host {
                     let switch = self.switch()?;
@@ -62,7 +68,7 @@ impl Worker {
                     slowed[side.index()] = read;
                 }
                 hosts[side.index()] = host;
-                if bridge.as_ref().is_some_and(|bridge| bridge.userspace) {
+                if !tap && bridge.as_ref().is_some_and(|bridge| bridge.userspace) {
                     joined &= does_its_own_work(place, node, &mut problems)?;
                 }
             }
@@ -105,6 +111,7 @@ impl Worker {
             true if tunnels.iter().any(Option::is_some) => {
                 TestFrames::skipped("the far end of a tunnel is on another host")
             }
+            true if taps => TestFrames::skipped("only its node can send through a tap"),
             true => match self.frames.exchange(&self.places, ends, &mut problems)? {
                 ProbeResult::Failed { .. } => {
                     // Once it has said that it runs, one that was only about to begin has all its ports.

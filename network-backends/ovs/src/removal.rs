@@ -164,7 +164,9 @@ impl Worker {
             Owner::Foreign | Owner::Bridge => false,
         };
         for found in switch.route(|route| route.links())? {
-            if is(port_owner(&found, controller), port_link(&found) == Some(link)) {
+            // A tap is an end itself.
+            let is_port = is(port_owner(&found, controller), port_link(&found) == Some(link));
+            if is_port || is(owner(&found, controller), false) {
                 self.doom_interface(&switch, &found, &mut doomed);
             }
         }

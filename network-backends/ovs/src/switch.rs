@@ -21,11 +21,11 @@ pub(crate) const WATCHED: &[(&str, &[&str])] = &[
     ("Bridge", &["name", "ports", "datapath_type", "external_ids", "other_config"]),
     ("Port", &["name", "interfaces", "tag", "vlan_mode", "qos", "external_ids"]),
     ("QoS", &["type", "external_ids"]),
-    ("Interface", &["name", "type", "options", "ofport", "ifindex", "error"]),
+    ("Interface", &["name", "type", "options", "ofport", "ifindex", "error", "external_ids"]),
 ];
 
-/// Key in `external_ids` under which a port bears its label.
-const LABEL: &str = "lifecycle";
+/// Key in `external_ids` under which a port, and its interface, bear their label.
+pub(crate) const LABEL: &str = "lifecycle";
 /// Key in `external_ids` under which a bridge bears its controller, and a port its bridge.
 pub(crate) const CONTROLLER: &str = "lifecycle-controller";
 const BRIDGE: &str = "lifecycle-bridge";
@@ -203,11 +203,11 @@ impl Draft {
     }
 
     /// Adds a port to a bridge, on a segment that must be nobody's.
-    pub(crate) fn add_port(&mut self, bridge: &IfName, label: &Label, tag: u32, qos: &Value) {
-        self.add_port_as(bridge, label, tag, json!({}), Some(qos));
+    pub(crate) fn add_port(&mut self, bridge: &IfName, label: &Label, interface: &IfName, tag: u32, qos: &Value) {
+        self.add_port_as(bridge, label, tag, json!({ "name": interface.as_str() }), Some(qos));
     }
 
-    /// The same for a port whose interface has more to it, in these columns.
+    /// The same for a port whose interface has these columns.
     pub(crate) fn add_port_as(
         &mut self,
         bridge: &IfName,
@@ -218,7 +218,6 @@ impl Draft {
     ) {
         let (name, text) = (label.port_name(), label.to_string());
         let interface = format!("i_{name}");
-        row["name"] = json!(name.as_str());
         row["external_ids"] = map([(LABEL, &text)]);
         self.operations.push(Operation::insert("Interface", &interface, row));
         let row = json!({

@@ -93,7 +93,8 @@ impl Draft {
             ("options", "includes", map([("key", vni.as_str()), ("dst_port", port.as_str())])),
         ];
         self.push(Operation::wait("Interface", &which, &["name"], &[]));
-        let interface = json!({ "type": VXLAN, "options": map(options(tunnel)?) });
+        let name = label.port_name();
+        let interface = json!({ "name": name.as_str(), "type": VXLAN, "options": map(options(tunnel)?) });
         self.add_port_as(bridge, label, tag, interface, None);
         Ok(())
     }

@@ -15,7 +15,7 @@ use crate::failure::{Failure, Outcome};
 use crate::files::{Port, Record};
 use crate::life::Yard;
 use crate::provider::LibvirtProvider;
-use crate::taps::{Tap, Taps};
+use crate::taps::Taps;
 
 /// Time that a machine has to let go of a network card.
 const UNPLUG: Duration = Duration::from_secs(10);
@@ -27,35 +27,36 @@ impl Yard {
     /// made since the machine started, or made anew, is plugged in.
     fn set_carrier(&self, daemon: &mut Daemon, instance: &InstanceRef, ifname: &IfName, up: bool) -> Outcome<()> {
         let mut record = self.existing(instance)?;
-        let port = record.ports.get_mut(ifname);
         let missing = || Failure::new(ErrorKind::NotFound, format!("no link ends at {ifname}"));
-        let port = port.ok_or_else(missing)?;
+        let mut port = record.ports.get(ifname).cloned().ok_or_else(missing)?;
         if port.carrier != up {
             port.carrier = up;
-            let port = port.clone();
-            self.files.write(&record)?;
-            return self.apply(daemon, &record, ifname, &port);
+            self.note(&mut record, ifname, &port)?;
         }
-        let port = port.clone();
-        self.apply(daemon, &record, ifname, &port)
+        let Some(domain) = self.running(daemon, &record.mark.instance)? else { return Ok(()) };
+        let nic = record.machine.nic;
+        let is_there = has_card(daemon, &domain, &port)?;
+        let Some(tap) = Taps::open(&self.settings)?.look(&port.tap)? else {
+            return Err(Failure::new(ErrorKind::NotFound, format!("the tap {} is gone", port.tap)));
+        };
+        let live = sys::VIR_DOMAIN_AFFECT_LIVE;
+        let xml = domain::interface(nic, ifname, &port)?;
+        if is_there && tap.held {
+            return daemon.call(|_| domain.update_device_flags(&xml, live)).map(drop);
+        }
+        if is_there {
+            // What the machine holds is a tap of the same name that was removed.
+            unplug(daemon, &domain, &xml, &port)?;
+        }
+        port.offload = tap.in_kernel;
+        self.note(&mut record, ifname, &port)?;
+        let xml = domain::interface(nic, ifname, &port)?;
+        daemon.call(|_| domain.attach_device_flags(&xml, live)).map(drop)
     }
 
-    fn apply(&self, daemon: &mut Daemon, record: &Record, ifname: &IfName, port: &Port) -> Outcome<()> {
-        let Some(domain) = self.running(daemon, &record.mark.instance)? else { return Ok(()) };
-        let xml = domain::interface(record.machine.nic, ifname, port)?;
-        let is_there = has_card(daemon, &domain, port)?;
-        let tap = Taps::open(&self.settings)?.look(&port.tap)?;
-        let live = sys::VIR_DOMAIN_AFFECT_LIVE;
-        match (is_there, tap) {
-            (_, Tap::Absent) => Err(Failure::new(ErrorKind::NotFound, format!("the tap {} is gone", port.tap))),
-            (true, Tap::Held) => daemon.call(|_| domain.update_device_flags(&xml, live)).map(drop),
-            (true, Tap::Loose) => {
-                // What the machine holds is a tap of the same name that was removed.
-                unplug(daemon, &domain, &xml, port)?;
-                daemon.call(|_| domain.attach_device_flags(&xml, live)).map(drop)
-            }
-            (false, _) => daemon.call(|_| domain.attach_device_flags(&xml, live)).map(drop),
-        }
+    fn note(&self, record: &mut Record, ifname: &IfName, port: &Port) -> Outcome<()> {
+        record.ports.insert(ifname.clone(), port.clone());
+        self.files.write(record)
     }
 }
 

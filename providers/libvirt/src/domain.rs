@@ -146,6 +146,11 @@ fn card(xml: &mut Xml, nic: Nic, card: Card<'_>) -> io::Result<()> {
                 if nic == Nic::Virtio {
                     empty(xml, "mtu", &[("size", &port.mtu.to_string())])?;
                 }
+                // Other models leave nothing to others.
+                if nic == Nic::Virtio && !port.offload {
+                    let off = ["csum", "gso", "tso4", "tso6", "ecn", "ufo"].map(|what| (what, "off"));
+                    inside(xml, "driver", |xml| empty(xml, "host", &off))?;
+                }
                 empty(xml, "link", &[("state", if port.carrier { "up" } else { "down" })])?;
                 empty(xml, "alias", &[("name", &alias(port))])?;
             }
@@ -154,7 +159,9 @@ fn card(xml: &mut Xml, nic: Nic, card: Card<'_>) -> io::Result<()> {
                 empty(xml, "alias", &[("name", &format!("ua-reserved{number}"))])?;
             }
         }
-        empty(xml, "model", &[("type", nic.word())])
+        empty(xml, "model", &[("type", nic.word())])?;
+        // Nothing boots from the network, and the firmware need not wait for whoever might want to.
+        empty(xml, "rom", &[("enabled", "no")])
     })?;
     Ok(())
 }
@@ -211,7 +218,7 @@ mod tests {
     use crate::mark::{Mark, Owner};
 
     fn port(tap: &str) -> Port {
-        Port { mac: Mac([2, 0, 0, 0, 0, 1]), mtu: 9500, tap: IfName::new(tap).unwrap(), carrier: true }
+        Port { mac: Mac([2, 0, 0, 0, 0, 1]), mtu: 9500, tap: IfName::new(tap).unwrap(), carrier: true, offload: false }
     }
 
     #[test]

@@ -37,6 +37,9 @@ pub(crate) struct Port {
     pub tap: IfName,
     /// Whether the machine is to see carrier.
     pub carrier: bool,
+    /// Whether the machine may leave checksums and segmentation to whoever passes on what it sends, as of the time when it
+    /// was plugged in.
+    pub offload: bool,
 }
 
 /// What an instance is.

@@ -17,7 +17,7 @@ use crate::files::{Files, Port, Record};
 use crate::machine::Machine;
 use crate::mark::{self, ELEMENT, Mark, Owner, URI};
 use crate::settings::{Acceleration, Settings};
-use crate::taps::{self, Tap, Taps};
+use crate::taps::{self, Taps};
 
 /// What instances are made of and with.
 #[derive(Debug)]
@@ -106,7 +106,7 @@ impl Yard {
             Holder::Nobody => false,
         };
         let is_new = found.is_none();
-        let record = match found {
+        let mut record = match found {
             Some(record) => record,
             None => {
                 let kvm = self.has_kvm(daemon)?;
@@ -117,7 +117,7 @@ impl Yard {
         // Somebody may have died in the middle of this.
         let made = match is_defined {
             true => Ok(()),
-            false => self.files.make(&record).and_then(|()| self.define(daemon, &record).map(drop)),
+            false => self.files.make(&record).and_then(|()| self.define(daemon, &mut record).map(drop)),
         };
         let identifier = &record.mark.instance.identifier;
         match made {
@@ -148,17 +148,19 @@ impl Yard {
     }
 
     /// Defines the domain of an instance anew, with the links that there are now.
-    fn define(&self, daemon: &mut Daemon, record: &Record) -> Outcome<Domain> {
+    fn define(&self, daemon: &mut Daemon, record: &mut Record) -> Outcome<Domain> {
         let mut there = Vec::new();
         if !record.ports.is_empty() {
             let mut taps = Taps::open(&self.settings)?;
-            for port in record.ports.values() {
-                if taps.look(&port.tap)? != Tap::Absent {
-                    there.push(&port.tap);
+            for port in record.ports.values_mut() {
+                if let Some(tap) = taps.look(&port.tap)? {
+                    port.offload = tap.in_kernel;
+                    there.push(port.tap.clone());
                 }
             }
         }
-        let cards: Vec<Card<'_>> = domain::cards(&record.ports, |port| there.contains(&&port.tap), record.machine.nics);
+        let record = &*record;
+        let cards: Vec<Card<'_>> = domain::cards(&record.ports, |port| there.contains(&port.tap), record.machine.nics);
         let (disk, log) = (self.files.disk(record), self.files.log(&record.mark.instance.identifier));
         let xml = domain::domain(record, &disk, &log, &cards)?;
         let defined = daemon.call(|connection| Domain::define_xml(connection, &xml));
@@ -180,7 +182,7 @@ impl Yard {
         if record.machine.disk.is_some() && !self.files.disk(&record).exists() {
             return Err(Failure::new(ErrorKind::Conflict, "its disk is gone; destroy it first"));
         }
-        let domain = self.define(daemon, &record)?;
+        let domain = self.define(daemon, &mut record)?;
         let before = record.started;
         record.started = Timestamp::try_from(SystemTime::now()).ok();
         self.files.write(&record)?;
@@ -263,7 +265,7 @@ impl Yard {
         let tap = taps::name(&self.owner, instance.node, ifname)?;
         let known = record.ports.get(ifname);
         if known.is_none_or(|known| (known.mac, known.mtu) != (mac, mtu)) {
-            record.ports.insert(ifname.clone(), Port { mac, mtu, tap: tap.clone(), carrier: true });
+            record.ports.insert(ifname.clone(), Port { mac, mtu, tap: tap.clone(), carrier: true, offload: true });
             self.files.write(&record)?;
         }
         // Opened by the daemon, which is root, and handed down.

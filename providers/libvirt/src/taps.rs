@@ -24,15 +24,14 @@ pub(crate) fn name(owner: &Owner, node: NodeId, ifname: &IfName) -> Outcome<IfNa
     IfName::new(format!("lt{}", LinkId::from_u64(hash))).map_err(|error| Failure::invalid(error.to_string()))
 }
 
-/// What is known of a tap.
+/// What is known of a tap that is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tap {
-    /// There is none.
-    Absent,
-    /// Nobody holds its other end.
-    Loose,
+pub(crate) struct Tap {
     /// A machine holds its other end.
-    Held,
+    pub held: bool,
+    /// The kernel passes on what comes out of it, and no program, such as a switch in user space, which would not do what
+    /// the machine left to do.
+    pub in_kernel: bool,
 }
 
 /// Looks at taps.
@@ -52,16 +51,13 @@ impl Taps {
         Ok(Self(RouteSocket::new(socket).map_err(|error| failed(&error))?))
     }
 
-    pub(crate) fn look(&mut self, name: &IfName) -> Outcome<Tap> {
+    /// Looks at a tap; none when it is not there.
+    pub(crate) fn look(&mut self, name: &IfName) -> Outcome<Option<Tap>> {
         let link = self
             .0
             .link(Which::Name(name))
             .map_err(|error| Failure::new(ErrorKind::Failed, format!("the tap {name} cannot be looked at: {error}")))?;
-        Ok(match link {
-            None => Tap::Absent,
-            // One that is not set up does not tell.
-            Some(link) if link.carrier || !link.admin_up => Tap::Held,
-            Some(_) => Tap::Loose,
-        })
+        // One that is not set up does not tell whether it is held.
+        Ok(link.map(|link| Tap { held: link.carrier || !link.admin_up, in_kernel: link.master.is_some() }))
     }
 }

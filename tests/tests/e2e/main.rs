@@ -12,6 +12,7 @@ mod hands;
 mod hosts;
 mod labs;
 mod life;
+mod machines;
 mod migration;
 mod moves;
 mod secrets;
@@ -70,6 +71,7 @@ fn main() {
     trials.extend(hands::trials());
     trials.extend(hosts::trials());
     trials.extend(labs::trials());
+    trials.extend(machines::trials());
     trials.extend(migration::trials());
     trials.extend(moves::trials());
     trials.extend(switch_kills::trials());

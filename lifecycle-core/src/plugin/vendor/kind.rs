@@ -43,7 +43,8 @@ pub struct KindData {
     /// It is no machine that runs something, but a bridge or the like: it gets no variables and runs no commands.
     #[serde(default)]
     pub passive: bool,
-    /// Its file system may be anything, so that a program which has network tools of its own lends it those.
+    /// Its file system may be anything, so that a program which has network tools of its own lends it those. The engine
+    /// hides this, and [`interface_wait`](Self::interface_wait), from the hooks for nodes that are virtual machines.
     #[serde(default)]
     pub lend_tools: bool,
     /// Names of its ports.

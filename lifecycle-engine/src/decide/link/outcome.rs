@@ -128,7 +128,7 @@ pub(super) fn unanswered(operation: &'static str) -> Error {
 fn connected(cx: &mut Cx<'_>, id: LinkId, last: LinkIdentity, first: Option<Done>) {
     cx.change_link(id, |link| record(link, last, first));
     let work = cx.world.link_work.entry(id).or_default();
-    (work.unverified, work.again, work.proved) = (true, false, false);
+    (work.unverified, work.again, work.proved, work.mended) = (true, false, false, false);
     cx.link_becomes(id, LinkState::Down, Why::outcome().because("wired"));
     wake_nodes(cx, id);
 }
@@ -257,7 +257,7 @@ fn not_changed(cx: &mut Cx<'_>, id: LinkId, error: &Error) {
     super::doubt_proof(cx.world, id);
     let given_up = cx.world.links.get(&id).is_some_and(|link| link.budget.given_up_at.is_some());
     match error.kind() {
-        ErrorKind::NotFound => broken(cx, id, &error.chain()),
+        ErrorKind::NotFound => broken(cx, id, &error.chain(), false),
         ErrorKind::Unreachable => {}
         // There is nothing left to give up, and what follows nodes and hosts has to be tried again some time.
         _ if given_up => {
@@ -296,14 +296,15 @@ fn verified(cx: &mut Cx<'_>, id: LinkId, near: LinkReport, far: Option<LinkRepor
     work.unverified = again;
     if !report.is_intact() {
         let problems = report.problems.join("; ");
-        broken(cx, id, if problems.is_empty() { "it is not intact" } else { &problems });
+        broken(cx, id, if problems.is_empty() { "it is not intact" } else { &problems }, false);
         return refresh_oper(cx, id, Some(report));
     }
     if !differs.is_empty() {
-        broken(cx, id, &differs.join("; "));
+        broken(cx, id, &differs.join("; "), true);
         return refresh_oper(cx, id, Some(report));
     }
-    cx.world.link_work.entry(id).or_default().proved = true;
+    let work = cx.world.link_work.entry(id).or_default();
+    (work.proved, work.mended) = (true, false);
     let Some(link) = cx.world.links.get(&id) else { return };
     let (state, run) = (link.actual, nodes_run(cx.world, link));
     if again {
@@ -339,17 +340,18 @@ fn verified(cx: &mut Cx<'_>, id: LinkId, near: LinkReport, far: Option<LinkRepor
     refresh_oper(cx, id, Some(report));
 }
 
-/// What was built is no longer what it was: it is mended, or built again. What was never right is a failed attempt.
-fn broken(cx: &mut Cx<'_>, id: LinkId, problems: &str) {
-    let proved = cx.world.link_work.get(&id).is_some_and(|work| work.proved);
+/// What was built is no longer what it was: it is mended, or built again. What was never right is a failed attempt, unless
+/// it stands and was only set otherwise, as libvirt does to a tap when a machine begins to hold it, and was not mended yet.
+fn broken(cx: &mut Cx<'_>, id: LinkId, problems: &str, stands: bool) {
+    let drifted = cx.world.link_work.get(&id).is_some_and(|work| work.proved || stands && !work.mended);
     let was_up = cx.world.links.get(&id).is_some_and(|link| link.actual == LinkState::Up);
-    if proved || was_up {
+    if drifted || was_up {
         cx.link_is(id, LinkState::Down, Why::drift().because(problems));
     } else {
         count_failure(cx, id, &Error::new(ErrorKind::Failed, "verify link", problems));
     }
     cx.change_link(id, |link| link.rebuild = true);
-    cx.world.link_work.entry(id).or_default().mend = proved || was_up;
+    cx.world.link_work.entry(id).or_default().mend = drifted || was_up;
     if cx.world.links.get(&id).is_some_and(|link| link.budget.given_up_at.is_some()) {
         let message = cx.world.links.get(&id).map(|link| link.budget.give_up_message()).unwrap_or_default();
         to_error(cx, id, &message);

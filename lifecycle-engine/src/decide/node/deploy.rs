@@ -1,11 +1,13 @@
 //! The phases that make a node run.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
+use lifecycle_core::attach::PlaceKind;
 use lifecycle_core::id::NodeId;
 use lifecycle_core::machine::NodeState;
 use lifecycle_core::plugin::provider::CreateNode;
-use lifecycle_core::plugin::vendor::{VendorAction, VendorContext};
+use lifecycle_core::plugin::vendor::{KindData, VendorAction, VendorContext};
 use lifecycle_core::topology::{NetworkMode, NodeEnd, Stage};
 
 use super::super::effect::{Action, Subject};
@@ -81,13 +83,24 @@ pub(super) fn create(cx: &mut Cx<'_>, id: NodeId) -> Flow {
         None => return Flow::Wait,
     };
     if let Some((vendor, kind)) = cx.world.kinds.get(&request.spec.kind)
-        && let Err(error) = vendor.before_create(kind, &mut request)
+        && let Err(error) = vendor.before_create(&as_run(cx, id, kind), &mut request)
     {
         end::refused(cx, id, &error);
         return Flow::Wait;
     }
     let timeout = cx.world.settings.limits.starting;
     super::ask(cx, id, Action::CreateNode(Box::new(request)), timeout)
+}
+
+/// A kind as the node's provider can run it: a machine is shown no files of this host and runs no script of ours first.
+fn as_run<'a>(cx: &Cx<'_>, id: NodeId, kind: &'a KindData) -> Cow<'a, KindData> {
+    let provider = cx.world.nodes.get(&id).and_then(|node| cx.world.provider(node.host.as_ref()?, &node.provider));
+    match provider {
+        Some(provider) if provider.capabilities.place == PlaceKind::Tap => {
+            Cow::Owned(KindData { lend_tools: false, interface_wait: None, ..kind.clone() })
+        }
+        _ => Cow::Borrowed(kind),
+    }
 }
 
 fn create_request(cx: &Cx<'_>, id: NodeId) -> Option<CreateNode> {

@@ -1,6 +1,6 @@
 //! Taps, whose other end is a virtual machine.
 
-use std::fs::File;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use lifecycle_core::ErrorKind;
@@ -8,8 +8,8 @@ use lifecycle_core::attach::{AttachKind, PlaceKind};
 use lifecycle_core::id::LinkId;
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::policy::naming::OurName;
-use lifecycle_linux::netlink::Which;
-use lifecycle_linux::tap::NewTap;
+use lifecycle_linux::netlink::add_address;
+use lifecycle_linux::testing::open_tap::OpenTap;
 use lifecycle_testkit::laws::{Skip, Verdict};
 use tokio::time::sleep;
 
@@ -37,7 +37,10 @@ pub(crate) async fn a_tap_is_the_end_of_a_link(fixture: &Fixture) -> Verdict {
     assert!(report.is_intact() && !report.is_up() && report.a.admin_up && !report.a.carrier, "{report:?}");
     let found = fixture.backend.observe(&fixture.nodes.namespaces()).await.unwrap();
     assert_eq!((found.len(), found[0].link, found[0].interfaces.len()), (1, identity.link, 3), "{found:?}");
-    let opened = open_again(fixture, &tap);
+    let address = Ipv4Addr::new(10, 0, 0, 1);
+    let index = fixture.link(&node).unwrap().index;
+    fixture.route(&node).run(add_address(index, format!("{address}/24").parse().unwrap())).unwrap();
+    let machine = OpenTap::open(&fixture.host_file(), &tap);
     for attempt in 0.. {
         let report = fixture.backend.verify(&identity).await.unwrap();
         if report.is_up() {
@@ -46,19 +49,10 @@ pub(crate) async fn a_tap_is_the_end_of_a_link(fixture: &Fixture) -> Verdict {
         assert!(attempt < 200, "{report:?}");
         sleep(Duration::from_millis(10)).await;
     }
-    drop(opened);
+    assert!(machine.is_answered(address, Duration::from_secs(20)));
+    drop(machine);
     fixture.backend.disconnect(&identity).await.unwrap();
     assert_eq!(fixture.switch_side(), Vec::<String>::new());
     assert!(fixture.nodes.link(&node).is_none());
     Ok(())
-}
-
-/// Opens a tap as a virtual machine does.
-fn open_again(fixture: &Fixture, name: &lifecycle_core::name::IfName) -> NewTap {
-    use lifecycle_linux::namespace::Want;
-    let here = File::open(fixture.host_file()).unwrap().into();
-    let device = fixture.nodes.access.open_inside(here, None, &[Want::Tun]).unwrap().remove(0);
-    let tap = NewTap::make(device, name, 0, nix::libc::IFF_NO_PI as u16).unwrap();
-    assert!(fixture.switch().link(Which::Name(name)).unwrap().is_some());
-    tap
 }

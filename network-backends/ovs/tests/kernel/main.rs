@@ -8,6 +8,7 @@ mod fixture;
 mod frames;
 mod hands;
 mod many;
+mod taps;
 mod tunnels;
 
 use std::process::ExitCode;
@@ -42,6 +43,9 @@ fn main() -> ExitCode {
         hands::what_is_released_is_taken_back_once_no_bridge_has_it,
         hands::what_is_not_ours_is_left_alone,
         hands::what_a_dead_controller_left_half_made_is_found,
+        taps::a_machine_at_a_tap_is_joined,
+        taps::a_tap_that_was_deleted_is_made_again,
+        taps::links_of_machines_are_apart,
         faults::a_switch_that_ended_is_not_up_and_comes_back,
         faults::nothing_is_left_of_a_link_that_the_switch_did_not_take,
         faults::a_database_that_ended_is_followed_again,

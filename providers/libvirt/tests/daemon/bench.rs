@@ -168,6 +168,7 @@ impl Drop for Bench {
 pub(crate) fn spec(name: &str, image: &str) -> NodeSpec {
     let mut spec = NodeSpec::new(NodeName::new(name).unwrap(), "linux");
     spec.image = Some(image.to_owned());
+    spec.cmd = (image == GUEST).then(|| vec![guest::SOON.to_owned()]);
     spec
 }
 

@@ -25,7 +25,7 @@ fn a_machine_takes_its_tap(bench: &mut Bench) {
     block_on(async {
         let provider = bench.provider();
         let mut request = bench.request(1, GUEST);
-        request.spec.cmd = Some(vec!["ip=10.77.0.2/24".to_owned()]);
+        request.spec.cmd.get_or_insert_default().push("ip=10.77.0.2/24".to_owned());
         let node = create(&provider, &request).await;
         let point = provider.attach_point(&node, &port()).await.unwrap();
         let tap = bench.make_tap(&point.place);

@@ -1,0 +1,224 @@
+//! Labs that mix a virtual machine, a container and a bare namespace, on a libvirt and a Docker of each test's own. They need
+//! a `lifecycle` that was built with the feature `libvirt`.
+
+use libtest_mimic::Trial;
+use lifecycle_linux::testing::container_daemon::{ContainerDaemon, Kind};
+use lifecycle_linux::testing::guest;
+use lifecycle_linux::testing::libvirt::LibvirtDaemon;
+use lifecycle_linux::testing::open_vswitch::OpenVswitch;
+use lifecycle_tests::census::{eventually, eventually_or};
+use lifecycle_tests::nodes::{fingerprint, init, node, until_up};
+use lifecycle_tests::sandbox::{LONG, Running, Sandbox, User};
+use lifecycle_tests::trial::{Need, trial};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const IMAGE: &str = "lifecycle-test:1";
+
+/// Each is linked to each. The machine's init gives its cards their addresses.
+const LAB: &str = r#"
+name: machines
+topology:
+  defaults: {kind: linux}
+  nodes:
+    vm:
+      provider: libvirt
+      image: guest
+      cmd: SOON ip=10.9.1.1/24 ip=10.9.2.1/24
+    ct:
+      provider: docker
+      image: lifecycle-test:1
+      network-mode: none
+      cmd: sh -c 'trap exit TERM; while sleep 0.2; do :; done'
+      exec: [ip address add 10.9.1.2/24 dev eth1, ip address add 10.9.3.2/24 dev eth2]
+    ns:
+      provider: netns
+      network-mode: none
+      exec: [ip address add 10.9.2.3/24 dev eth1, ip address add 10.9.3.3/24 dev eth2]
+  links:
+    - {type: veth, mtu: 1500, endpoints: [{node: vm, interface: eth1}, {node: ct, interface: eth1}]}
+    - {type: veth, mtu: 1500, rate: 1Gbit, endpoints: [{node: vm, interface: eth2}, {node: ns, interface: eth1}]}
+    - {type: veth, mtu: 1500, endpoints: [{node: ct, interface: eth2}, {node: ns, interface: eth2}]}
+"#;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let needs = [Need::Root, Need::Docker, Need::Libvirt];
+    let on_switch = [&needs[..], &[Need::OpenVswitch]].concat();
+    vec![
+        trial("root::machines::linux_bridge", &needs, || a_mixed_lab("linux-bridge")),
+        trial("root::machines::ovs", &on_switch, || a_mixed_lab("ovs")),
+    ]
+}
+
+/// A lab that runs, with its own daemons.
+struct Bench<'a> {
+    sandbox: &'a Sandbox,
+    switch: Option<OpenVswitch>,
+    docker: ContainerDaemon,
+    libvirt: LibvirtDaemon,
+    config: String,
+    serve: Running<'a>,
+}
+
+impl<'a> Bench<'a> {
+    fn deploy(sandbox: &'a Sandbox, backend: &str) -> Self {
+        let switch = (backend == "ovs").then(|| OpenVswitch::start_in(sandbox.network()));
+        let database = switch.as_ref().map_or_else(|| "unix:/nonexistent/db.sock".to_owned(), OpenVswitch::database);
+        let docker = ContainerDaemon::start_in(Kind::Docker, sandbox.network());
+        docker.import_busybox(IMAGE);
+        let libvirt = LibvirtDaemon::start_in(sandbox.network());
+        let directory = libvirt.directory().display();
+        guest::make(&libvirt.directory().join("images/guest"));
+        let settings = format!(
+            "images: [{{image: '*', root: host}}]\nplugins:\n  docker: {{endpoint: '{}'}}\n  libvirt: {{uri: '{}', directory: \
+             {directory}/vms, images: [{directory}/images], acceleration: qemu, memory_mb: 96}}\n  ovs: {{database: \
+             '{database}', datapath: netdev}}\n",
+            docker.endpoint(),
+            libvirt.uri()
+        );
+        let config = sandbox.write("config.yaml", &settings).display().to_string();
+        sandbox.write("machines.clab.yml", &LAB.replacen("SOON", guest::SOON, 1));
+        let serve = sandbox.serve_with(&[("LIFECYCLE_CONFIG", &config)]);
+        sandbox.ok(&["deploy", "--backend", backend, "-t", "machines.clab.yml"]);
+        let bench = Self { sandbox, switch, docker, libvirt, config, serve };
+        bench.all_reach_each_other("after the deployment");
+        for link in sandbox.lab()["links"].as_array().unwrap() {
+            assert_eq!(link["backend"], backend, "{link:#}");
+        }
+        bench
+    }
+
+    fn all_reach_each_other(&self, when: &str) {
+        until_up(self.sandbox);
+        let ways = [("ct", "10.9.1.1"), ("ns", "10.9.2.1"), ("ct", "10.9.3.3")];
+        let answers = |from: &str, address: &str| {
+            self.sandbox.run(&["exec", from, "--", "ping", "-c", "1", "-W", "1", address]).status.success()
+        };
+        let explain = || {
+            let said = ways.map(|(from, address)| format!("{address} answers {from}: {}", answers(from, address)));
+            let log = self.sandbox.run(&["logs", "vm", "--tail", "20"]);
+            let (log, controller) = (String::from_utf8_lossy(&log.stdout), self.sandbox.log());
+            format!("all reach each other {when}: {said:?}\n{log}\n{controller}")
+        };
+        eventually_or(LONG, explain, || ways.iter().all(|(from, address)| answers(from, address)).then_some(()));
+        // Libvirt takes away what slows a tap down, each time that a machine begins to hold it.
+        eventually("the machine's second link has its rate", LONG, || self.taps().contains("qdisc tbf").then_some(()));
+    }
+
+    fn taps(&self) -> String {
+        self.libvirt.ip(&["-o", "link", "show", "type", "tun"]).unwrap()
+    }
+
+    fn domain(&self) -> String {
+        self.libvirt.virsh(&["list", "--all", "--name"]).trim().to_owned()
+    }
+
+    /// The number of the machine's run, which no two runs share.
+    fn run(&self) -> String {
+        self.libvirt.try_virsh(&["domid", &self.domain()]).unwrap_or_default()
+    }
+
+    fn container(&self) -> String {
+        let names = self.docker.run(&["ps", "--all", "--format", "{{.Names}}"]);
+        names.lines().find(|name| !name.ends_with(".holder")).unwrap_or_default().to_owned()
+    }
+
+    /// What must not change while nothing is done to the container: its run, and its interfaces.
+    fn container_as_it_is(&self) -> String {
+        let run = self.docker.run(&["inspect", "--format", "{{.Id}} {{.State.StartedAt}}", &self.container()]);
+        let index = |name| self.read("ct", &format!("/sys/class/net/{name}/ifindex"));
+        format!("{run} {} {}", index("eth1"), index("eth2"))
+    }
+
+    fn read(&self, name: &str, path: &str) -> String {
+        self.sandbox.ok(&["exec", name, "--", "cat", path]).trim().to_owned()
+    }
+
+    fn runs_anew(&self, before: &str, when: &str) {
+        eventually(when, LONG, || {
+            let now = self.run();
+            (!now.is_empty() && now != "-" && now != before).then_some(())
+        });
+        self.all_reach_each_other(when);
+    }
+}
+
+fn a_mixed_lab(backend: &str) {
+    let sandbox = Sandbox::new(User::Root);
+    let mut bench = Bench::deploy(&sandbox, backend);
+    let untouched = |bench: &Bench<'_>| (bench.container_as_it_is(), fingerprint(&sandbox, "ns"));
+
+    // A machine may leave checksums to whoever passes on what it sends.
+    eventually("the machine sends back what it is sent", LONG, || {
+        let said = sandbox.run(&["exec", "ct", "--", "sh", "-c", "echo heard | nc -w 2 10.9.1.1 7"]);
+        (said.stdout == b"heard\n").then_some(())
+    });
+
+    // The machine stops: those at its links see no carrier, and each other as before. It starts: all is as it was.
+    let before = untouched(&bench);
+    bench.libvirt.virsh(&["undefine", &bench.domain()]);
+    sandbox.ok(&["stop", "vm"]);
+    let carrier = |name: &str, of: &str| bench.read(name, &format!("/sys/class/net/{of}/carrier"));
+    eventually("the machine is stopped and its links are without carrier", LONG, || {
+        let stopped = node(&sandbox, "vm")["actual_state"] == "stopped";
+        (stopped && carrier("ct", "eth1") == "0" && carrier("ns", "eth1") == "0").then_some(())
+    });
+    assert_eq!((carrier("ct", "eth2"), carrier("ns", "eth2")), ("1".to_owned(), "1".to_owned()));
+    sandbox.ok(&["start", "vm"]);
+    bench.all_reach_each_other("after a stop and a start of the machine");
+    assert_eq!(untouched(&bench), before, "somebody else was touched");
+
+    // Its process is killed, and nobody helps.
+    let run = bench.run();
+    let files = bench.libvirt.directory().join("run/libvirt/qemu").join(format!("{}.pid", bench.domain()));
+    let pid = std::fs::read_to_string(files).unwrap().trim().parse().unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    bench.runs_anew(&run, "after the machine was killed");
+    assert_eq!(untouched(&bench), before, "somebody else was touched");
+
+    // The others are restarted and killed, and the machine runs on. It sees that the container is gone, and back.
+    let run = bench.run();
+    sandbox.ok(&["stop", "ct"]);
+    let says = |words: &str| sandbox.ok(&["logs", "vm", "--tail", "100"]).contains(words).then_some(());
+    eventually("the machine sees no carrier", LONG, || says("eth0 carrier 0"));
+    sandbox.ok(&["start", "ct"]);
+    sandbox.ok(&["restart", "ns"]);
+    bench.all_reach_each_other("after the others were restarted");
+    let before = bench.container_as_it_is();
+    bench.docker.run(&["kill", &bench.container()]);
+    kill(Pid::from_raw(init(&sandbox, "ns")), Signal::SIGKILL).unwrap();
+    eventually("the container runs anew", LONG, || {
+        let started = bench.docker.run(&["inspect", "--format", "{{.State.Running}}", &bench.container()]);
+        (started == "true" && bench.container_as_it_is() != before).then_some(())
+    });
+    bench.all_reach_each_other("after the others were killed");
+
+    // A tap is deleted by hand: the link is made again, and the machine is plugged in while it runs.
+    let tap = bench.taps().split(": ").nth(1).unwrap().to_owned();
+    bench.libvirt.ip(&["link", "delete", &tap]).unwrap();
+    bench.all_reach_each_other("after a tap was deleted");
+
+    // The controller and libvirt's daemon are killed. The next ones find all as it was.
+    let before = untouched(&bench);
+    bench.serve.end(Signal::SIGKILL);
+    bench.libvirt.kill();
+    bench.serve = sandbox.serve_with(&[("LIFECYCLE_CONFIG", &bench.config)]);
+    eventually("the machine is stale, not stopped", LONG, || {
+        let vm = node(&sandbox, "vm");
+        (!vm["stale_since"].is_null() && vm["actual_state"] == "running").then_some(())
+    });
+    bench.libvirt.up();
+    eventually("it is no longer stale", LONG, || node(&sandbox, "vm")["stale_since"].is_null().then_some(()));
+    bench.all_reach_each_other("after the daemons came back");
+    assert_eq!((untouched(&bench), bench.run()), (before, run), "somebody was restarted");
+
+    sandbox.ok(&["destroy", "--all"]);
+    assert_eq!(bench.domain(), "", "domains are left");
+    assert_eq!(bench.docker.run(&["ps", "--all", "--quiet"]), "", "containers are left");
+    if let Some(switch) = &bench.switch {
+        assert_eq!(switch.vsctl(&["--no-wait", "list-br"]), "", "bridges are left");
+    }
+    bench.serve.end(Signal::SIGTERM);
+    drop((bench.docker, bench.libvirt, bench.switch));
+    sandbox.assert_clean();
+}
