@@ -172,7 +172,7 @@ fn backend(point: &str) -> &'static str {
 fn main() {
     let mut arguments = Arguments::from_args();
     // Most of the time is spent waiting for processes to begin and to end.
-    arguments.test_threads.get_or_insert(4);
+    arguments.test_threads.get_or_insert(6);
     let mut trials: Vec<Trial> = Vec::new();
     for (name, user, need) in [("root", User::Root, Need::Root), ("ordinary", User::Ordinary, Need::UserNamespaces)] {
         for &point in CRASH_POINTS {
