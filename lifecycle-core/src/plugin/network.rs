@@ -306,7 +306,7 @@ pub enum NetworkEvent {
 /// - *Marked from birth*: whatever is made can be told from what is not ours from the moment it exists, and
 ///   [`observe`](Self::observe) finds it.
 /// - *Foreign objects are refused*: an interface that is not ours in the place of ours is
-///   [`ErrorKind::Foreign`](crate::error::ErrorKind::Foreign), and is neither changed nor removed, by any operation.
+///   [`ErrorKind::Foreign`], and is neither changed nor removed, by any operation.
 /// - *Disconnect is idempotent and complete*: afterwards nothing of the link is found. It never touches another link.
 /// - *Verify changes nothing* and compares with the recorded identity: an interface deleted and made again under its old
 ///   name is not intact.
