@@ -49,6 +49,7 @@ pub enum Kind {
 pub struct ContainerDaemon {
     kind: Kind,
     mark: String,
+    options: Vec<String>,
     daemon: Daemon,
 }
 
@@ -70,24 +71,34 @@ pub fn missing(kind: Kind) -> Option<String> {
 impl ContainerDaemon {
     /// Starts one in a network namespace of its own.
     pub fn start(kind: Kind) -> Self {
-        Self::start_with(kind, None)
+        Self::start_with(kind, None, &[])
+    }
+
+    /// Starts one in a network namespace of its own, with more options.
+    pub fn start_with_options(kind: Kind, options: &[String]) -> Self {
+        Self::start_with(kind, None, options)
     }
 
     /// Starts one in the network namespace with this file.
     pub fn start_in(kind: Kind, namespace: PathBuf) -> Self {
-        Self::start_with(kind, Some(namespace))
+        Self::start_with(kind, Some(namespace), &[])
     }
 
-    fn start_with(kind: Kind, namespace: Option<PathBuf>) -> Self {
+    fn start_with(kind: Kind, namespace: Option<PathBuf>, options: &[String]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let mark = format!("lctest{}x{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let daemon = Daemon::arrange("lcd", namespace, UNDERTAKER, &[("MARK", &mark)]);
         // Docker publishes ports on it.
         let loopback = daemon.inside().args(["ip", "link", "set", "lo", "up"]).status();
         assert!(must(loopback).success(), "no loopback");
-        let mut daemon = Self { kind, mark, daemon };
+        let mut daemon = Self { kind, mark, options: options.to_vec(), daemon };
         daemon.up();
         daemon
+    }
+
+    /// The network namespace that it is in, as a file.
+    pub fn namespace(&self) -> &Path {
+        self.daemon.namespace()
     }
 
     /// Its socket.
@@ -125,6 +136,7 @@ impl ContainerDaemon {
                 command.args(["system", "service", "--time", "0", &self.endpoint()]);
             }
         }
+        command.args(&self.options);
         let socket = self.socket();
         // The kernel has killed the daemon's own containerd with it; nobody may have seen that yet.
         for left in [socket.clone(), path("pid"), path("exec/containerd/containerd.pid")] {

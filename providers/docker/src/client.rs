@@ -36,7 +36,7 @@ impl Client {
             return Err(Failure::new(ErrorKind::InvalidInput, text));
         }
         if settings.tls.is_some() && (!endpoint.starts_with("tcp://") || cfg!(not(feature = "tls"))) {
-            let text = "`tls` is for an endpoint tcp://host:port, in a program built with the feature `tls`";
+            let text = "`tls` is for an endpoint tcp://host:port, in a program built with the feature `docker-tls`";
             return Err(Failure::new(ErrorKind::InvalidInput, text));
         }
         Ok(Self { endpoint, settings, agreed: Mutex::new(None) })

@@ -7,6 +7,8 @@ mod faults;
 mod laws;
 mod life;
 mod proxy;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::process::ExitCode;
 
@@ -25,28 +27,40 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     for (word, kind) in [("docker", Kind::Docker)] {
         for &(name, test) in [life::TESTS, faults::TESTS].iter().copied().flatten() {
-            trials.push(Trial::ignorable_test(format!("{word}::{name}"), move || match needs(word, kind)? {
-                Some(reason) => Ok(Completion::ignored_with(reason)),
-                None => {
-                    test(bench::daemon(kind).as_ref().map_err(|reason| reason.as_str())?);
-                    Ok(Completion::Completed)
-                }
+            trials.push(trial(word, kind, name, move || {
+                test(bench::daemon(kind).as_ref().map_err(|reason| reason.as_str())?);
+                Ok(())
             }));
         }
         for &(name, test) in faults::OWN {
-            trials.push(Trial::ignorable_test(format!("{word}::{name}"), move || match needs(word, kind)? {
-                Some(reason) => Ok(Completion::ignored_with(reason)),
-                None => {
-                    Daemon::of_ones_own(kind, test);
-                    Ok(Completion::Completed)
-                }
+            trials.push(trial(word, kind, name, move || {
+                Daemon::of_ones_own(kind, test);
+                Ok(())
             }));
         }
+        #[cfg(feature = "tls")]
+        trials.push(trial(word, kind, "daemon_and_client_prove_who_they_are", || {
+            tls::daemon_and_client_prove_who_they_are();
+            Ok(())
+        }));
         trials.extend(laws::suite(word, kind).into_trials());
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     bench::end();
     conclusion.exit_code()
+}
+
+/// A test that needs a daemon of a kind, or is shown as ignored.
+fn trial(
+    word: &'static str,
+    kind: Kind,
+    name: &str,
+    test: impl FnOnce() -> Result<(), Failed> + Send + 'static,
+) -> Trial {
+    Trial::ignorable_test(format!("{word}::{name}"), move || match needs(word, kind)? {
+        Some(reason) => Ok(Completion::ignored_with(reason)),
+        None => test().map(|()| Completion::Completed),
+    })
 }
 
 /// Why there can be no such daemon here; a failure when there has to be one.
