@@ -168,12 +168,16 @@ fn a_mixed_lab(backend: &str) {
     bench.all_reach_each_other("after a stop and a start of the machine");
     assert_eq!(untouched(&bench), before, "somebody else was touched");
 
-    // Its process is killed, and nobody helps.
+    // It is ended by hand, or its process is killed, and nobody helps.
     let run = bench.run();
-    let files = bench.libvirt.directory().join("run/libvirt/qemu").join(format!("{}.pid", bench.domain()));
-    let pid = std::fs::read_to_string(files).unwrap().trim().parse().unwrap();
-    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
-    bench.runs_anew(&run, "after the machine was killed");
+    if backend == "ovs" {
+        bench.libvirt.virsh(&["destroy", &bench.domain()]);
+    } else {
+        let files = bench.libvirt.directory().join("run/libvirt/qemu").join(format!("{}.pid", bench.domain()));
+        let pid = std::fs::read_to_string(files).unwrap().trim().parse().unwrap();
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    }
+    bench.runs_anew(&run, "after the machine was ended");
     assert_eq!(untouched(&bench), before, "somebody else was touched");
 
     // The others are restarted and killed, and the machine runs on. It sees that the container is gone, and back.
