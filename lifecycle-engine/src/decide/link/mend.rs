@@ -46,8 +46,7 @@ fn mend(cx: &mut Cx<'_>, id: LinkId) -> bool {
 pub(super) fn mended(cx: &mut Cx<'_>, id: LinkId, last: LinkIdentity, first: Option<Done>) {
     cx.change_link(id, |link| record(link, last, first));
     let work = cx.world.link_work.entry(id).or_default();
-    (work.unverified, work.again, work.proved) = (true, false, false);
-    (work.mend, work.mended) = (false, true);
+    (work.unverified, work.again, work.proved, work.mend) = (true, false, false, false);
     wake_nodes(cx, id);
 }
 

@@ -84,8 +84,8 @@ pub struct LinkWork {
     pub put_back: bool,
     /// What was built is no longer what it was, and mending it in place comes before building it anew.
     pub mend: bool,
-    /// It was mended, and not found to be right since.
-    pub mended: bool,
+    /// It stood and was set otherwise, was set right, and was not found to be right since.
+    pub set_right: bool,
 }
 
 impl Default for LinkWork {
@@ -101,7 +101,7 @@ impl Default for LinkWork {
             doubted: None,
             put_back: false,
             mend: false,
-            mended: false,
+            set_right: false,
         }
     }
 }

@@ -128,7 +128,7 @@ pub(super) fn unanswered(operation: &'static str) -> Error {
 fn connected(cx: &mut Cx<'_>, id: LinkId, last: LinkIdentity, first: Option<Done>) {
     cx.change_link(id, |link| record(link, last, first));
     let work = cx.world.link_work.entry(id).or_default();
-    (work.unverified, work.again, work.proved, work.mended) = (true, false, false, false);
+    (work.unverified, work.again, work.proved, work.set_right) = (true, false, false, false);
     cx.link_becomes(id, LinkState::Down, Why::outcome().because("wired"));
     wake_nodes(cx, id);
 }
@@ -304,7 +304,7 @@ fn verified(cx: &mut Cx<'_>, id: LinkId, near: LinkReport, far: Option<LinkRepor
         return refresh_oper(cx, id, Some(report));
     }
     let work = cx.world.link_work.entry(id).or_default();
-    (work.proved, work.mended) = (true, false);
+    (work.proved, work.set_right) = (true, false);
     let Some(link) = cx.world.links.get(&id) else { return };
     let (state, run) = (link.actual, nodes_run(cx.world, link));
     if again {
@@ -341,9 +341,9 @@ fn verified(cx: &mut Cx<'_>, id: LinkId, near: LinkReport, far: Option<LinkRepor
 }
 
 /// What was built is no longer what it was: it is mended, or built again. What was never right is a failed attempt, unless
-/// it stands and was only set otherwise, as libvirt does to a tap when a machine begins to hold it, and was not mended yet.
+/// it stands and was only set otherwise, as libvirt does to a tap when a machine begins to hold it, for the first time.
 fn broken(cx: &mut Cx<'_>, id: LinkId, problems: &str, stands: bool) {
-    let drifted = cx.world.link_work.get(&id).is_some_and(|work| work.proved || stands && !work.mended);
+    let drifted = cx.world.link_work.get(&id).is_some_and(|work| work.proved || stands && !work.set_right);
     let was_up = cx.world.links.get(&id).is_some_and(|link| link.actual == LinkState::Up);
     if drifted || was_up {
         cx.link_is(id, LinkState::Down, Why::drift().because(problems));
@@ -351,7 +351,8 @@ fn broken(cx: &mut Cx<'_>, id: LinkId, problems: &str, stands: bool) {
         count_failure(cx, id, &Error::new(ErrorKind::Failed, "verify link", problems));
     }
     cx.change_link(id, |link| link.rebuild = true);
-    cx.world.link_work.entry(id).or_default().mend = drifted || was_up;
+    let work = cx.world.link_work.entry(id).or_default();
+    (work.mend, work.set_right) = (drifted || was_up, work.set_right || stands);
     if cx.world.links.get(&id).is_some_and(|link| link.budget.given_up_at.is_some()) {
         let message = cx.world.links.get(&id).map(|link| link.budget.give_up_message()).unwrap_or_default();
         to_error(cx, id, &message);
