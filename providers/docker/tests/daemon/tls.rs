@@ -36,7 +36,7 @@ fn tls(trusts: &Path, has: &Path) -> Value {
 
 pub(crate) fn daemon_and_client_prove_who_they_are() {
     let (ours, others) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    [&ours, &others].map(|folder| certify(folder.path()));
+    [&ours, &others].iter().for_each(|folder| certify(folder.path()));
     let file = |name: &str| ours.path().join(name).display().to_string();
     let options = ["--host", ADDRESS, "--tlsverify"].map(str::to_owned).into_iter();
     let files = [("--tlscacert", "ca.pem"), ("--tlscert", "server.pem"), ("--tlskey", "server.key")];
