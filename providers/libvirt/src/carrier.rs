@@ -46,7 +46,7 @@ impl Yard {
         }
         if is_there {
             // What the machine holds is a tap of the same name that was removed.
-            unplug(daemon, &domain, &xml, &port)?;
+            unplug(daemon, &domain, &port)?;
         }
         port.offload = tap.in_kernel;
         self.note(&mut record, ifname, &port)?;
@@ -66,8 +66,9 @@ fn has_card(daemon: &mut Daemon, domain: &Domain, port: &Port) -> Outcome<bool> 
 }
 
 /// Takes a card out. The machine itself has to let go of it.
-fn unplug(daemon: &mut Daemon, domain: &Domain, xml: &str, port: &Port) -> Outcome<()> {
-    daemon.call(|_| domain.detach_device_flags(xml, sys::VIR_DOMAIN_AFFECT_LIVE))?;
+fn unplug(daemon: &mut Daemon, domain: &Domain, port: &Port) -> Outcome<()> {
+    let xml = domain::plugged(port)?;
+    daemon.call(|_| domain.detach_device_flags(&xml, sys::VIR_DOMAIN_AFFECT_LIVE))?;
     let began = Instant::now();
     while has_card(daemon, domain, port)? {
         if began.elapsed() > UNPLUG {

@@ -166,6 +166,14 @@ fn card(xml: &mut Xml, nic: Nic, card: Card<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// The network card at a tap, as it is taken out, whatever address it was plugged in with.
+pub(crate) fn plugged(port: &Port) -> Outcome<String> {
+    written(|xml| {
+        let element = xml.create_element("interface").with_attribute(("type", "ethernet"));
+        element.write_inner_content(|xml| empty(xml, "alias", &[("name", &alias(port))])).map(drop)
+    })
+}
+
 /// A network card alone, as it is plugged in and changed while the machine runs.
 pub(crate) fn interface(nic: Nic, name: &IfName, port: &Port) -> Outcome<String> {
     written(|xml| card(xml, nic, Card::Linked(name, port)))
