@@ -73,6 +73,8 @@ enum Work {
     Deploy,
     /// One of its nodes is restarted.
     Restart,
+    /// One of its nodes is stopped.
+    Stop,
     /// One of its links gets another MTU, and two links are removed.
     Change,
     /// The process of one of its nodes is killed.
@@ -96,7 +98,7 @@ enum Work {
 
 /// What passes a point. The first passage of most is enough; those that everything passes are tried in several places.
 fn works(point: &str) -> &'static [(Work, u32)] {
-    use Work::{Begin, Change, Collect, Deploy, Destroy, End, Kill, Make, Mend, Restart};
+    use Work::{Begin, Change, Collect, Deploy, Destroy, End, Kill, Make, Mend, Restart, Stop};
     match point {
         "store-migrated" | "store-complete" | "store-named" => &[(Make, 1)],
         "store-taking-over" | "taken-over" | "initialized" | "loaded" | "recovered" => &[(Begin, 1)],
@@ -122,7 +124,9 @@ fn works(point: &str) -> &'static [(Work, u32)] {
             Some("list_nodes" | "read_capacity" | "observe_links" | "verify") => &[(Begin, 1)],
             Some("create_node" | "start_node" | "connect") => &[(Deploy, 2)],
             Some("ensure_image" | "run_commands" | "probe_ready") => &[(Deploy, 1)],
-            Some("stop_node" | "set_carrier") => &[(Restart, 1)],
+            Some("stop_node") => &[(Restart, 1)],
+            // A restart may be over before anybody takes the carrier.
+            Some("set_carrier") => &[(Stop, 1)],
             Some("set_params" | "disconnect") => &[(Change, 1)],
             Some("destroy_node") => &[(Destroy, 2)],
             Some("observe_node") => &[(Kill, 1)],
@@ -333,6 +337,7 @@ fn set_off<'a>(
         Work::Make | Work::Begin => None,
         Work::Deploy => Some(sandbox.spawn(&["deploy", "-t", "ring.clab.yml"])),
         Work::Restart => Some(sandbox.spawn(&["restart", "--lab", "ring", "n0"])),
+        Work::Stop => Some(sandbox.spawn(&["stop", "--lab", "ring", "n0"])),
         Work::Change => {
             sandbox.write("ring.clab.yml", &changed());
             Some(sandbox.spawn(&["apply", "-t", "ring.clab.yml"]))
@@ -409,6 +414,12 @@ fn finish(sandbox: &Sandbox, work: Work) {
                 (is_up(&ring) && links.map(|link| &link["backend"]).all(|at| at == to)).then_some(())
             });
         }
+        Work::Stop => {
+            eventually("it is stopped, and starts again", LONG, || {
+                sandbox.run(&["start", "--lab", "ring", "n0"]).status.success().then_some(())
+            });
+            until_up(sandbox, "ring");
+        }
         Work::Collect => {
             until_up(sandbox, "ring");
             eventually("the leftover is gone", LONG, || {
@@ -440,7 +451,7 @@ fn untouched(sandbox: &Sandbox, work: Work) -> Vec<String> {
     let mut found: Vec<String> = ["c0", "c1"].iter().map(|name| fingerprint(sandbox, name)).collect();
     let others: &[&str] = match work {
         Work::Make | Work::Deploy | Work::Destroy => &[],
-        Work::Restart | Work::Kill => &["n1", "n2"],
+        Work::Restart | Work::Stop | Work::Kill => &["n1", "n2"],
         Work::Begin | Work::Change | Work::Mend | Work::Move | Work::Collect | Work::End => &["n0", "n1", "n2"],
         Work::Migrate { .. } => {
             let ring = ["n0", "n1", "n2"].map(|name| (name, interface_indexes(sandbox, name)));
