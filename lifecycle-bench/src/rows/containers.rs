@@ -8,15 +8,12 @@ use bollard::Docker;
 use bollard::models::{ContainerCreateBody, HostConfig};
 use bollard::query_parameters::{CreateContainerOptions, RemoveContainerOptions};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use lifecycle_core::id::{ControllerId, LabId, NodeId};
-use lifecycle_core::name::{LabName, NodeName};
-use lifecycle_core::plugin::provider::CreateNode;
+use lifecycle_core::id::ControllerId;
 use lifecycle_core::plugin::{HostContext, Provider};
-use lifecycle_core::topology::NodeSpec;
 use lifecycle_linux::testing::container_daemon::{ContainerDaemon, Kind, missing};
 use serde_json::json;
 
-use super::Row;
+use super::{Row, node_of};
 use crate::measure::{Result, Sample, millis};
 use crate::table::{Goal, Line};
 
@@ -115,22 +112,7 @@ fn provider(endpoint: &str) -> Result<Arc<dyn Provider>> {
 async fn by_provider(provider: &dyn Provider) -> Result<(f64, f64)> {
     let at_once = provider.capabilities().concurrency;
     let live = async |number: u64| -> Result<_> {
-        let name = NodeName::new(format!("n{number}"))?;
-        let mut spec = NodeSpec::new(name.clone(), "linux");
-        spec.image = Some(IMAGE.to_owned());
-        spec.cmd = Some(["sleep", "1000"].map(str::to_owned).to_vec());
-        let request = CreateNode {
-            node: NodeId::from_u64(number),
-            incarnation: 1,
-            lab: LabId::from_u64(1),
-            lab_name: LabName::new("bench")?,
-            long_name: format!("clab-bench-{name}"),
-            name,
-            spec,
-            directory: "/".into(),
-            management: None,
-            interfaces: 0,
-        };
+        let request = node_of(number, IMAGE, Some(["sleep", "1000"].map(str::to_owned).to_vec()))?;
         let instance = provider.create_node(&request).await?.instance;
         provider.start_node(&instance).await?;
         Ok(instance)

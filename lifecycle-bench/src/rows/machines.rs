@@ -3,16 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use lifecycle_core::id::{ControllerId, LabId, NodeId};
-use lifecycle_core::name::{LabName, NodeName};
-use lifecycle_core::plugin::provider::CreateNode;
+use lifecycle_core::id::ControllerId;
 use lifecycle_core::plugin::{HostContext, Provider};
-use lifecycle_core::topology::NodeSpec;
 use lifecycle_linux::testing::guest;
 use lifecycle_linux::testing::libvirt::{LibvirtDaemon, missing};
 use serde_json::json;
 
-use super::Row;
+use super::{Row, node_of};
 use crate::measure::{Result, Sample, millis};
 use crate::table::{Goal, Line};
 
@@ -35,8 +32,8 @@ fn measure() -> Result<Vec<Line>> {
 
     // In turns, so that a busy machine is busy for both.
     let (mut ours, mut floor) = (Vec::new(), Vec::new());
-    for number in 0..RUNS {
-        let request = request(number)?;
+    for number in 1..=RUNS {
+        let request = node_of(number, IMAGE, None)?;
         let begin = Instant::now();
         let instance = runtime.block_on(async {
             let instance = provider.create_node(&request).await?.instance;
@@ -67,24 +64,6 @@ fn provider(daemon: &LibvirtDaemon) -> Result<Arc<dyn Provider>> {
     });
     let context = HostContext::without_directories(ControllerId::from_u64(1), settings);
     Ok((lifecycle_provider_libvirt::PLUGIN.make)(&context)?)
-}
-
-fn request(number: u64) -> Result<CreateNode> {
-    let name = NodeName::new(format!("n{number}"))?;
-    let mut spec = NodeSpec::new(name.clone(), "linux");
-    spec.image = Some(IMAGE.to_owned());
-    Ok(CreateNode {
-        node: NodeId::from_u64(number + 1),
-        incarnation: 1,
-        lab: LabId::from_u64(1),
-        lab_name: LabName::new("bench")?,
-        long_name: format!("clab-bench-{name}"),
-        name,
-        spec,
-        directory: "/tmp".into(),
-        management: None,
-        interfaces: 0,
-    })
 }
 
 /// The one machine that is there, ended and undefined, and defined and started again, by libvirt's own command.

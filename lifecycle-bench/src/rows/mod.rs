@@ -20,6 +20,10 @@ mod vxlan;
 use std::path::Path;
 use std::process::Command;
 
+use lifecycle_core::id::{LabId, NodeId};
+use lifecycle_core::name::{LabName, NodeName};
+use lifecycle_core::plugin::provider::CreateNode;
+use lifecycle_core::topology::NodeSpec;
 use lifecycle_linux::testing::open_vswitch::OpenVswitch;
 use serde_json::{Value, json};
 
@@ -59,6 +63,24 @@ fn as_root<T: Into<Cell>>(measure: impl FnOnce() -> Result<T>) -> Result<Cell> {
     } else {
         Ok(Cell::Skipped("raw netlink between namespaces needs root".to_owned()))
     }
+}
+
+/// What is asked of a provider for a node of an image, without links or a management network.
+fn node_of(number: u64, image: &str, cmd: Option<Vec<String>>) -> Result<CreateNode> {
+    let name = NodeName::new(format!("n{number}"))?;
+    let spec = NodeSpec { image: Some(image.to_owned()), cmd, ..NodeSpec::new(name.clone(), "linux") };
+    Ok(CreateNode {
+        node: NodeId::from_u64(number),
+        incarnation: 1,
+        lab: LabId::from_u64(1),
+        lab_name: LabName::new("bench")?,
+        long_name: format!("clab-bench-{name}"),
+        name,
+        spec,
+        directory: "/".into(),
+        management: None,
+        interfaces: 0,
+    })
 }
 
 /// Settings with which our backend uses a private switch.

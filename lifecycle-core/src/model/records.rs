@@ -204,6 +204,11 @@ impl LinkRecord {
         self.identity.as_ref().map(|built| &built.backend).filter(|from| **from != self.backend)
     }
 
+    /// The backends that may have parts of it.
+    pub fn backends(&self) -> impl Iterator<Item = &PluginName> {
+        std::iter::once(&self.backend).chain(self.leaves())
+    }
+
     /// The hosts on which it is built.
     pub fn hosts(&self) -> impl Iterator<Item = &HostName> {
         self.host.iter().chain(self.span.iter().map(|span| &span.host))

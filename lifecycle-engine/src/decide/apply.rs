@@ -14,6 +14,7 @@ use lifecycle_core::policy::enforcement::Budget;
 use lifecycle_core::policy::link::{EndOwner, LinkEnd, LinkKey, OperReason, OperState};
 use lifecycle_core::topology::{Endpoint, LinkAttrs, LinkSpec, NodeSpec, Topology};
 
+use self::backends::BackendChanges;
 use super::input::{CommandError, Plan, Reply};
 use super::ledger::Entry;
 use super::link::BackendChange;
@@ -26,6 +27,11 @@ use super::{Cx, Why, World, commands, jobs, link, node, placement};
 /// [`CommandError::Invalid`] with everything that is wrong with the topology, or [`CommandError::Conflict`] while a lab of
 /// its name is being removed.
 pub fn plan(world: &World, topology: &Topology) -> Result<Plan, CommandError> {
+    prepare(world, topology).map(|(plan, _)| plan)
+}
+
+/// The same, with what becomes of links for which another backend is wished.
+fn prepare(world: &World, topology: &Topology) -> Result<(Plan, BackendChanges), CommandError> {
     let problems = problems(world, topology);
     if !problems.is_empty() {
         return Err(CommandError::Invalid { problems });
@@ -47,43 +53,33 @@ pub fn plan(world: &World, topology: &Topology) -> Result<Plan, CommandError> {
     }
     let Some(id) = id else {
         plan.add_links = topology.links.iter().map(link_text).collect();
-        return Ok(plan);
+        return Ok((plan, BackendChanges::new()));
     };
     let kept: BTreeSet<&NodeName> = topology.nodes.iter().map(|spec| &spec.name).collect();
     plan.remove_nodes =
         world.nodes_of(id).filter(|node| !kept.contains(&node.name)).map(|node| node.name.clone()).collect();
     let wanted = by_text(topology);
-    let changes = backends::changes(world, id, topology);
-    let impossible = changes.iter().filter_map(|(link, change)| {
-        Some(format!("link {}: {}", link_text(&world.links.get(link)?.spec), change.as_ref().err()?))
-    });
-    let problems: Vec<String> = impossible.collect();
-    if !problems.is_empty() {
-        return Err(CommandError::Invalid { problems });
-    }
+    let changes = backends::changes(world, id, topology)?;
     let mut present = BTreeSet::new();
     for row in world.links_of(id).filter(|row| !row.deleting) {
         let key = key_text(&row.spec);
         match wanted.get(&key) {
             None => plan.remove_links.push(link_text(&row.spec)),
-            Some(spec) => plan_link(&mut plan, row, &oriented(spec, &row.spec), changes.get(&row.id)),
+            Some(spec) => {
+                let change = changes.get(&row.id).and_then(Option::as_ref);
+                plan_link(&mut plan, row, &oriented(spec, &row.spec), change);
+            }
         }
         present.insert(key);
     }
     let missing = wanted.iter().filter(|(text, _)| !present.contains(*text));
     plan.add_links = missing.map(|(_, spec)| link_text(spec)).collect();
-    Ok(plan)
+    Ok((plan, changes))
 }
 
 /// What becomes of a link of which something else is wanted.
-fn plan_link(
-    plan: &mut Plan,
-    row: &LinkRecord,
-    spec: &LinkSpec,
-    change: Option<&Result<Option<BackendChange>, String>>,
-) {
+fn plan_link(plan: &mut Plan, row: &LinkRecord, spec: &LinkSpec, change: Option<&BackendChange>) {
     let text = link_text(spec);
-    let change = change.and_then(|change| change.as_ref().ok()?.as_ref());
     if !is_in_place(row, spec) && row.identity.is_some() {
         plan.rebuild_links.push(format!("{text}: its ends are made anew, without addresses and with another index"));
     } else if let Some(change) = change {
@@ -207,18 +203,17 @@ pub(super) fn provider_of_node(world: &World, id: NodeId) -> PluginName {
 
 /// Makes the rows of a lab what a topology says.
 pub(super) fn apply(cx: &mut Cx<'_>, user: &str, topology: Topology, dry_run: bool) -> Result<Reply, CommandError> {
-    let plan = plan(cx.world, &topology)?;
+    let (plan, changes) = prepare(cx.world, &topology)?;
     let lab = cx.world.lab_by_name(&topology.name).map(|lab| lab.id);
     let known = lab.and_then(|lab| cx.world.labs.get(&lab)).is_some_and(|lab| *lab.topology == topology);
     if dry_run || (known && plan.is_empty()) {
         return Ok(Reply::Applied { lab, job: None, plan });
     }
-    let changes = lab.map(|lab| backends::changes(cx.world, lab, &topology)).unwrap_or_default();
     let id = put_lab(cx, user, lab, topology);
     let mut affected = put_nodes(cx, user, id, &plan);
     put_links(cx, user, id);
     for (link, change) in changes {
-        backends::put(cx, user, link, change.ok().flatten());
+        backends::put(cx, user, link, change);
     }
     affected.retain(|node| cx.world.nodes.get(node).is_some_and(|row| row.desired == NodeIntent::Running));
     let job = (!affected.is_empty()).then(|| jobs::open(cx, id, affected, NodeIntent::Running, user));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use lifecycle_core::attach::{AttachPoint, NsRef, Tunnel};
 use lifecycle_core::error::Error;
 use lifecycle_core::id::{LinkId, NodeId};
+use lifecycle_core::model::LinkRecord;
 use lifecycle_core::name::{HostName, PluginName};
 use lifecycle_core::plugin::network::{LinkIdentity, LinkLab, LinkReport, ObservedLink};
 use lifecycle_core::plugin::overlay::Underlay;
@@ -163,16 +164,17 @@ impl Action {
         }
     }
 
-    /// What was built, for what is asked about that: only the backend that built it can tell what it means.
-    pub fn built(&self) -> Option<&LinkIdentity> {
+    /// The backend that is asked about a link: what was built is asked about of the backend that built it, since no other
+    /// can tell what its identity means, and all else of the one that builds the link.
+    pub fn backend<'a>(&'a self, link: &'a LinkRecord) -> &'a PluginName {
         match self {
             Self::Disconnect(identity)
             | Self::Release(identity)
             | Self::Verify(identity)
             | Self::SetParams { identity, .. }
             | Self::SetCarrier { identity, .. }
-            | Self::Redirect { identity, .. } => Some(identity),
-            _ => None,
+            | Self::Redirect { identity, .. } => &identity.backend,
+            _ => &link.backend,
         }
     }
 

@@ -279,10 +279,8 @@ fn backend_found(cx: &mut Cx<'_>, host: &HostName, plugin: &PluginName) {
 }
 
 fn links_on(world: &World, host: &HostName, plugin: &PluginName) -> Vec<LinkId> {
-    let here = world.links.values().filter(|link| {
-        let has_it = link.backend == *plugin || link.leaves() == Some(plugin);
-        has_it && link.hosts().any(|it| it == host)
-    });
+    let here =
+        world.links.values().filter(|link| link.backends().any(|it| it == plugin) && link.hosts().any(|it| it == host));
     here.map(|link| link.id).collect()
 }
 

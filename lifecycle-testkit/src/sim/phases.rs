@@ -154,8 +154,7 @@ impl Simulation {
     fn severed_links(&self) -> BTreeSet<String> {
         let links = self.world().into_iter().flat_map(|world| world.links.values());
         let severed = links.filter(|link| {
-            let mut backends = std::iter::once(&link.backend).chain(link.leaves());
-            backends.any(|it| link.hosts().any(|host| self.outages.contains_key(&(host.clone(), it.clone()))))
+            link.backends().any(|it| link.hosts().any(|host| self.outages.contains_key(&(host.clone(), it.clone()))))
         });
         severed.map(|link| link.key.to_string()).collect()
     }

@@ -6,23 +6,37 @@ use lifecycle_core::id::{LabId, LinkId};
 use lifecycle_core::model::{AuditAction, SubjectKind};
 use lifecycle_core::topology::Topology;
 
+use super::super::input::CommandError;
 use super::super::ledger::Entry;
 use super::super::link::{BackendChange, Wish};
 use super::super::{Cx, Why, World};
-use super::{by_text, key_text};
+use super::{by_text, key_text, link_text};
 
-/// What becomes of the links of a lab for which a topology wishes for another backend than before, or why that cannot be.
-pub(super) fn changes(
-    world: &World,
-    lab: LabId,
-    topology: &Topology,
-) -> BTreeMap<LinkId, Result<Option<BackendChange>, String>> {
+/// What becomes of links for which another backend is wished than before; nothing of those that stay where they are.
+pub(super) type BackendChanges = BTreeMap<LinkId, Option<BackendChange>>;
+
+/// What becomes of the links of a lab for which a topology wishes for another backend than before.
+///
+/// # Errors
+/// [`CommandError::Invalid`] with every wish that cannot be had, and why.
+pub(super) fn changes(world: &World, lab: LabId, topology: &Topology) -> Result<BackendChanges, CommandError> {
     let wanted = by_text(topology);
-    let wishes = world.links_of(lab).filter_map(|row| {
-        let wish = Wish::new(wanted.get(&key_text(&row.spec))?, Some(topology), &world.settings.backend);
-        (!row.deleting && wish != Wish::of(world, row)).then_some((row, wish))
-    });
-    wishes.map(|(row, wish)| (row.id, BackendChange::by(world, row, wish))).collect()
+    let (mut changes, mut problems) = (BackendChanges::new(), Vec::new());
+    for row in world.links_of(lab).filter(|row| !row.deleting) {
+        let Some(spec) = wanted.get(&key_text(&row.spec)) else { continue };
+        let wish = Wish::new(spec, Some(topology), &world.settings.backend);
+        if wish == Wish::of(world, row) {
+            continue;
+        }
+        match BackendChange::by(world, row, wish) {
+            Ok(change) => drop(changes.insert(row.id, change)),
+            Err(reason) => problems.push(format!("link {}: {reason}", link_text(&row.spec))),
+        }
+    }
+    if problems.is_empty() {
+        return Ok(changes);
+    }
+    Err(CommandError::Invalid { problems })
 }
 
 /// Has a link that stands go to another backend, or stay where it is. One that is not built will be built there.

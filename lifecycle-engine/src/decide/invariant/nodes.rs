@@ -171,9 +171,7 @@ pub fn l1_nodes_are_settled(world: &World) -> Vec<Violation> {
 /// Whether an end of a link is at a node that cannot be reached, or its backend there cannot.
 pub(super) fn is_cut_off(world: &World, link: &LinkRecord) -> bool {
     let mut nodes = link.nodes.iter().flatten().filter_map(|id| world.nodes.get(id));
-    let lost = |host| {
-        let mut backends = std::iter::once(&link.backend).chain(link.leaves());
-        backends.any(|name| world.backend(host, name).is_some_and(|backend| backend.unreachable))
-    };
+    let is_lost = |host, name| world.backend(host, name).is_some_and(|backend| backend.unreachable);
+    let lost = |host| link.backends().any(|name| is_lost(host, name));
     nodes.any(|node| node.stale_since.is_some()) || link.hosts().any(lost)
 }

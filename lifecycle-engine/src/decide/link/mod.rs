@@ -266,7 +266,7 @@ fn is_lost(world: &World, host: &HostName, backend: &PluginName) -> bool {
 /// Asks for an effect on each host: of the second once the first has answered.
 fn begin(cx: &mut Cx<'_>, id: LinkId, phase: LinkPhase, asked: Vec<(HostName, Action)>) {
     let Some(link) = cx.world.links.get(&id) else { return };
-    if asked.iter().any(|(host, action)| is_lost(cx.world, host, whom(link, action))) {
+    if asked.iter().any(|(host, action)| is_lost(cx.world, host, action.backend(link))) {
         return refresh_oper(cx, id, None);
     }
     let mut asked = asked.into_iter();
@@ -283,14 +283,9 @@ fn begin(cx: &mut Cx<'_>, id: LinkId, phase: LinkPhase, asked: Vec<(HostName, Ac
     ask_of(cx, id, host, action);
 }
 
-/// The backend that is asked: the one that built what it is about, else the one that builds the link.
-fn whom<'a>(link: &'a LinkRecord, action: &'a Action) -> &'a PluginName {
-    action.built().map_or(&link.backend, |built| &built.backend)
-}
-
 /// Asks for an effect on one host.
 fn ask_of(cx: &mut Cx<'_>, id: LinkId, host: HostName, action: Action) {
-    let Some(backend) = cx.world.links.get(&id).map(|link| whom(link, &action).clone()) else { return };
+    let Some(backend) = cx.world.links.get(&id).map(|link| action.backend(link).clone()) else { return };
     let limits = &cx.world.settings.limits;
     let timeout = if action.is_mutating() { limits.connecting } else { limits.reading };
     let effect = cx.ask(host, backend, Subject::Link(id), action, timeout);

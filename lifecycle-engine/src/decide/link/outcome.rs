@@ -215,7 +215,7 @@ pub(super) fn look_at_nodes(cx: &mut Cx<'_>, id: LinkId) {
 pub(super) fn look_for_leftovers(world: &mut World, id: LinkId) {
     let Some(link) = world.links.get(&id) else { return };
     for host in link.hosts() {
-        for name in std::iter::once(&link.backend).chain(link.leaves()) {
+        for name in link.backends() {
             if let Some(backend) = world.hosts.get_mut(host).and_then(|host| host.backends.get_mut(name)) {
                 backend.next_observation = None;
             }

@@ -202,9 +202,7 @@ fn is_target(seen: Seen<'_>, node: &NodeRecord, effect: &Effect) -> bool {
 fn link_is_recorded(seen: Seen<'_>, effect: &Effect) -> bool {
     let Subject::Link(id) = effect.subject else { return false };
     let Some(link) = seen.world.links.get(&id) else { return false };
-    // About what was built the backend that built it is asked.
-    let whom = effect.action.built().map_or(&link.backend, |built| &built.backend);
-    let here = link.hosts().any(|host| *host == effect.host) && *whom == effect.plugin;
+    let here = link.hosts().any(|host| *host == effect.host) && *effect.action.backend(link) == effect.plugin;
     let built = |identity: &LinkIdentity| link.halves().any(|half| half == (&effect.host, identity));
     here && match &effect.action {
         Action::Connect(plan) => {
