@@ -45,6 +45,8 @@ pub struct NetworkCapabilities {
     /// How it attaches ends at places of a kind, by a name that backends share. A link whose ends two backends attach the
     /// same way can be handed over from one to the other while its ends stay; see [`NetworkBackend::release`].
     pub attaches: BTreeMap<PlaceKind, String>,
+    /// Kinds of places at which it can park the ends of links for others; see [`NetworkBackend::park`].
+    pub parks: BTreeSet<PlaceKind>,
     /// What the backend cannot do on this machine, by name, with the reason.
     pub missing: BTreeMap<String, String>,
 }
@@ -87,6 +89,24 @@ pub struct LinkRequest {
     pub b: AttachPoint,
     /// Attributes.
     pub attrs: LinkAttrs,
+}
+
+impl LinkRequest {
+    /// The mark of its end at a side.
+    pub const fn mark(&self, side: Side) -> EndMark {
+        EndMark { link: self.link, incarnation: self.incarnation, side }
+    }
+}
+
+/// The mark of one end of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct EndMark {
+    /// The link.
+    pub link: LinkId,
+    /// Which of its incarnations.
+    pub incarnation: u64,
+    /// Which of its ends.
+    pub side: Side,
 }
 
 /// One end of a built link, by what the kernel never reuses.
@@ -140,6 +160,19 @@ impl LinkIdentity {
     /// Its ends.
     pub fn ends(&self) -> impl Iterator<Item = &EndIdentity> {
         std::iter::once(&self.a).chain(self.b.as_ref())
+    }
+
+    /// The mark of its end at a side.
+    pub const fn mark(&self, side: Side) -> EndMark {
+        EndMark { link: self.link, incarnation: self.incarnation, side }
+    }
+
+    /// The end at a side.
+    pub const fn end(&self, side: Side) -> Option<&EndIdentity> {
+        match side {
+            Side::A => Some(&self.a),
+            Side::B => self.b.as_ref(),
+        }
     }
 
     /// The tunnel that it was built with, if an end is at one.
@@ -315,6 +348,10 @@ pub enum NetworkEvent {
 ///   what another backend has of the same link is not touched. It is idempotent. The ends bear the mark all the time, so
 ///   that a backend which attaches them the same way, and is asked to connect the same (link, incarnation), takes them
 ///   over in place, as in mending.
+/// - *Park keeps the ends that have an heir*: afterwards the link has gone, and each end for which another link is named
+///   stands as it was, with what is on it, bears the mark of that link, and leads nowhere, without carrier. It is idempotent.
+///   Whoever connects that link takes over what is parked for it in place, with the index and the address that it has, as
+///   in mending; until then [`observe`](Self::observe) finds it, and [`remove`](Self::remove) removes it, as a part of that link.
 /// - *Attributes change in place*: [`set_params`](Self::set_params) keeps the identity. Calls on one link take effect in the
 ///   order in which they were made, so that of attributes the later ones stand.
 ///
@@ -344,6 +381,15 @@ pub trait NetworkBackend: Send + Sync + fmt::Debug {
     async fn release(&self, identity: &LinkIdentity) -> Result<()> {
         let message = "the network backend hands no links over";
         Err(Error::new(ErrorKind::Unsupported, "release link", message).about(identity.link))
+    }
+
+    /// Removes a link and parks those of its ends that another link is going to have: `heirs` names, by side, the mark that an
+    /// end bears from then on. An end that does not stand any more is passed over. Required for ends that
+    /// [`NetworkCapabilities::parks`] names.
+    async fn park(&self, identity: &LinkIdentity, heirs: [Option<EndMark>; 2]) -> Result<()> {
+        let _ = heirs;
+        let message = "the network backend parks no ends";
+        Err(Error::new(ErrorKind::Unsupported, "park link", message).about(identity.link))
     }
 
     /// Changes attributes in place. What cannot be changed is `Unsupported`, by name, and nothing is changed.

@@ -12,6 +12,7 @@ use lifecycle_core::attach::{Mac, PlaceKind};
 use lifecycle_core::error::ErrorKind;
 use lifecycle_core::id::{ControllerId, LinkId};
 use lifecycle_core::name::IfName;
+use lifecycle_core::plugin::network::EndMark;
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::policy::naming::{LINK_GROUP, MAC_PREFIX, OurName, may_be_ours, text_hash};
 
@@ -34,7 +35,7 @@ pub fn attaches() -> BTreeMap<PlaceKind, String> {
 }
 
 /// What the alias of an end of a link says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Label {
     /// Whose it is.
     pub controller: ControllerId,
@@ -54,12 +55,19 @@ impl fmt::Display for Label {
 }
 
 impl Label {
+    /// The label of an end of a link of `controller` with this mark.
+    pub const fn of(controller: ControllerId, mark: EndMark) -> Self {
+        let EndMark { link, incarnation, side } = mark;
+        Self { controller, link, incarnation, side }
+    }
+
     /// What is written to an interface on a switch's side, which is not an end of the link itself.
     pub fn of_port(&self) -> String {
         format!("{self} {PORT}")
     }
 
-    /// The name of the interface on the switch's side.
+    /// The name that the interface on the switch's side gets. One that was parked keeps the name that it got for the link
+    /// that it was made for.
     pub fn port_name(&self) -> IfName {
         OurName::LinkEnd { link: self.link, side: self.side }.ifname()
     }

@@ -8,7 +8,7 @@ use futures_core::stream::BoxStream;
 use lifecycle_core::attach::{NsRef, PlaceKind, Tunnel};
 use lifecycle_core::error::{Error, ErrorKind, Result};
 use lifecycle_core::plugin::network::{
-    LinkIdentity, LinkReport, LinkRequest, NetworkCapabilities, NetworkEvent, ObservedLink,
+    EndMark, LinkIdentity, LinkReport, LinkRequest, NetworkCapabilities, NetworkEvent, ObservedLink,
 };
 use lifecycle_core::plugin::overlay::Underlay;
 use lifecycle_core::plugin::{HostContext, NetworkBackend, OverlayBackend};
@@ -70,6 +70,21 @@ impl BridgeBackend {
     ) -> Result<T> {
         self.hand.run(work).await.map_err(|failure| failure.of(operation, subject))
     }
+
+    /// Removes a link but for ends that have an heir.
+    async fn take_down(
+        &self,
+        operation: &'static str,
+        identity: &LinkIdentity,
+        heirs: [Option<EndMark>; 2],
+    ) -> Result<()> {
+        let (link, identity) = (identity.link, identity.clone());
+        // Removals that were asked for at the same time are all marked before the first of them is swept, with all.
+        let doomed = self.about(operation, link, move |worker| worker.doom(&identity, heirs)).await?;
+        self.about(operation, link, move |worker| worker.sweep(doomed)).await?;
+        crash_point("link-swept");
+        Ok(())
+    }
 }
 
 impl Drop for BridgeBackend {
@@ -105,13 +120,11 @@ impl NetworkBackend for BridgeBackend {
     }
 
     async fn disconnect(&self, identity: &LinkIdentity) -> Result<()> {
-        const OPERATION: &str = "disconnect link";
-        let (link, identity) = (identity.link, identity.clone());
-        // Removals that were asked for at the same time are all marked before the first of them is swept, with all.
-        let doomed = self.about(OPERATION, link, move |worker| worker.doom(&identity)).await?;
-        self.about(OPERATION, link, move |worker| worker.sweep(doomed)).await?;
-        crash_point("link-swept");
-        Ok(())
+        self.take_down("disconnect link", identity, [None; 2]).await
+    }
+
+    async fn park(&self, identity: &LinkIdentity, heirs: [Option<EndMark>; 2]) -> Result<()> {
+        self.take_down("park link", identity, heirs).await
     }
 
     async fn release(&self, identity: &LinkIdentity) -> Result<()> {

@@ -20,7 +20,7 @@ use lifecycle_linux::wiring::label::{
     Label, Owner, in_the_way, link_bridge, link_bridge_alias, link_bridge_mac, owner, port_mac, port_owner,
 };
 use lifecycle_linux::wiring::shaping::slow_down;
-use lifecycle_linux::wiring::{Failure, Outcome, Place, TapRequest, are_peers, doomed, is_finished};
+use lifecycle_linux::wiring::{Failure, Outcome, Place, TapRequest, are_peers, doomed, is_finished, port_behind};
 
 use crate::detail::Segment;
 use crate::stand::is_own_port;
@@ -32,7 +32,7 @@ struct End<'a> {
     point: &'a AttachPoint,
     place: Rc<Place>,
     label: Label,
-    /// Name of the port: that of the tap, or of the veth's other end.
+    /// Name of the port: that of the tap, or of the veth's other end, which may have it from the link that it was made for.
     port_name: IfName,
     /// The interface at the link's end; nothing apart from the port for a tap.
     node: Option<Link>,
@@ -152,13 +152,16 @@ impl Worker {
                 return Err(Failure::unsupported(message));
             }
             let controller = self.controller;
-            let label = Label { controller, link: request.link, incarnation: request.incarnation, side };
+            let label = Label::of(controller, request.mark(side));
             let (port_name, node) = match &point.place {
                 AttachKind::Tap { name, .. } => (name.clone(), None),
                 AttachKind::Tunnel(_) => (label.port_name(), None),
                 _ => (label.port_name(), place.link(Which::Name(&point.ifname))?),
             };
-            let port = switch.link(Which::Name(&port_name))?;
+            let (port_name, port) = match port_behind(node.as_ref(), &switch, &label)? {
+                Some((name, port)) => (name, Some(port)),
+                None => (port_name.clone(), switch.link(Which::Name(&port_name))?),
+            };
             let end = End { point, place, label, port_name, node, port };
             end.refuse_what_is_not_ours()?;
             Ok(end)

@@ -86,9 +86,9 @@ impl Facts {
                           `sysctl net.bridge.bridge-nf-call-iptables=0`, or use another backend";
             missing.insert("unfiltered bridges".to_owned(), reason.to_owned());
         }
-        let attaches = label::attaches();
+        let (attaches, parks) = (label::attaches(), [PlaceKind::Namespace].into());
         let mut can =
-            NetworkCapabilities { pairs, switched: true, missing, attaches, ..NetworkCapabilities::default() };
+            NetworkCapabilities { pairs, switched: true, missing, attaches, parks, ..NetworkCapabilities::default() };
         shaping::declare(&self.missing, &mut can);
         can
     }

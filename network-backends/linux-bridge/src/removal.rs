@@ -5,15 +5,15 @@ use std::rc::Rc;
 use lifecycle_core::attach::{AttachKind, NsRef};
 use lifecycle_core::id::LinkId;
 use lifecycle_core::name::IfName;
-use lifecycle_core::plugin::network::{LinkIdentity, ObservedLink};
+use lifecycle_core::plugin::network::{EndMark, LinkIdentity, ObservedLink};
 use lifecycle_core::policy::naming::OurName;
 use lifecycle_crash::crash_point;
 use lifecycle_linux::netlink::{Link, Which};
-use lifecycle_linux::wiring::label::{Owner, link_bridge, nameless, owner, port_link, port_owner};
+use lifecycle_linux::wiring::label::{Label, Owner, link_bridge, nameless, owner, port_link, port_owner};
 use lifecycle_linux::wiring::seen::{goes_with, oldest};
-use lifecycle_linux::wiring::{Outcome, Place, Site, doomed};
+use lifecycle_linux::wiring::{Outcome, Parkable, Place, Site, doomed};
 
-use crate::stand::{ends_of, is_own_port};
+use crate::stand::{Stand, ends_of, is_own_port};
 use crate::worker::Worker;
 
 /// What a part of a link was found to be.
@@ -23,14 +23,20 @@ pub(crate) struct Found {
 }
 
 impl Worker {
-    /// Marks what is left of a link; returns where, if something is.
-    pub(crate) fn doom(&mut self, identity: &LinkIdentity) -> Outcome<Option<Site>> {
+    /// Marks what is left of a link, but for the ends that it has heirs for, which are parked; returns where, if something
+    /// is marked.
+    pub(crate) fn doom(&mut self, identity: &LinkIdentity, heirs: [Option<EndMark>; 2]) -> Outcome<Option<Site>> {
         self.known.remove(&identity.link);
-        let stand = self.stand(identity)?;
+        let mut stand = self.stand(identity)?;
         for (place, link) in stand.ends.iter().flatten() {
             self.news.forget((place.cookie, link.index));
         }
-        let Some(switch) = stand.switch else { return Ok(None) };
+        let Some(switch) = stand.switch.clone() else { return Ok(None) };
+        for (side, heir) in heirs.into_iter().enumerate() {
+            let Some(heir) = heir.map(|mark| Label::of(self.controller, mark)) else { continue };
+            self.park(&mut stand, identity, side, &heir)?;
+            crash_point("link-end-parked");
+        }
         let parts: Vec<&Link> = stand.bridge.iter().chain(stand.ports.iter().flatten()).collect();
         for part in &parts {
             self.doom_part(&switch, part)?;
@@ -47,6 +53,19 @@ impl Worker {
         }
         crash_point("link-doomed");
         Ok((!parts.is_empty()).then(|| switch.site().clone()))
+    }
+
+    /// Parks an end that stands for another link, and takes it out of what stands.
+    fn park(&mut self, stand: &mut Stand, identity: &LinkIdentity, side: usize, heir: &Label) -> Outcome<()> {
+        let (Some(switch), Some((place, node))) = (&stand.switch, &stand.ends[side]) else { return Ok(()) };
+        let is_its = |owner: Owner| owner.may_be_of(identity.link, identity.incarnation);
+        let port = stand.segment.ports[side];
+        if let Some(end) = Parkable::find((place, node), switch, port, is_its, heir)? {
+            self.news.forget((switch.cookie, port));
+            end.park(heir)?;
+            (stand.ends[side], stand.ports[side]) = (None, None);
+        }
+        Ok(())
     }
 
     /// Marks the bridge of a link; returns where. Its ports are free once it is gone, and what they lead to stays.
@@ -153,7 +172,7 @@ impl Worker {
             AttachKind::Namespace(ns) => self.places.namespace(ns).is_err_and(|failure| failure.is_gone()),
             _ => false,
         });
-        if gone && let Err(failure) = self.doom(&identity).and_then(|site| self.sweep(site)) {
+        if gone && let Err(failure) = self.doom(&identity, [None; 2]).and_then(|site| self.sweep(site)) {
             tracing::warn!(%link, ?failure, "half a link could not be removed at once");
         }
     }

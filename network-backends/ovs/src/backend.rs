@@ -9,7 +9,7 @@ use lifecycle_core::attach::{NsRef, PlaceKind, Tunnel};
 use lifecycle_core::error::{Error, ErrorKind, Result};
 use lifecycle_core::name::IfName;
 use lifecycle_core::plugin::network::{
-    LinkIdentity, LinkReport, LinkRequest, NetworkCapabilities, NetworkEvent, ObservedLink,
+    EndMark, LinkIdentity, LinkReport, LinkRequest, NetworkCapabilities, NetworkEvent, ObservedLink,
 };
 use lifecycle_core::plugin::overlay::Underlay;
 use lifecycle_core::plugin::{HostContext, NetworkBackend, OverlayBackend};
@@ -105,8 +105,12 @@ impl OvsBackend {
 impl NetworkBackend for OvsBackend {
     fn capabilities(&self) -> NetworkCapabilities {
         use PlaceKind::{HostNet, Namespace, Tap, Tunnel};
-        let mut can =
-            NetworkCapabilities { switched: true, attaches: label::attaches(), ..NetworkCapabilities::default() };
+        let mut can = NetworkCapabilities {
+            switched: true,
+            attaches: label::attaches(),
+            parks: [Namespace].into(),
+            ..NetworkCapabilities::default()
+        };
         shaping::declare(&self.missing.lock().unwrap_or_else(PoisonError::into_inner), &mut can);
         // It may be started later, so that links through it are tried all the same, and refused with this reason.
         if let Endpoint::Unix(path) = &self.endpoint
@@ -168,6 +172,11 @@ impl NetworkBackend for OvsBackend {
         let (ticket, wait) = ticket();
         self.hand.send(Job::Release(Released(Box::new(identity.clone())), ticket));
         wait.outcome().await.map_err(|failure| failure.of("release link", identity.link))
+    }
+
+    async fn park(&self, identity: &LinkIdentity, heirs: [Option<EndMark>; 2]) -> Result<()> {
+        let (link, identity) = (identity.link, identity.clone());
+        self.about("park link", link, move |worker| worker.park(&identity, heirs)).await
     }
 
     async fn set_params(&self, identity: &LinkIdentity, attrs: &LinkAttrs) -> Result<()> {

@@ -77,9 +77,9 @@ impl Worker {
     fn pair(&self, plans: &[&Plan<'_>], (plan, end): At) -> Vec<Request> {
         let mtu = plans[plan].request.attrs.mtu;
         let end = &plans[plan].ends[end];
-        let name = end.label.port_name();
+        let name = &end.port_name;
         let new = |name, mac| NewLink { mac: Some(mac), mtu: Some(mtu), group: LINK_GROUP, ..NewLink::new(name) };
-        let host = new(&name, port_mac(self.controller, name.as_str()));
+        let host = new(name, port_mac(self.controller, name.as_str()));
         let node = NewLink { ns: Some(end.place.ns.as_fd()), ..new(&end.point.ifname, end.point.mac) };
         vec![create_veth(&Veth { a: host, b: node })]
     }
@@ -116,5 +116,5 @@ fn set_up_port(plans: &[&Plan<'_>], (plan, index): At) -> Vec<Request> {
     let end = &plans[plan].ends[index];
     let (name, alias) = (end.interface(), if end.is_tap() { end.label.to_string() } else { end.label.of_port() });
     let change = Change { alias: Some(&alias), ..change(plans[plan], index) };
-    vec![quiet(Which::Name(&name)), change_link(Which::Name(&name), &change)]
+    vec![quiet(Which::Name(name)), change_link(Which::Name(name), &change)]
 }

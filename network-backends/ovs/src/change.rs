@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use lifecycle_core::attach::AttachKind;
 use lifecycle_core::error::ErrorKind;
-use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, Shaping};
+use lifecycle_core::plugin::network::{LinkIdentity, Shaping};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::{Admin, LinkAttrs};
 use lifecycle_crash::crash_point;
@@ -67,7 +67,7 @@ impl Worker {
     }
 
     fn node_side(&mut self, identity: &LinkIdentity, side: Side) -> Outcome<Standing> {
-        let end = end_of(identity, side).ok_or_else(missing)?;
+        let end = identity.end(side).ok_or_else(missing)?;
         self.standing_end(identity, end)?.ok_or_else(missing)
     }
 
@@ -94,16 +94,12 @@ impl Worker {
     }
 }
 
-fn end_of(identity: &LinkIdentity, side: Side) -> Option<&EndIdentity> {
-    if side == Side::A { Some(&identity.a) } else { identity.b.as_ref() }
-}
-
 fn is_tunnel(identity: &LinkIdentity, side: Side) -> bool {
-    end_of(identity, side).is_some_and(|end| end.point.place.as_tunnel().is_some())
+    identity.end(side).is_some_and(|end| end.point.place.as_tunnel().is_some())
 }
 
 fn is_tap(identity: &LinkIdentity, side: Side) -> bool {
-    end_of(identity, side).is_some_and(|end| matches!(end.point.place, AttachKind::Tap { .. }))
+    identity.end(side).is_some_and(|end| matches!(end.point.place, AttachKind::Tap { .. }))
 }
 
 fn missing() -> Failure {

@@ -3,11 +3,12 @@
 //! The interfaces are made first, then their ports in one transaction, some links at a time; then the switch is waited for,
 //! once for all. What it could not attach is taken back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 use lifecycle_core::attach::{AttachKind, AttachPoint, PlaceKind, Tunnel};
 use lifecycle_core::error::ErrorKind;
+use lifecycle_core::id::ControllerId;
 use lifecycle_core::name::IfName;
 use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, LinkRequest, Shaping, SwitchPort};
 use lifecycle_core::policy::link::Side;
@@ -18,10 +19,10 @@ use lifecycle_crash::crash_point;
 use lifecycle_linux::netlink::{Link, Which, delete_link};
 use lifecycle_linux::wiring::label::{Label, Owner, link_bridge, owner, port_owner};
 use lifecycle_linux::wiring::shaping::slow_down;
-use lifecycle_linux::wiring::{Failure, Outcome, Place, are_peers, is_finished};
+use lifecycle_linux::wiring::{Failure, Outcome, Place, are_peers, is_finished, port_behind};
 
 use crate::detail::{self, PortIdentity};
-use crate::ovsdb::Replica;
+use crate::ovsdb::{Replica, Uuid};
 use crate::removal::{Doomed, commit};
 use crate::switch::{Bridge, Draft, Port, hands_off};
 use crate::tunnel;
@@ -39,6 +40,8 @@ pub(crate) struct End<'a> {
     node: Option<Link>,
     /// The one on the switch's side: a tap, or a veth's other end.
     host: Option<Link>,
+    /// The name of the port, which it may have from the link that it was made for.
+    pub(crate) port_name: IfName,
     port: Option<Port>,
 }
 
@@ -62,9 +65,10 @@ impl Worker {
         let mut plans = Vec::new();
         let mut doomed = Doomed::default();
         let current = self.current_client();
+        let parked = current.as_ref().map(|client| client.read(|db| parked_ports(db, self.controller)));
         for (index, (request, bridge)) in requests.iter().enumerate() {
-            let current = current.as_ref().map_err(Failure::again);
-            match current.and_then(|_| self.plan(request, bridge, &mut doomed)) {
+            let parked = parked.as_ref().map_err(|failure| failure.again());
+            match parked.and_then(|parked| self.plan(request, bridge, parked, &mut doomed)) {
                 Ok(plan) => plans.push((index, plan)),
                 Err(failure) => outcomes[index] = Some(Err(failure)),
             }
@@ -110,7 +114,13 @@ impl Worker {
 
     /// Looks at what is at the ends. What older incarnations left, or what of this one is not whole, is doomed; what is
     /// not ours is refused.
-    fn plan<'a>(&mut self, request: &'a LinkRequest, bridge: &'a IfName, doomed: &mut Doomed) -> Outcome<Plan<'a>> {
+    fn plan<'a>(
+        &mut self,
+        request: &'a LinkRequest,
+        bridge: &'a IfName,
+        parked: &ParkedPorts,
+        doomed: &mut Doomed,
+    ) -> Outcome<Plan<'a>> {
         self.refuse(&request.attrs)?;
         let places = [request.a.place.name(), request.b.place.name()];
         if let Some(other) =
@@ -123,15 +133,25 @@ impl Worker {
         let mut end = |point: &'a AttachPoint, side: Side| -> Outcome<End<'a>> {
             let place = self.place(&point.place)?;
             let controller = self.controller;
-            let label = Label { controller, link: request.link, incarnation: request.incarnation, side };
+            let label = Label::of(controller, request.mark(side));
             let node = match &point.place {
                 AttachKind::Tunnel(tunnel) => self.refuse_astray(tunnel).map(|()| None)?,
                 AttachKind::Tap { .. } => None,
                 _ => place.link(Which::Name(&point.ifname))?,
             };
-            let host = switch.link(Which::Name(&interface(&point.place, &label)))?;
-            let port = client.read(|db| Port::named(db, label.port_name().as_str(), controller));
-            let end = End { point, place, label, node, host, port };
+            let (port_name, host) = match port_behind(node.as_ref(), &switch, &label)? {
+                Some((name, host)) => (name, Some(host)),
+                None => {
+                    let name = label.port_name();
+                    let host = switch.link(Which::Name(interface(&point.place, &name)))?;
+                    (name, host)
+                }
+            };
+            let port = client.read(|db| Port::named(db, port_name.as_str(), controller));
+            // One that was parked for this end and whose interface went since is in nobody's way and would stay.
+            let fallen = parked.get(&label).into_iter().flatten().filter(|(name, _)| *name != port_name.as_str());
+            doomed.ports.extend(fallen.map(|(_, uuid)| uuid.clone()));
+            let end = End { point, place, label, node, host, port_name, port };
             end.refuse_what_is_not_ours()?;
             Ok(end)
         };
@@ -259,7 +279,7 @@ impl Worker {
     fn check(&self, plan: &Plan<'_>) -> Outcome<()> {
         let client = self.client()?;
         for end in &plan.ends {
-            let name = end.label.port_name();
+            let name = &end.port_name;
             let Some(port) = client.read(|db| Port::named(db, name.as_str(), self.controller)) else {
                 return Err(Failure::new(ErrorKind::Conflict, "a port vanished while the link was being built"));
             };
@@ -287,7 +307,7 @@ impl Worker {
         let (up, wanted) = (plan.request.attrs.admin == Admin::Up, Shaping::of(&plan.request.attrs));
         let mut ends = Vec::new();
         for (index, end) in plan.ends.iter().enumerate() {
-            let name = end.label.port_name();
+            let name = &end.port_name;
             let port = client.read(|db| Port::named(db, name.as_str(), self.controller)).ok_or_else(vanished)?;
             let number = port.number.unwrap_or_default();
             let vlan = port.tag.and_then(|tag| tag.try_into().ok());
@@ -297,7 +317,7 @@ impl Worker {
                 ends.push(tunnel::identity(&switch, end.point, plugged));
                 continue;
             }
-            let mut host = switch.link(Which::Name(&end.interface()))?.ok_or_else(vanished)?;
+            let mut host = switch.link(Which::Name(end.interface()))?.ok_or_else(vanished)?;
             let mut node = match end.is_tap() {
                 true => None,
                 false => Some(end.place.link(Which::Name(&end.point.ifname))?.ok_or_else(vanished)?),
@@ -340,10 +360,10 @@ impl Worker {
             let (client, switch) = (self.client()?, self.switch()?);
             let mut doomed = Doomed::default();
             for end in &plan.ends {
-                let name = end.label.port_name();
+                let name = &end.port_name;
                 let port = client.read(|db| Port::named(db, name.as_str(), self.controller));
                 doomed.ports.extend(port.filter(|port| port.owner == Owner::End(end.label)).map(|port| port.uuid));
-                if let Some(host) = switch.link(Which::Name(&end.interface()))?.filter(|host| end.is_ours(host)) {
+                if let Some(host) = switch.link(Which::Name(end.interface()))?.filter(|host| end.is_ours(host)) {
                     self.doom_interface(&switch, &host, &mut doomed);
                 }
             }
@@ -356,7 +376,7 @@ impl Worker {
             self.unsettled = true;
             let Ok(switch) = self.switch() else { return };
             for end in &plan.ends {
-                let host = switch.link(Which::Name(&end.interface())).ok().flatten();
+                let host = switch.link(Which::Name(end.interface())).ok().flatten();
                 if let Some(host) = host.filter(|host| end.is_ours(host)) {
                     let _ = switch.route(|route| route.run(delete_link(Which::Index(host.index))));
                 }
@@ -373,12 +393,27 @@ impl Plan<'_> {
     }
 }
 
-/// The name of the interface on the switch's side of an end.
-fn interface(place: &AttachKind, label: &Label) -> IfName {
+/// The name of the interface on the switch's side of an end, whose port has a name that is derived from a link.
+fn interface<'a>(place: &'a AttachKind, port: &'a IfName) -> &'a IfName {
     match place {
-        AttachKind::Tap { name, .. } => name.clone(),
-        _ => label.port_name(),
+        AttachKind::Tap { name, .. } => name,
+        _ => port,
     }
+}
+
+/// Ports with the name of another link than they are labelled for, for which they were parked, by label.
+type ParkedPorts = HashMap<Label, Vec<(String, Uuid)>>;
+
+fn parked_ports(db: &Replica, controller: ControllerId) -> ParkedPorts {
+    let mut parked = ParkedPorts::new();
+    for (uuid, row) in db.rows("Port") {
+        if let Some((name, label)) = row.text("name").zip(Port::label_of(row, controller))
+            && *name != *label.port_name().as_str()
+        {
+            parked.entry(label).or_default().push((name.to_owned(), uuid.clone()));
+        }
+    }
+    parked
 }
 
 impl End<'_> {
@@ -386,9 +421,9 @@ impl End<'_> {
         matches!(self.point.place, AttachKind::Tap { .. })
     }
 
-    /// The name of the interface on the switch's side; the port's, which is a row of the database, is derived from the link.
-    pub(crate) fn interface(&self) -> IfName {
-        interface(&self.point.place, &self.label)
+    /// The name of the interface on the switch's side.
+    pub(crate) fn interface(&self) -> &IfName {
+        interface(&self.point.place, &self.port_name)
     }
 
     fn host_owner(&self, host: &Link) -> Owner {
@@ -412,7 +447,7 @@ impl End<'_> {
     /// The interface at the link's end; the port itself for a tunnel or a tap.
     fn ifname(&self) -> IfName {
         match self.point.place {
-            AttachKind::Tunnel(_) | AttachKind::Tap { .. } => self.interface(),
+            AttachKind::Tunnel(_) | AttachKind::Tap { .. } => self.interface().clone(),
             _ => self.point.ifname.clone(),
         }
     }
@@ -436,8 +471,8 @@ impl End<'_> {
 fn draft(
     db: &Replica,
     plans: &[&Plan<'_>],
-    pools: &mut std::collections::HashMap<String, SegmentPool>,
-    controller: lifecycle_core::id::ControllerId,
+    pools: &mut HashMap<String, SegmentPool>,
+    controller: ControllerId,
     userspace: bool,
 ) -> Outcome<Draft> {
     let mut draft = Draft::default();
@@ -463,7 +498,7 @@ fn draft(
         pool.observe(tags.keys().copied());
         let mut outcome = Ok(());
         'plans: for plan in plans.iter().filter(|plan| plan.bridge == name) {
-            let ports = plan.ends.each_ref().map(|end| Port::named(db, end.label.port_name().as_str(), controller));
+            let ports = plan.ends.each_ref().map(|end| Port::named(db, end.port_name.as_str(), controller));
             let whole = |ports: &[&Port]| {
                 let tag = ports[0].tag;
                 let kept_off = |port: &Port| port.tunnel.is_some() || port.qos == known;
@@ -483,14 +518,14 @@ fn draft(
                 }
             };
             fresh.push(tag);
-            draft.demand_free(name, tag);
+            draft.demand_free(name.as_str(), tag);
             let qos = qos.get_or_insert_with(|| draft.keep_hands_off(known.as_ref(), name, controller));
             for (end, port) in plan.ends.iter().zip(&ports) {
                 match port {
                     // What leaves through a tunnel goes through no device of the kernel's.
                     Some(port) => draft.retag(&port.uuid, tag, end.tunnel().is_none().then_some(qos)),
                     None => match end.tunnel() {
-                        None => draft.add_port(name, &end.label, &end.interface(), tag, qos),
+                        None => draft.add_port(name, (&end.port_name, &end.label), end.interface(), tag, qos),
                         Some(tunnel) => outcome = draft.add_tunnel(db, name, &end.label, tag, tunnel),
                     },
                 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use lifecycle_core::plugin::network::LinkIdentity;
 use lifecycle_core::policy::link::Side;
+use lifecycle_core::policy::naming::OurName;
 
 use crate::ovsdb::Uuid;
 
@@ -36,4 +37,12 @@ impl PortIdentity {
             number: get("number")?.parse().ok()?,
         })
     }
+}
+
+/// The name of a link's port at one side: the recorded one, since a port that was parked has it from the link that it was made
+/// for.
+pub(crate) fn port_name(identity: &LinkIdentity, side: Side) -> String {
+    let plugged = identity.end(side).and_then(|end| end.plugged.as_ref());
+    let derived = || OurName::LinkEnd { link: identity.link, side }.ifname().to_string();
+    plugged.map_or_else(derived, |plugged| plugged.port.clone())
 }

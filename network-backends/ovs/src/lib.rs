@@ -12,6 +12,7 @@ mod detail;
 mod failure;
 mod name;
 mod news;
+mod park;
 mod read;
 mod removal;
 mod settings;

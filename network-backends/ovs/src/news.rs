@@ -67,17 +67,13 @@ fn is_of_all(change: &Change) -> bool {
         && old.map("external_ids").contains_key(CONTROLLER)
 }
 
-/// The link that a port belongs to by its name.
+/// The link that a port or an interface belongs to by its label or, where somebody took that off, by its name.
 fn link_of(row: &Row) -> Option<LinkId> {
-    match OurName::parse(row.text("name")?) {
+    let labelled = row.map("external_ids").get(LABEL).and_then(|text| text_link(text));
+    labelled.or_else(|| match OurName::parse(row.text("name")?) {
         Some(OurName::LinkEnd { link, .. }) => Some(link),
         _ => None,
-    }
-}
-
-/// The link that an interface belongs to by its name or, since a tap has its name from a machine, by its label.
-fn link_of_interface(row: &Row) -> Option<LinkId> {
-    link_of(row).or_else(|| text_link(row.map("external_ids").get(LABEL)?))
+    })
 }
 
 /// The link that a change in the database makes doubtful.
@@ -85,7 +81,7 @@ fn disturbed(change: &Change) -> Option<LinkId> {
     let old = change.old.as_ref()?;
     let (link, columns): (_, &[&str]) = match change.table.as_str() {
         "Port" => (link_of(old)?, &["name", "interfaces", "tag", "vlan_mode"]),
-        "Interface" => (link_of_interface(old)?, &["name", "type", "options", "ofport", "ifindex", "error"]),
+        "Interface" => (link_of(old)?, &["name", "type", "options", "ofport", "ifindex", "error"]),
         _ => return None,
     };
     let Some(new) = &change.new else { return Some(link) };

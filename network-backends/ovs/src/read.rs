@@ -15,7 +15,7 @@ use lifecycle_linux::wiring::{
     Failure, Outcome, Place, TestFrames, are_peers, note_own_changes, report_plugged, shaping,
 };
 
-use crate::detail::{self, PortIdentity};
+use crate::detail::{self, PortIdentity, port_name};
 use crate::switch::{Bridge, Port, our_ports};
 use crate::worker::Worker;
 
@@ -72,10 +72,7 @@ impl Worker {
                     joined &= does_its_own_work(place, node, &mut problems)?;
                 }
             }
-            let row = client.read(|db| {
-                let name = lifecycle_core::policy::naming::OurName::LinkEnd { link: identity.link, side }.ifname();
-                Port::named(db, name.as_str(), controller)
-            });
+            let row = client.read(|db| Port::named(db, &port_name(identity, side), controller));
             let in_place = |row: &Port| bridge.as_ref().is_some_and(|bridge| bridge.ports.contains(&row.uuid));
             let row = row.filter(|row| row.uuid == port.uuid && in_place(row));
             if let Some(tunnel) = tunnel {

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use lifecycle_core::attach::NsRef;
 use lifecycle_core::id::LinkId;
+use lifecycle_core::name::IfName;
 use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, ObservedLink};
 use lifecycle_core::policy::link::Side;
-use lifecycle_core::policy::naming::OurName;
 use lifecycle_crash::crash_point;
 use lifecycle_linux::ethtool::{Offloads, set_offloads};
 use lifecycle_linux::netlink::{Link, Which};
@@ -16,6 +16,7 @@ use lifecycle_linux::wiring::label::{Label, Owner, owner, port_link, port_owner}
 use lifecycle_linux::wiring::seen::goes_with;
 use lifecycle_linux::wiring::{Failure, Outcome, Place, doomed};
 
+use crate::detail::{PortIdentity, port_name};
 use crate::ovsdb::{Client, Operation, Replica, Uuid};
 use crate::switch::{Bridge, DATABASE, Draft, Port, carried_out, our_ports};
 use crate::worker::Worker;
@@ -81,16 +82,17 @@ impl Worker {
     }
 
     /// Finds what is left of a link.
-    fn doom(&mut self, identity: &LinkIdentity, doomed: &mut Doomed) -> Outcome<()> {
+    pub(crate) fn doom(&mut self, identity: &LinkIdentity, doomed: &mut Doomed) -> Outcome<()> {
         let controller = self.controller;
-        let is_it = |label: Label| (label.link, label.incarnation) == (identity.link, identity.incarnation);
+        let is_it = |label: Label| label.is_of(identity.link, identity.incarnation);
         let client = self.client()?;
         for side in [Side::A, Side::B] {
-            let label = Label { controller, link: identity.link, incarnation: identity.incarnation, side };
-            let port = client.read(|db| Port::named(db, label.port_name().as_str(), controller));
+            let name = port_name(identity, side);
+            let port = client.read(|db| Port::named(db, &name, controller));
             doomed.ports.extend(port.filter(|port| port.label().is_some_and(is_it)).map(|port| port.uuid));
             let switch = self.switch()?;
-            if let Some(link) = switch.link(Which::Name(&label.port_name()))?
+            if let Ok(name) = IfName::new(name)
+                && let Some(link) = switch.link(Which::Name(&name))?
                 && port_owner(&link, controller).may_be_of(identity.link, identity.incarnation)
             {
                 self.doom_interface(&switch, &link, doomed);
@@ -109,14 +111,14 @@ impl Worker {
     fn free(&mut self, identity: &LinkIdentity, doomed: &mut Doomed) -> Outcome<()> {
         let (controller, client, switch) = (self.controller, self.client()?, self.switch()?);
         for (end, side) in identity.ends().zip([Side::A, Side::B]) {
-            let name = OurName::LinkEnd { link: identity.link, side }.ifname();
-            let port = client.read(|db| Port::named(db, name.as_str(), controller));
+            let name = port_name(identity, side);
+            let port = client.read(|db| Port::named(db, &name, controller));
             let is_it = |label: Label| label.is_of(identity.link, identity.incarnation);
             let port = port.filter(|port| port.label().is_some_and(is_it));
             let is_plugged = port.is_some();
             doomed.ports.extend(port.map(|port| port.uuid));
-            if let Some(host) = switch.link(Which::Name(&name))? {
-                self.news.forget((switch.cookie, host.index));
+            if let Some(port) = PortIdentity::read(identity, side) {
+                self.news.forget((switch.cookie, port.ifindex));
             }
             if let Some((place, node)) = self.standing_end(identity, end)? {
                 self.news.forget((place.cookie, node.index));

@@ -60,7 +60,8 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    fn read(db: &Replica, uuid: &Uuid, controller: ControllerId) -> Option<Self> {
+    /// The port in a row.
+    pub(crate) fn by_uuid(db: &Replica, uuid: &Uuid, controller: ControllerId) -> Option<Self> {
         let row = db.row("Port", uuid)?;
         let interface = row.uuids("interfaces").into_iter().next();
         let interface = interface.and_then(|uuid| db.row("Interface", &uuid));
@@ -81,7 +82,15 @@ impl Port {
     }
 
     pub(crate) fn named(db: &Replica, name: &str, controller: ControllerId) -> Option<Self> {
-        Self::read(db, db.named("Port", name)?.0, controller)
+        Self::by_uuid(db, db.named("Port", name)?.0, controller)
+    }
+
+    /// The label of a port, if it is of a link of this controller.
+    pub(crate) fn label_of(row: &Row, controller: ControllerId) -> Option<Label> {
+        match text_owner(row.map("external_ids").get(LABEL).copied(), controller) {
+            Owner::End(label) => Some(label),
+            Owner::Foreign | Owner::Unlabelled | Owner::Bridge => None,
+        }
     }
 
     pub(crate) fn label(&self) -> Option<Label> {
@@ -99,7 +108,7 @@ impl Port {
 
 /// All ports of links of this controller.
 pub(crate) fn our_ports(db: &Replica, controller: ControllerId) -> Vec<Port> {
-    let ports = db.rows("Port").filter_map(|(uuid, _)| Port::read(db, uuid, controller));
+    let ports = db.rows("Port").filter_map(|(uuid, _)| Port::by_uuid(db, uuid, controller));
     ports.filter(|port| port.label().is_some()).collect()
 }
 
@@ -202,21 +211,28 @@ impl Draft {
         named(&name)
     }
 
-    /// Adds a port to a bridge, on a segment that must be nobody's.
-    pub(crate) fn add_port(&mut self, bridge: &IfName, label: &Label, interface: &IfName, tag: u32, qos: &Value) {
-        self.add_port_as(bridge, label, tag, json!({ "name": interface.as_str() }), Some(qos));
+    /// Adds a port to a bridge, with a name and a label, on a segment that must be nobody's.
+    pub(crate) fn add_port(
+        &mut self,
+        bridge: &IfName,
+        port: (&IfName, &Label),
+        interface: &IfName,
+        tag: u32,
+        qos: &Value,
+    ) {
+        self.add_port_as(bridge, port, tag, json!({ "name": interface.as_str() }), Some(qos));
     }
 
     /// The same for a port whose interface has these columns.
     pub(crate) fn add_port_as(
         &mut self,
         bridge: &IfName,
-        label: &Label,
+        (name, label): (&IfName, &Label),
         tag: u32,
         mut row: Value,
         qos: Option<&Value>,
     ) {
-        let (name, text) = (label.port_name(), label.to_string());
+        let text = label.to_string();
         let interface = format!("i_{name}");
         row["external_ids"] = map([(LABEL, &text)]);
         self.operations.push(Operation::insert("Interface", &interface, row));
@@ -240,8 +256,8 @@ impl Draft {
     }
 
     /// Demands that no port of ours on the bridge carries a tag yet.
-    pub(crate) fn demand_free(&mut self, bridge: &IfName, tag: u32) {
-        let which = [("tag", "==", json!(tag)), ("external_ids", "includes", map([(BRIDGE, bridge.as_str())]))];
+    pub(crate) fn demand_free(&mut self, bridge: &str, tag: u32) {
+        let which = [("tag", "==", json!(tag)), ("external_ids", "includes", map([(BRIDGE, bridge)]))];
         self.operations.push(Operation::wait("Port", &which, &["name"], &[]));
     }
 
@@ -249,6 +265,18 @@ impl Draft {
     pub(crate) fn retag(&mut self, port: &Uuid, tag: u32, qos: Option<&Value>) {
         let row = json!({ "tag": tag, "vlan_mode": VLAN_MODE, "qos": one_or_none(qos) });
         self.operations.push(Operation::update("Port", &[("_uuid", "==", port.value())], row));
+    }
+
+    /// Puts a port on a segment of its own, for the end of another link.
+    pub(crate) fn park(&mut self, db: &Replica, port: &Uuid, tag: u32, heir: &Label) {
+        let which = |uuid: &Uuid| [("_uuid", "==", uuid.value())];
+        let label = map([(LABEL, heir.to_string())]);
+        let relabel = [("external_ids", "delete", set([json!(LABEL)])), ("external_ids", "insert", label)];
+        self.operations.push(Operation::update("Port", &which(port), json!({ "tag": tag })));
+        self.operations.push(Operation::mutate("Port", &which(port), &relabel));
+        for interface in db.row("Port", port).map(|row| row.uuids("interfaces")).unwrap_or_default() {
+            self.operations.push(Operation::mutate("Interface", &which(&interface), &relabel));
+        }
     }
 
     /// Has a bridge of ours pass what a cable does, whatever somebody set it to.

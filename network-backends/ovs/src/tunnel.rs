@@ -95,7 +95,7 @@ impl Draft {
         self.push(Operation::wait("Interface", &which, &["name"], &[]));
         let name = label.port_name();
         let interface = json!({ "name": name.as_str(), "type": VXLAN, "options": map(options(tunnel)?) });
-        self.add_port_as(bridge, label, tag, interface, None);
+        self.add_port_as(bridge, (&name, label), tag, interface, None);
         Ok(())
     }
 }
@@ -207,7 +207,7 @@ impl Worker {
         let missing = || Failure::new(ErrorKind::NotFound, "the tunnel does not stand as it was built");
         let recorded = PortIdentity::read(identity, side).filter(|_| identity.boot == self.boot).ok_or_else(missing)?;
         self.current_client()?;
-        let label = Label { controller: self.controller, link: identity.link, incarnation: identity.incarnation, side };
+        let label = Label::of(self.controller, identity.mark(side));
         let ours = |db: &Replica| {
             let port = Port::named(db, label.port_name().as_str(), label.controller)?;
             (port.uuid == recorded.uuid && port.label() == Some(label)).then_some(port)
