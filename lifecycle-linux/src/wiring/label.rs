@@ -35,7 +35,7 @@ pub fn attaches() -> BTreeMap<PlaceKind, String> {
 }
 
 /// What the alias of an end of a link says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Label {
     /// Whose it is.
     pub controller: ControllerId,

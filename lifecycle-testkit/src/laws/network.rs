@@ -4,6 +4,7 @@ mod changes;
 mod churn;
 mod existence;
 mod handover;
+mod parking;
 pub mod tunnels;
 
 use std::sync::Arc;
@@ -115,6 +116,8 @@ pub fn suite<F: NetworkFixture + 'static>(
         changes::the_other_end_loses_carrier,
         changes::news_arrive,
         handover::release_keeps_the_ends,
+        parking::parked_ends_are_taken_over_in_place,
+        parking::what_is_parked_can_be_collected,
     );
     suite
 }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use lifecycle_core::attach::{AttachKind, AttachPoint, PlaceKind, Tunnel};
 use lifecycle_core::error::ErrorKind;
-use lifecycle_core::id::ControllerId;
+use lifecycle_core::id::{ControllerId, LinkId};
 use lifecycle_core::name::IfName;
 use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, LinkRequest, Shaping, SwitchPort};
 use lifecycle_core::policy::link::Side;
@@ -148,8 +148,9 @@ impl Worker {
                 }
             };
             let port = client.read(|db| Port::named(db, port_name.as_str(), controller));
-            // One that was parked for this end and whose interface went since is in nobody's way and would stay.
-            let fallen = parked.get(&label).into_iter().flatten().filter(|(name, _)| *name != port_name.as_str());
+            // One that was parked for this end and is not the one that stands is in nobody's way and would stay.
+            let fallen = parked.get(&(request.link, side)).into_iter().flatten();
+            let fallen = fallen.filter(|(name, _)| *name != port_name.as_str());
             doomed.ports.extend(fallen.map(|(_, uuid)| uuid.clone()));
             let end = End { point, place, label, node, host, port_name, port };
             end.refuse_what_is_not_ours()?;
@@ -401,8 +402,8 @@ fn interface<'a>(place: &'a AttachKind, port: &'a IfName) -> &'a IfName {
     }
 }
 
-/// Ports with the name of another link than they are labelled for, for which they were parked, by label.
-type ParkedPorts = HashMap<Label, Vec<(String, Uuid)>>;
+/// Ports with the name of another end than they are labelled as, for which they were parked, by the end of that label.
+type ParkedPorts = HashMap<(LinkId, Side), Vec<(String, Uuid)>>;
 
 fn parked_ports(db: &Replica, controller: ControllerId) -> ParkedPorts {
     let mut parked = ParkedPorts::new();
@@ -410,7 +411,7 @@ fn parked_ports(db: &Replica, controller: ControllerId) -> ParkedPorts {
         if let Some((name, label)) = row.text("name").zip(Port::label_of(row, controller))
             && *name != *label.port_name().as_str()
         {
-            parked.entry(label).or_default().push((name.to_owned(), uuid.clone()));
+            parked.entry((label.link, label.side)).or_default().push((name.to_owned(), uuid.clone()));
         }
     }
     parked
