@@ -139,11 +139,7 @@ impl NetworkBackend for MemoryNetwork {
     }
 
     async fn set_carrier(&self, identity: &LinkIdentity, side: Side, up: bool) -> Result<()> {
-        let end = match side {
-            Side::A => Some(&identity.a),
-            Side::B => identity.b.as_ref(),
-        };
-        let Some(end) = end else { return Ok(()) };
+        let Some(end) = identity.end(side) else { return Ok(()) };
         let mut state = self.host.lock();
         match state.interfaces.get_mut(&place(&end.point)).filter(|it| it.ifindex == end.ifindex) {
             Some(interface) => {

@@ -12,6 +12,7 @@ pub use batch::{Batch, Change, Head, Snapshot};
 pub use event::{Event, EventBody, SubjectKind};
 pub use mapping::InterfaceMapping;
 pub use records::{
-    HostRecord, JobAction, JobRecord, LabRecord, LinkRecord, NodeInstance, NodeRecord, NodeTimes, ReadyState, Span,
+    HostRecord, JobAction, JobRecord, LabRecord, LinkRecord, NodeInstance, NodeRecord, NodeTimes, ParkedEnd,
+    ReadyState, Span,
 };
 pub use view::{EndView, JobView, LabView, LinkView, NodeView};

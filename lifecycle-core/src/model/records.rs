@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{JobId, LabId, LinkId, NodeId};
 use crate::machine::{HostState, JobState, LinkIntent, LinkState, NodeIntent, NodeState};
-use crate::name::{HostName, NodeName, PluginName};
-use crate::plugin::network::LinkIdentity;
+use crate::name::{HostName, IfName, NodeName, PluginName};
+use crate::plugin::network::{EndIdentity, LinkIdentity};
 use crate::plugin::provider::{Capacity, ExitRecord, InstanceRef, ManagementAddresses};
 use crate::policy::blocked::Blocked;
 use crate::policy::display;
 use crate::policy::enforcement::{Budget, EnforcementPolicy};
-use crate::policy::link::{LinkKey, OperState};
+use crate::policy::link::{LinkKey, OperState, Side};
 use crate::time::{BootInstant, Deadline, Timestamp};
 use crate::topology::{LinkAttrs, LinkSpec, Topology};
 
@@ -163,6 +163,9 @@ pub struct LinkRecord {
     /// The other half of a link between two hosts. Nothing is built before both halves are.
     #[serde(default)]
     pub span: Option<Span>,
+    /// Ends that it takes over, by side, until it is built.
+    #[serde(default)]
+    pub parked: [Option<ParkedEnd>; 2],
     /// MTU that fits through its tunnel, in bytes, as far as is known; for a link that goes through one.
     #[serde(default)]
     pub path_mtu: Option<u32>,
@@ -209,6 +212,22 @@ impl LinkRecord {
         std::iter::once(&self.backend).chain(self.leaves())
     }
 
+    /// The interface of a node at which it ends at a side.
+    pub fn interface(&self, side: Side) -> Option<(NodeId, &IfName)> {
+        let end = self.spec.ends()[side.index()].as_node()?;
+        Some((self.nodes[side.index()]?, &end.ifname))
+    }
+
+    /// The end that is parked for it at a side. What was parked for an incarnation that it has no more is a leftover.
+    pub fn parked(&self, side: Side) -> Option<&ParkedEnd> {
+        self.parked[side.index()].as_ref().filter(|parked| parked.incarnation == self.incarnation)
+    }
+
+    /// Whether anything is parked for it.
+    pub fn has_parked(&self) -> bool {
+        [Side::A, Side::B].into_iter().any(|side| self.parked(side).is_some())
+    }
+
     /// The hosts on which it is built.
     pub fn hosts(&self) -> impl Iterator<Item = &HostName> {
         self.host.iter().chain(self.span.iter().map(|span| &span.host))
@@ -220,6 +239,17 @@ impl LinkRecord {
         let far = self.span.as_ref().and_then(|span| Some((&span.host, span.identity.as_ref()?)));
         near.into_iter().chain(far)
     }
+}
+
+/// An end of a link that was removed, which stays in place for another link.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ParkedEnd {
+    /// The incarnation of the link that it is for.
+    pub incarnation: u64,
+    /// The end as it was built.
+    pub end: EndIdentity,
+    /// The attributes that it had, and still has.
+    pub attrs: LinkAttrs,
 }
 
 /// What a link between two hosts has besides one within a host.

@@ -437,6 +437,7 @@ fn insert_link(cx: &mut Cx<'_>, user: &str, lab: LabId, spec: &LinkSpec) {
         applied: None,
         carrier: [Some(true); 2],
         next_backend: None,
+        parked: [None, None],
         rebuild: false,
         oper: [down, down],
         deadline: None,

@@ -9,7 +9,7 @@ use lifecycle_core::error::Error;
 use lifecycle_core::id::{LinkId, NodeId};
 use lifecycle_core::model::LinkRecord;
 use lifecycle_core::name::{HostName, PluginName};
-use lifecycle_core::plugin::network::{LinkIdentity, LinkLab, LinkReport, ObservedLink};
+use lifecycle_core::plugin::network::{EndMark, LinkIdentity, LinkLab, LinkReport, ObservedLink};
 use lifecycle_core::plugin::overlay::Underlay;
 use lifecycle_core::plugin::provider::{Capacity, CreateNode, CreatedNode, InstanceRef, ObservedNode, PortRequest};
 use lifecycle_core::plugin::vendor::{Pattern, Progress};
@@ -99,6 +99,13 @@ pub enum Action {
     Disconnect(Box<LinkIdentity>),
     /// Let go of a link that another backend takes over, and keep its ends.
     Release(Box<LinkIdentity>),
+    /// Remove a link, and park those of its ends that other links take over.
+    Park {
+        /// Which.
+        identity: Box<LinkIdentity>,
+        /// The ends of other links that its ends become, by side.
+        heirs: [Option<EndMark>; 2],
+    },
     /// Read a link back.
     Verify(Box<LinkIdentity>),
     /// Change attributes of a link.
@@ -154,6 +161,7 @@ impl Action {
             Self::Connect(_) => "connect",
             Self::Disconnect(_) => "disconnect",
             Self::Release(_) => "release",
+            Self::Park { .. } => "park",
             Self::Verify(_) => "verify",
             Self::SetParams { .. } => "set_params",
             Self::SetCarrier { .. } => "set_carrier",
@@ -170,6 +178,7 @@ impl Action {
         match self {
             Self::Disconnect(identity)
             | Self::Release(identity)
+            | Self::Park { identity, .. }
             | Self::Verify(identity)
             | Self::SetParams { identity, .. }
             | Self::SetCarrier { identity, .. }
@@ -190,6 +199,7 @@ impl Action {
             | Self::Connect(_)
             | Self::Disconnect(_)
             | Self::Release(_)
+            | Self::Park { .. }
             | Self::SetParams { .. }
             | Self::SetCarrier { .. }
             | Self::Redirect { .. }

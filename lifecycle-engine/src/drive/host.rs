@@ -14,7 +14,6 @@ use lifecycle_core::name::{HostName, PluginName};
 use lifecycle_core::plugin::OverlayBackend;
 use lifecycle_core::plugin::network::{LinkRequest, NetworkBackend, NetworkEvent};
 use lifecycle_core::plugin::provider::{ExecOutput, ExecRequest, InstanceRef, Provider, ProviderEvent};
-use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::Admin;
 
 use crate::decide::{Action, ConnectPlan, Done, Effect, EndPlan, HostState, News, Outcome};
@@ -98,13 +97,13 @@ impl LocalHost {
             Action::Connect(plan) => self.connect(backend, plan).await,
             Action::Disconnect(identity) => backend.disconnect(identity).await.map(|()| Done::Nothing),
             Action::Release(identity) => backend.release(identity).await.map(|()| Done::Nothing),
+            Action::Park { identity, heirs } => backend.park(identity, *heirs).await.map(|()| Done::Nothing),
             Action::Verify(identity) => backend.verify(identity).await.map(|report| Done::Report(Box::new(report))),
             Action::SetParams { identity, attrs } => backend.set_params(identity, attrs).await.map(|()| Done::Nothing),
             Action::SetCarrier { identity, side, up } => {
                 backend.set_carrier(identity, *side, *up).await?;
                 // Without its carrier it is the other end that sees nobody there.
-                let other = if *side == Side::A { identity.b.as_ref() } else { Some(&identity.a) };
-                if let Some(end) = other {
+                if let Some(end) = identity.end(side.other()) {
                     self.tell_carrier(&end.point, *up).await?;
                 }
                 Ok(Done::Nothing)
@@ -290,6 +289,7 @@ fn is_for_backend(action: &Action) -> bool {
         Action::Connect(_)
         | Action::Disconnect(_)
         | Action::Release(_)
+        | Action::Park { .. }
         | Action::Verify(_)
         | Action::SetParams { .. }
         | Action::SetCarrier { .. }

@@ -299,7 +299,11 @@ pub(super) fn tell(action: &Action) -> String {
         | Action::RunCommands { instance, .. }
         | Action::ProbeReady { instance, .. } => format!("{name} {}", shown(instance)),
         Action::Connect(plan) => format!("{name} {}#{}", plan.link, plan.incarnation),
-        Action::Disconnect(it) | Action::Release(it) | Action::Verify(it) | Action::SetParams { identity: it, .. } => {
+        Action::Disconnect(it)
+        | Action::Release(it)
+        | Action::Park { identity: it, .. }
+        | Action::Verify(it)
+        | Action::SetParams { identity: it, .. } => {
             format!("{name} {}#{}", it.link, it.incarnation)
         }
         Action::SetCarrier { identity, side, up } => {

@@ -168,7 +168,11 @@ fn usual(action: &Action) -> (u64, u64) {
         Action::CreateNode(_) | Action::DestroyNode(_) => (3, 60),
         Action::StartNode(_) | Action::RunCommands { .. } => (2, 40),
         Action::StopNode { .. } => (2, 400),
-        Action::Connect(_) | Action::Disconnect(_) | Action::Release(_) | Action::RemoveLink { .. } => (1, 12),
+        Action::Connect(_)
+        | Action::Disconnect(_)
+        | Action::Release(_)
+        | Action::Park { .. }
+        | Action::RemoveLink { .. } => (1, 12),
         Action::ListNodes | Action::ObserveLinks(_) => (1, 15),
         Action::SetParams { .. }
         | Action::Redirect { .. }

@@ -183,6 +183,33 @@ fn add_link(topology: &mut Topology, chance: &mut Chance) {
     topology.links.push(spec);
 }
 
+/// Plugs an end of a link in elsewhere, or exchanges it for one of another link.
+fn cable_anew(topology: &mut Topology, chance: &mut Chance) {
+    let one = chance.below(topology.links.len() as u64) as usize;
+    let other = chance.below(topology.links.len() as u64) as usize;
+    if one != other && chance.coin() {
+        let (mut a, mut b) = (topology.links[one].clone(), topology.links[other].clone());
+        std::mem::swap(&mut a.a, &mut b.a);
+        let joins_one_node =
+            |link: &LinkSpec| link.a.as_node().map(|end| &end.node) == link.b.as_node().map(|end| &end.node);
+        if !joins_one_node(&a) && !joins_one_node(&b) {
+            (topology.links[one], topology.links[other]) = (a, b);
+        }
+        return;
+    }
+    let before = topology.links.len();
+    add_link(topology, chance);
+    if topology.links.len() > before {
+        let Some(new) = topology.links.pop() else { return };
+        // Of the new link only the far end is taken; where the link leads to the host, that is where it goes.
+        let link = &mut topology.links[one];
+        let same = |end: &Endpoint| end.as_node().map(|end| &end.node) == link.a.as_node().map(|end| &end.node);
+        if !same(&new.b) {
+            link.b = new.b;
+        }
+    }
+}
+
 fn want(link: &mut LinkSpec, attrs: LinkAttrs) {
     (link.attrs, link.explicit_mtu) = (attrs, attrs.mtu == CHOSEN_MTU);
 }
@@ -201,7 +228,7 @@ pub(super) fn draw_attrs(chance: &mut Chance) -> LinkAttrs {
 /// Changes a lab here and there.
 pub(super) fn change(topology: &mut Topology, chance: &mut Chance) {
     for _ in 0..chance.between(1, 3) {
-        match chance.below(9) {
+        match chance.below(11) {
             0 => {
                 let free = (1..=6).find(|number| topology.node(&node(*number)).is_none());
                 if let Some(number) = free {
@@ -241,6 +268,7 @@ pub(super) fn change(topology: &mut Topology, chance: &mut Chance) {
                     None => topology.settings.backend = backend,
                 }
             }
+            7 | 8 if !topology.links.is_empty() => cable_anew(topology, chance),
             _ => add_link(topology, chance),
         }
     }

@@ -206,7 +206,8 @@ impl Simulation {
         let switched = self.machine.hosts.values().any(|host| host.switch.is_some());
         let cable = NetworkCapabilities { pairs, ..Default::default() };
         let attaches = [PlaceKind::Namespace, PlaceKind::HostNet].map(|place| (place, "pair".to_owned())).into();
-        let loom = NetworkCapabilities { switched: true, attaches, ..cable.clone() };
+        let parks = [PlaceKind::Namespace].into();
+        let loom = NetworkCapabilities { switched: true, attaches, parks, ..cable.clone() };
         let wire = if switched { loom.clone() } else { cable };
         let state = |name: &HostName| {
             let providers = [(labs::plugin(POD), pod.clone()), (labs::plugin(JAIL), jail.clone())];

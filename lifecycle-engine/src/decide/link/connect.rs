@@ -1,6 +1,6 @@
 //! Plans how a link is built: by which backend, on which hosts, and where its ends attach.
 
-use lifecycle_core::attach::{AttachKind, AttachPoint, PlaceKind, Tunnel};
+use lifecycle_core::attach::{AttachKind, AttachPoint, Mac, PlaceKind, Tunnel};
 use lifecycle_core::id::LinkId;
 use lifecycle_core::machine::LinkState;
 use lifecycle_core::model::LinkRecord;
@@ -104,9 +104,10 @@ fn plan(cx: &mut Cx<'_>, id: LinkId) -> Result<Vec<(HostName, Action)>, Obstacle
     };
     cx.change_link(id, |link| {
         let other_backend = std::mem::replace(&mut link.backend, backend.clone()) != backend;
+        let stands_otherwise = link.applied.is_some_and(|applied| applied != link.attrs() || other_backend);
         (link.host, link.span, link.path_mtu) = (Some(near.clone()), span, path_mtu);
         link.next_backend = None;
-        if link.applied.is_some_and(|applied| applied != link.attrs() || other_backend) {
+        if stands_otherwise || other_backend && link.has_parked() {
             // It may have been built with other attributes or by another backend, and a link that is there is taken as it
             // is.
             link.incarnation += 1;
@@ -239,13 +240,21 @@ fn place(world: &World, link: &LinkRecord, side: Side) -> Result<PlaceKind, Obst
     })
 }
 
+/// The address of the interface at a side of a link: what stands there keeps the one that it has.
+fn mac(link: &LinkRecord, side: Side) -> Mac {
+    let half = span::half(link, if link.span.is_some() { side } else { Side::A });
+    let built = half.map(|(_, half)| half).filter(|half| half.incarnation == link.incarnation);
+    let stands = built.and_then(|half| half.end(side)).or_else(|| Some(&link.parked(side)?.end));
+    stands.map_or_else(|| naming::mac(link.id, link.incarnation, side), |end| end.point.mac)
+}
+
 /// Where a side of a link attaches, in full.
 fn end(world: &World, link: &LinkRecord, side: Side) -> Result<EndPlan, Obstacle> {
     let (endpoint, other) = match side {
         Side::A => (&link.spec.a, &link.spec.b),
         Side::B => (&link.spec.b, &link.spec.a),
     };
-    let mac = naming::mac(link.id, link.incarnation, side);
+    let mac = mac(link, side);
     let mtu = link.attrs().mtu;
     let place = |ifname: &IfName, place: AttachKind| {
         let point = AttachPoint { node: None, incarnation: 0, ifname: ifname.clone(), mac, mtu, place };

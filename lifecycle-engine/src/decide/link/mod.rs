@@ -10,6 +10,7 @@ mod keep;
 mod mend;
 mod ours;
 mod outcome;
+mod park;
 mod remove;
 mod report;
 mod span;
@@ -217,6 +218,9 @@ fn to_pending(ledger: &mut Ledger<'_>, id: LinkId, reason: &str) {
 fn build(cx: &mut Cx<'_>, id: LinkId) {
     let Some(link) = cx.world.links.get(&id) else { return };
     if link.budget.given_up_at.is_some() {
+        return refresh_oper(cx, id, None);
+    }
+    if park::waits_for_another(cx.world, link) {
         return refresh_oper(cx, id, None);
     }
     if is_early(cx, id) {

@@ -3,7 +3,7 @@
 use lifecycle_core::error::{Error, ErrorKind};
 use lifecycle_core::id::LinkId;
 use lifecycle_core::machine::LinkState;
-use lifecycle_core::model::LinkRecord;
+use lifecycle_core::model::{LinkRecord, ParkedEnd};
 use lifecycle_core::name::HostName;
 use lifecycle_core::plugin::network::{LinkIdentity, LinkReport};
 use lifecycle_core::policy::enforcement::Spent;
@@ -126,7 +126,16 @@ pub(super) fn unanswered(operation: &'static str) -> Error {
 
 /// It is built: what was built last, after the half that was built first.
 fn connected(cx: &mut Cx<'_>, id: LinkId, last: LinkIdentity, first: Option<Done>) {
-    cx.change_link(id, |link| record(link, last, first));
+    cx.change_link(id, |link| {
+        let wanted = link.attrs();
+        let differs = |parked: &ParkedEnd| (parked.attrs.mtu, parked.attrs.admin) != (wanted.mtu, wanted.admin);
+        if [Side::A, Side::B].into_iter().filter_map(|side| link.parked(side)).any(differs) {
+            // An end that stood is left as it was set, and has to be set as this link wants it.
+            link.applied = None;
+        }
+        record(link, last, first);
+        link.parked = [None, None];
+    });
     let work = cx.world.link_work.entry(id).or_default();
     (work.unverified, work.again, work.proved, work.set_right) = (true, false, false, false);
     cx.link_becomes(id, LinkState::Down, Why::outcome().because("wired"));
@@ -223,9 +232,10 @@ pub(super) fn look_for_leftovers(world: &mut World, id: LinkId) {
     }
 }
 
-/// A link that is gone while it was being handed over may have left something with the other backend.
+/// A link that is gone while it was being handed over may have left something with the other backend, and one that was never
+/// built what was parked for it.
 pub(super) fn look_behind(world: &mut World, id: LinkId) {
-    if world.links.get(&id).is_some_and(|link| link.leaves().is_some()) {
+    if world.links.get(&id).is_some_and(|link| link.leaves().is_some() || link.has_parked()) {
         look_for_leftovers(world, id);
     }
 }

@@ -10,7 +10,7 @@ use super::super::effect::Action;
 use super::super::ledger::Entry;
 use super::super::planted::Bug;
 use super::super::{Cx, Ledger, Why, World, apply, node};
-use super::{LinkPhase, ask, connect, handover, is_attachable, is_early, lost_its_place, outcome, span};
+use super::{LinkPhase, ask, begin, connect, handover, is_attachable, is_early, lost_its_place, outcome, park, span};
 
 /// Removes what was built, so that it can be built anew.
 pub(super) fn rebuild(cx: &mut Cx<'_>, id: LinkId) {
@@ -36,7 +36,11 @@ fn disconnect(cx: &mut Cx<'_>, id: LinkId) {
     if cx.world.links.get(&id).is_some_and(|link| link.actual == LinkState::Up) {
         cx.link_becomes(id, LinkState::Down, Why::enforcement().because("it is being removed"));
     }
-    ask(cx, id, LinkPhase::Disconnect, Action::Disconnect);
+    let host = cx.world.links.get(&id).and_then(|link| link.host.clone());
+    match host.zip(park::park(cx, id)) {
+        Some(parking) => begin(cx, id, LinkPhase::Disconnect, vec![parking]),
+        None => ask(cx, id, LinkPhase::Disconnect, Action::Disconnect),
+    }
 }
 
 /// Removes a link that is no longer wanted.
@@ -67,7 +71,7 @@ pub(super) fn remove(cx: &mut Cx<'_>, id: LinkId) {
     }
     // A namespace that goes takes its links along, which is much faster than removing them one by one.
     let going = link.nodes.iter().flatten().any(|node| !node::is_attachable(cx.world, *node));
-    if !going {
+    if !going || park::heirs(cx.world, link).iter().any(Option::is_some) {
         disconnect(cx, id);
     }
 }
@@ -98,6 +102,8 @@ pub(super) fn forget(cx: &mut Cx<'_>, id: LinkId) {
             links.remove(&id);
         }
         cx.world.touch_node(node);
+        // Another link may wait for its interface.
+        cx.world.touch_links_at(node);
     }
     let entry = Entry::new(AuditAction::Deleted, Why::enforcement()).states(Some(link.actual.to_string()), None);
     cx.record(SubjectKind::Link, id.to_string(), link.spec.to_string(), Some(link.lab), entry);
@@ -109,18 +115,19 @@ pub(in super::super) fn lose_end(ledger: &mut Ledger<'_>, node: NodeId) {
     let unknown: Vec<LinkId> = ledger
         .world
         .links_at(node)
-        .filter(|link| link.identity.is_none() && link.applied.is_some())
+        .filter(|link| link.identity.is_none() && (link.applied.is_some() || link.has_parked()))
         .map(|link| link.id)
         .collect();
     for id in unknown {
         // One that is just being built finds no place.
         if !ledger.world.is_busy(super::Subject::Link(id)) {
+            let parked = ledger.world.links.get(&id).is_some_and(LinkRecord::has_parked);
             ledger.change_link(id, |link| {
                 link.applied = None;
                 link.incarnation += 1;
             });
-            // What stands on another host is not gone with it.
-            if ledger.world.links.get(&id).is_some_and(|link| link.span.is_some()) {
+            // What stands on another host, or in a switch, is not gone with it.
+            if parked || ledger.world.links.get(&id).is_some_and(|link| link.span.is_some()) {
                 outcome::look_for_leftovers(ledger.world, id);
             }
         }

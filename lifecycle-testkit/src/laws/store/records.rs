@@ -9,8 +9,8 @@ use lifecycle_core::id::{JobId, LabId, LinkId, NodeId};
 use lifecycle_core::machine::{HostState, JobState, LabState, LinkIntent, LinkState, NodeIntent, NodeState};
 use lifecycle_core::model::{
     AuditAction, AuditResult, AuditRow, Event, EventBody, HostRecord, JobAction, JobRecord, JobView, LabRecord,
-    LabView, LinkRecord, LinkView, NodeInstance, NodeRecord, NodeTimes, NodeView, ReadyState, Span, SubjectKind,
-    Trigger,
+    LabView, LinkRecord, LinkView, NodeInstance, NodeRecord, NodeTimes, NodeView, ParkedEnd, ReadyState, Span,
+    SubjectKind, Trigger,
 };
 use lifecycle_core::name::{HostName, IfName, LabName, NodeName, PluginName};
 use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, SwitchPort};
@@ -331,6 +331,7 @@ impl Records {
             applied: None,
             carrier: [Some(false); 2],
             next_backend: None,
+            parked: [None, None],
             rebuild: false,
             oper: [OperState::new(None); 2],
             deadline: None,
@@ -356,6 +357,7 @@ impl Records {
             host: self.maybe(Self::host_name),
             identity: self.maybe(|r| r.identity(link)),
             span: self.maybe(|r| r.span(link)),
+            parked: [self.maybe(Self::parked), self.maybe(Self::parked)],
             path_mtu: self.maybe(Self::small),
             incarnation: self.number(),
             budget: self.budget(),
@@ -402,6 +404,10 @@ impl Records {
             b: self.maybe(Self::end),
             detail: BTreeMap::from([(self.text(), self.text())]),
         }
+    }
+
+    fn parked(&mut self) -> ParkedEnd {
+        ParkedEnd { incarnation: self.number(), end: self.end(), attrs: self.attrs() }
     }
 
     fn end(&mut self) -> EndIdentity {

@@ -66,7 +66,7 @@ impl Host {
     pub(super) fn verify_on_bridge(&self, identity: &LinkIdentity) -> LinkReport {
         let mut problems = Vec::new();
         let mut read = |end: &EndIdentity| {
-            let parts = self.end(end, identity.boot).zip(self.port_of(identity, end));
+            let parts = self.end(end, identity).zip(self.port_of(identity, end));
             let Some(((_, found), (_, port))) = parts else {
                 problems.push(format!("{} or its port is not what was built", end.point.ifname));
                 return EndReport::default();

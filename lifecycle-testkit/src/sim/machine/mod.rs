@@ -8,6 +8,7 @@ mod hands;
 mod instances;
 mod mistakes;
 mod network;
+mod park;
 mod plug;
 mod switch;
 
@@ -126,6 +127,7 @@ impl Host {
                 Ok(Done::Nothing)
             }
             Action::Release(identity) => self.release(plugin, identity).map(|()| Done::Nothing),
+            Action::Park { identity, heirs } => self.park(plugin, identity, *heirs).map(|()| Done::Nothing),
             Action::Verify(identity) => Ok(Done::Report(Box::new(self.verify(identity)))),
             Action::SetParams { identity, attrs } => self.set_params(identity, attrs).map(|()| Done::Nothing),
             Action::SetCarrier { identity, side, up } => self.set_carrier(identity, *side, *up).map(|()| Done::Nothing),

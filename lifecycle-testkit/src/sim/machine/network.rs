@@ -191,7 +191,7 @@ impl Host {
     }
 
     /// Removes what a backend knows of a link: bridges know nothing of the switch.
-    fn remove_by(&mut self, plugin: &PluginName, link: LinkId, incarnation: impl Fn(u64) -> bool + Copy) {
+    pub(super) fn remove_by(&mut self, plugin: &PluginName, link: LinkId, incarnation: impl Fn(u64) -> bool + Copy) {
         match self.is_bridge(plugin) {
             true => self.drop_marked(link, incarnation),
             false => self.remove_marked(link, incarnation),
@@ -229,14 +229,13 @@ impl Host {
         marks.into_iter().for_each(|(link, n)| self.remove_marked(link, |other| other == n));
     }
 
-    pub(super) fn end(
-        &self,
-        end: &EndIdentity,
-        boot: lifecycle_core::time::BootId,
-    ) -> Option<((u64, u32), &Interface)> {
+    /// An end of a link as it stands.
+    pub(super) fn end(&self, end: &EndIdentity, identity: &LinkIdentity) -> Option<((u64, u32), &Interface)> {
         let key = (end.namespace, end.ifindex);
         let found = self.interfaces.get(&key)?;
-        (boot == self.boot && found.mac == end.mac && found.name == end.point.ifname).then_some((key, found))
+        let same = found.mac == end.mac && found.name == end.point.ifname;
+        let its = found.mark == Some((identity.link, identity.incarnation));
+        (identity.boot == self.boot && same && its).then_some((key, found))
     }
 
     pub(super) fn set_params(&mut self, identity: &LinkIdentity, attrs: &LinkAttrs) -> Result<()> {
@@ -244,7 +243,7 @@ impl Host {
         let ends: Option<Vec<_>> = [Some(&identity.a), identity.b.as_ref()]
             .into_iter()
             .flatten()
-            .map(|end| self.end(end, identity.boot).map(|(key, _)| key))
+            .map(|end| self.end(end, identity).map(|(key, _)| key))
             .collect();
         let mut keys = ends.ok_or_else(|| missing("set attributes", identity.link))?;
         let peers: Vec<_> = keys.iter().filter_map(|key| self.interfaces.get(key)?.peer).collect();
@@ -268,11 +267,7 @@ impl Host {
         if self.is_bridge(&identity.backend) || self.switch.is_some() {
             return self.set_carrier_at_port(identity, side, up);
         }
-        let end = match side {
-            Side::A => Some(&identity.a),
-            Side::B => identity.b.as_ref(),
-        };
-        let found = end.and_then(|end| self.end(end, identity.boot)).map(|(key, _)| key);
+        let found = identity.end(side).and_then(|end| self.end(end, identity)).map(|(key, _)| key);
         let key = found.ok_or_else(|| missing("set carrier", identity.link))?;
         if let Some(interface) = self.interfaces.get_mut(&key) {
             interface.up = up && interface.attrs.admin == Admin::Up;
@@ -313,7 +308,7 @@ impl Host {
             return self.verify_on_switch(identity);
         }
         let mut problems = Vec::new();
-        let mut read = |end: &EndIdentity| match self.end(end, identity.boot) {
+        let mut read = |end: &EndIdentity| match self.end(end, identity) {
             None => {
                 problems.push(format!("{} is not what was built", end.point.ifname));
                 EndReport::default()
@@ -336,7 +331,7 @@ impl Host {
             }
         };
         let (a, b) = (read(&identity.a), identity.b.as_ref().map(&mut read));
-        let peer = |end: &EndIdentity| self.end(end, identity.boot).and_then(|(_, found)| found.peer);
+        let peer = |end: &EndIdentity| self.end(end, identity).and_then(|(_, found)| found.peer);
         let joined = identity
             .b
             .as_ref()
@@ -350,14 +345,14 @@ impl Host {
     /// Whether frames pass from end to end of what was built, whatever anybody believes.
     pub(crate) fn carries(&self, identity: &LinkIdentity) -> bool {
         let stands = |end: &EndIdentity| {
-            let found = self.end(end, identity.boot).map(|(_, found)| found);
+            let found = self.end(end, identity).map(|(_, found)| found);
             let peer_up =
                 |it: &Interface| it.peer.is_none_or(|peer| self.interfaces.get(&peer).is_some_and(|peer| peer.up));
             let tunnel_stands =
                 |it: &Interface| it.tunnel.as_ref().is_none_or(|it| self.tunnels().contains(&it.remote));
             found.is_some_and(|it| it.up && peer_up(it) && tunnel_stands(it))
         };
-        let peer = |end: &EndIdentity| self.end(end, identity.boot).and_then(|(_, found)| found.peer);
+        let peer = |end: &EndIdentity| self.end(end, identity).and_then(|(_, found)| found.peer);
         let joined = match &self.switch {
             _ if self.is_bridge(&identity.backend) => self.bridge_joins(identity),
             Some(_) => self.switch_joins(identity),
@@ -387,7 +382,7 @@ impl Host {
     }
 
     pub(super) fn redirect(&mut self, identity: &LinkIdentity, to: &Tunnel) -> Result<LinkIdentity> {
-        let ends: Option<Vec<_>> = identity.ends().map(|end| Some(self.end(end, identity.boot)?.0)).collect();
+        let ends: Option<Vec<_>> = identity.ends().map(|end| Some(self.end(end, identity)?.0)).collect();
         for key in ends.ok_or_else(|| missing("redirect", identity.link))? {
             if let Some(tunnel) = self.interfaces.get_mut(&key).and_then(|it| it.tunnel.as_mut()) {
                 *tunnel = to.clone();

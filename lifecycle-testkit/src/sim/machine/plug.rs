@@ -26,7 +26,7 @@ pub(super) struct Pair {
     pub(super) port: u32,
 }
 
-/// The name of the port of a link's end.
+/// The name that the port of a link's end gets. One that was parked has it from the link that it was made for.
 fn port_name(link: LinkId, side: Side, point: &AttachPoint) -> IfName {
     if point.place.as_tunnel().is_some() { point.ifname.clone() } else { OurName::LinkEnd { link, side }.ifname() }
 }
@@ -82,7 +82,7 @@ impl Host {
 
     /// Commits changes. Of some transactions the answer is lost, and of some of these the transaction as well: what came
     /// of them is read back.
-    fn transact(&mut self, changes: &[Change]) -> Result<()> {
+    pub(super) fn transact(&mut self, changes: &[Change]) -> Result<()> {
         let answered = !self.call.is_multiple_of(3);
         if answered || self.call.is_multiple_of(2) {
             let committed = self.switch().commit(changes);
@@ -95,14 +95,15 @@ impl Host {
     }
 
     /// An end of a link as it stands, if it was made under this mark.
-    fn pair(&self, cookie: u64, point: &AttachPoint, port: &IfName, mark: (LinkId, u64)) -> Option<Pair> {
+    fn pair(&self, cookie: u64, point: &AttachPoint, mark: (LinkId, u64)) -> Option<Pair> {
         let ours = |it: &Interface| it.mark == Some(mark);
         let (end, found) = self.at(cookie, &point.ifname).filter(|(_, it)| ours(it))?;
         if point.place.as_tunnel().is_some() {
             return (found.tunnel.as_ref() == point.place.as_tunnel()).then_some(Pair { end, port: end });
         }
-        let (port, other) = self.at(HOST_NAMESPACE, port).filter(|(_, it)| ours(it))?;
-        (found.peer == Some((HOST_NAMESPACE, port)) && other.peer == Some((cookie, end))).then_some(Pair { end, port })
+        let (_, port) = found.peer.filter(|(cookie, _)| *cookie == HOST_NAMESPACE)?;
+        let other = self.interfaces.get(&(HOST_NAMESPACE, port)).filter(|it| ours(it) && it.port)?;
+        (other.peer == Some((cookie, end))).then_some(Pair { end, port })
     }
 
     /// Builds a link, or puts right what of it is not as it should be. Nothing of it remains where that fails.
@@ -171,12 +172,15 @@ impl Host {
         cookies: [u64; 2],
     ) -> ([IfName; 2], [Option<Pair>; 2]) {
         let (points, mark) = ([&request.a, &request.b], (request.link, request.incarnation));
-        let names = SIDES.map(|side| port_name(request.link, side, points[side.index()]));
+        let pairs = [0, 1].map(|side| self.pair(cookies[side], points[side], mark));
+        let names = SIDES.map(|side| {
+            let stands = pairs[side.index()].and_then(|pair| self.interfaces.get(&(HOST_NAMESPACE, pair.port)));
+            stands.map_or_else(|| port_name(request.link, side, points[side.index()]), |port| port.name.clone())
+        });
         let known = |name: &IfName| names.contains(name) || points.iter().any(|point| point.ifname == *name);
         let strays = self.interfaces.iter().filter(|(_, it)| it.mark == Some(mark) && !known(&it.name));
         let strays: Vec<_> = strays.map(|(key, _)| *key).collect();
         strays.into_iter().for_each(|key| self.drop_pair(key));
-        let pairs = [0, 1].map(|side| self.pair(cookies[side], points[side], &names[side], mark));
         (names, pairs)
     }
 
@@ -271,7 +275,7 @@ impl Host {
 
     /// The interfaces behind both ends of a link on the switch: the port's own, or the end at a tunnel itself.
     pub(super) fn port_of(&self, identity: &LinkIdentity, end: &EndIdentity) -> Option<(u32, &Interface)> {
-        let ((_, index), found) = self.end(end, identity.boot)?;
+        let ((_, index), found) = self.end(end, identity)?;
         if found.tunnel.is_some() {
             return Some((index, found));
         }
@@ -282,12 +286,8 @@ impl Host {
     /// Whether frames pass from end to end, whatever anybody believes.
     pub(super) fn switch_joins(&self, identity: &LinkIdentity) -> bool {
         let (Some(switch), Some(b)) = (&self.switch, &identity.b) else { return false };
-        let end = |side: Side, end: &EndIdentity| {
-            let (index, _) = self.port_of(identity, end)?;
-            Some((port_name(identity.link, side, &end.point), index))
-        };
-        let (Some(a), Some(b)) = (end(Side::A, &identity.a), end(Side::B, b)) else { return false };
-        switch.joins([(&a.0, a.1), (&b.0, b.1)])
+        let (Some(a), Some(b)) = (self.port_of(identity, &identity.a), self.port_of(identity, b)) else { return false };
+        switch.joins([(&a.1.name, a.0), (&b.1.name, b.0)])
     }
 
     /// Compares a link on the switch with its identity, and sees whether a frame passes.
@@ -297,14 +297,15 @@ impl Host {
         let switch = self.switch.clone().unwrap_or_default();
         let mut tags = Vec::new();
         let mut read = |side: Side, end: &EndIdentity| {
-            let name = port_name(identity.link, side, &end.point);
+            let stands = self.port_of(identity, end).map(|(_, port)| port.name.clone());
+            let name = stands.unwrap_or_else(|| port_name(identity.link, side, &end.point));
             let row = switch.port(&name);
             tags.push(row.map(|row| row.tag));
             let same_row = row.map(record).as_ref() == recorded(identity, side);
             let cookie = end.namespace;
             let found = match naive {
                 true => self.at(cookie, &end.point.ifname).map(|(_, it)| it),
-                false => self.end(end, identity.boot).map(|(_, it)| it),
+                false => self.end(end, identity).map(|(_, it)| it),
             };
             let port = match naive {
                 true => self.at(HOST_NAMESPACE, &name).map(|(_, it)| it),
@@ -338,8 +339,7 @@ impl Host {
 
     /// What takes the carrier of a side's far end: with ports, the far end's own.
     pub(super) fn set_carrier_at_port(&mut self, identity: &LinkIdentity, side: Side, up: bool) -> Result<()> {
-        let end = if side == Side::A { identity.b.as_ref() } else { Some(&identity.a) };
-        let port = end.and_then(|end| self.port_of(identity, end)).map(|(index, _)| index);
+        let port = identity.end(side.other()).and_then(|end| self.port_of(identity, end)).map(|(index, _)| index);
         let port = port.ok_or_else(|| missing("set carrier", identity.link))?;
         if let Some(port) = self.interfaces.get_mut(&(HOST_NAMESPACE, port)) {
             port.up = up && port.attrs.admin == Admin::Up;

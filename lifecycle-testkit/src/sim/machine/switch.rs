@@ -57,6 +57,8 @@ pub(crate) enum Change {
     Add(IfName, u16, (LinkId, u64)),
     Remove(IfName),
     Retag(IfName, u16),
+    /// A port gets another tag, and the mark of another link.
+    Park(IfName, u16, (LinkId, u64)),
 }
 
 impl Switch {
@@ -80,6 +82,11 @@ impl Switch {
                     self.last += 1;
                     ports.insert(name.clone(), Port { row: self.last, tag: *tag, mark: *mark, attached: None });
                 }
+                Change::Park(name, tag, mark) => {
+                    if let Some(port) = ports.get_mut(name) {
+                        (port.tag, port.mark) = (*tag, *mark);
+                    }
+                }
                 Change::Remove(name) => drop(ports.remove(name)),
                 Change::Retag(name, tag) => {
                     if let Some(port) = ports.get_mut(name) {
@@ -96,7 +103,7 @@ impl Switch {
     /// Whether changes were committed.
     pub(crate) fn has(&self, changes: &[Change]) -> bool {
         changes.iter().all(|change| match change {
-            Change::Add(name, tag, mark) => {
+            Change::Add(name, tag, mark) | Change::Park(name, tag, mark) => {
                 self.ports.get(name).is_some_and(|port| (port.tag, port.mark) == (*tag, *mark))
             }
             Change::Remove(name) => !self.ports.contains_key(name),
@@ -142,8 +149,12 @@ impl Switch {
     pub(crate) fn free_tag(&self, counts: impl Fn(&IfName) -> bool) -> Result<u16> {
         let taken: BTreeSet<u16> =
             self.ports.iter().filter(|(name, _)| counts(name)).map(|(_, port)| port.tag).collect();
-        let free = (1..=MOST_TAGS).find(|tag| !taken.contains(tag));
-        free.ok_or_else(|| Error::new(ErrorKind::Exhausted, "connect", "no tag is left"))
+        least(|tag| !taken.contains(&tag))
+    }
+
+    /// The smallest tag that no port has and that is none of `given`.
+    pub(crate) fn free_tag_but(&self, given: &[u16]) -> Result<u16> {
+        least(|tag| self.users(tag) == 0 && !given.contains(&tag))
     }
 
     /// How many ports have a tag.
@@ -171,4 +182,9 @@ impl Switch {
     pub(crate) fn reboot(&mut self) {
         *self = Self { last: self.last, ..Self::default() };
     }
+}
+
+fn least(is_free: impl Fn(u16) -> bool) -> Result<u16> {
+    let exhausted = || Error::new(ErrorKind::Exhausted, "connect", "no tag is left");
+    (1..=MOST_TAGS).find(|tag| is_free(*tag)).ok_or_else(exhausted)
 }

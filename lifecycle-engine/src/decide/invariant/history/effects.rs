@@ -7,7 +7,7 @@ use lifecycle_core::id::NodeId;
 use lifecycle_core::machine::{LinkState, NodeIntent, NodeState};
 use lifecycle_core::model::{AuditAction, NodeRecord};
 use lifecycle_core::name::HostName;
-use lifecycle_core::plugin::network::LinkIdentity;
+use lifecycle_core::plugin::network::{EndMark, LinkIdentity};
 use lifecycle_core::plugin::provider::InstanceRef;
 use lifecycle_core::policy::enforcement::Budget;
 
@@ -213,6 +213,13 @@ fn link_is_recorded(seen: Seen<'_>, effect: &Effect) -> bool {
         }
         Action::Disconnect(identity) => built(identity) && (link.rebuild || link.deleting),
         Action::Release(identity) => built(identity) && link.leaves().is_some(),
+        Action::Park { identity, heirs } => {
+            let told = |mark: &EndMark| {
+                let heir = seen.world.links.get(&mark.link);
+                heir.is_some_and(|heir| heir.incarnation == mark.incarnation && heir.parked(mark.side).is_some())
+            };
+            built(identity) && link.deleting && heirs.iter().flatten().all(told)
+        }
         Action::SetParams { identity, attrs } => built(identity) && link.attrs() == *attrs,
         Action::SetCarrier { identity, .. } | Action::Redirect { identity, .. } => built(identity),
         _ => false,
@@ -260,6 +267,7 @@ fn i25_an_operation_is_about_its_subject(seen: Seen<'_>, effect: &Effect, found:
             Subject::Link(id),
             Action::Disconnect(it)
             | Action::Release(it)
+            | Action::Park { identity: it, .. }
             | Action::SetParams { identity: it, .. }
             | Action::Redirect { identity: it, .. }
             | Action::SetCarrier { identity: it, .. },

@@ -1,0 +1,85 @@
+//! Ends that go from one link to another while they stand, as when a running lab is cabled anew.
+//!
+//! Where a link is removed and another one is to end at the same interface of a node, its backend parks the end: the node keeps
+//! the interface, without carrier, under the mark of the link that comes, which takes it over in place when it is built. The
+//! row of that link tells from before the first step on what is parked for it, so that it is nobody's leftover. An end that
+//! could not be parked is removed and made again.
+
+use lifecycle_core::id::LinkId;
+use lifecycle_core::model::{LinkRecord, ParkedEnd};
+use lifecycle_core::plugin::network::{EndIdentity, EndMark};
+use lifecycle_core::policy::link::Side;
+
+use super::super::effect::Action;
+use super::super::{Cx, World, node};
+use super::{Wish, connect, is_lost};
+
+const SIDES: [Side; 2] = [Side::A, Side::B];
+
+/// The end of another link that an end goes to.
+type Heir = (LinkId, Side);
+
+/// Who takes over the ends of a link that is being removed.
+pub(super) fn heirs(world: &World, link: &LinkRecord) -> [Option<Heir>; 2] {
+    // Once something went wrong, whatever is left of it has to go.
+    let whole = link.deleting && link.span.is_none() && link.leaves().is_none() && link.budget.last_error.is_none();
+    let built = link.identity.as_ref().filter(|built| whole && built.incarnation == link.incarnation);
+    SIDES.map(|side| heir(world, link, side, built?.end(side)?))
+}
+
+fn heir(world: &World, link: &LinkRecord, side: Side, end: &EndIdentity) -> Option<Heir> {
+    let interface = link.interface(side)?;
+    let (node, _) = interface;
+    let parks = &world.backend(link.host.as_ref()?, &link.backend)?.capabilities.parks;
+    let instance = &world.nodes.get(&node)?.instance.as_ref()?.reference;
+    let stands = node::is_attachable(world, node) && instance.incarnation == end.point.incarnation;
+    if !stands || !parks.contains(&end.point.place.name()) {
+        return None;
+    }
+    let comers = world.links_at(node).filter(|other| other.id != link.id && !other.deleting);
+    comers.filter(|other| other.identity.is_none() && other.applied.is_none()).find_map(|other| {
+        let at = SIDES.into_iter().find(|at| other.interface(*at) == Some(interface))?;
+        let address = other.spec.ends()[at.index()].as_node().and_then(|wanted| wanted.mac);
+        let fits = address.is_none_or(|address| address == end.point.mac) && builds(world, other, link);
+        fits.then_some((other.id, at))
+    })
+}
+
+/// Whether the backend that built `old` will build `link`, as far as can be told before its other node has a place.
+fn builds(world: &World, link: &LinkRecord, old: &LinkRecord) -> bool {
+    let wish = Wish::of(world, link);
+    let (Wish::Binding(likely) | Wish::Preferred(likely)) = wish;
+    connect::chosen(world, link, wish).as_ref().unwrap_or(likely) == &old.backend
+}
+
+/// Records what is to be parked of a link for others, and asks for it. None when nothing is.
+pub(super) fn park(cx: &mut Cx<'_>, id: LinkId) -> Option<Action> {
+    let link = cx.world.links.get(&id)?;
+    let (heirs, identity) = (heirs(cx.world, link), link.identity.clone()?);
+    let (host, backend, attrs) = (link.host.clone(), link.backend.clone(), link.applied.unwrap_or(link.attrs()));
+    let mut marks = [None; 2];
+    for (side, heir) in SIDES.into_iter().zip(heirs) {
+        let (Some((heir, at)), Some(end)) = (heir, identity.end(side).cloned()) else { continue };
+        cx.change_link(heir, |link| {
+            let incarnation = link.incarnation;
+            link.parked[at.index()] = Some(ParkedEnd { incarnation, end, attrs });
+            (link.host, link.backend) = (host.clone(), backend.clone());
+            marks[side.index()] = Some(EndMark { link: heir, incarnation, side: at });
+        });
+    }
+    let any = marks.iter().any(Option::is_some);
+    any.then(|| Action::Park { identity: Box::new(identity), heirs: marks })
+}
+
+/// Whether a link that is being removed still has the interface of one of a link's ends, and can be removed.
+pub(super) fn waits_for_another(world: &World, link: &LinkRecord) -> bool {
+    let may_stand = |other: &LinkRecord| other.identity.is_some() || other.applied.is_some();
+    let in_reach = |other: &LinkRecord| !other.hosts().any(|host| is_lost(world, host, &other.backend));
+    SIDES.into_iter().filter_map(|side| link.interface(side)).any(|interface| {
+        let mut others = world.links_at(interface.0).filter(|other| other.id != link.id && other.deleting);
+        others.any(|other| {
+            let has_it = SIDES.into_iter().any(|side| other.interface(side) == Some(interface));
+            has_it && may_stand(other) && in_reach(other)
+        })
+    })
+}
