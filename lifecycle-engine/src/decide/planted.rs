@@ -125,6 +125,10 @@ pub enum Bug {
     TakesWithoutAsking,
     /// A link that is handed over to another backend stays up meanwhile: it is but a moment.
     StaysUpWhileHandedOver,
+    /// What is parked of one link for another is not noted with the other: it will find it when it is built.
+    ParksWithoutARecord,
+    /// A link takes over what was parked for it with the attributes of the link that had it before.
+    TakesParkedEndsAsTheyWere,
     /// Effects are started before their batch is committed. It stands in the simulator's stand-in for the driver.
     ActsBeforeCommit,
 }
@@ -145,7 +149,7 @@ impl Bug {
             Self::DoesNotMarkStale => &["I7", "L1"],
             Self::LeavesHalfALink => &["I4"],
             Self::SharesATunnel => &["I12"],
-            Self::KeepsAnOldAddress | Self::KeepsAnOldMtu => &["L1"],
+            Self::KeepsAnOldAddress | Self::KeepsAnOldMtu | Self::TakesParkedEndsAsTheyWere => &["L1"],
             Self::TakesWithoutAsking => &["I13"],
             Self::TrustsOneHalf
             | Self::TrustsOldReadings
@@ -162,7 +166,7 @@ impl Bug {
             Self::ForgetsLostWork => &["I20"],
             Self::SyncChangesDesired | Self::StartOverridesAStop => &["I21"],
             Self::LosesAnAuditRow => &["I22"],
-            Self::ActsBeforeCommit | Self::CollectsWhatIsStopped => &["I23"],
+            Self::ActsBeforeCommit | Self::CollectsWhatIsStopped | Self::ParksWithoutARecord => &["I23"],
             Self::ActsBeforeReading => &["I6"],
             Self::BulkOmitsTransitions => &["I24"],
             Self::RestartLosesLinks | Self::NewsStartASecondCreate => &["I25"],

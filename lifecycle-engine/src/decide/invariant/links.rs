@@ -21,7 +21,7 @@ pub fn i4_every_interface_has_an_owner(world: &World, census: &Census) -> Vec<Vi
     for it in &census.links {
         let row = world.links.get(&it.seen.link);
         let owned = row.is_some_and(|row| {
-            let known = row.applied.is_some() || row.halves().any(|(host, _)| *host == it.host);
+            let known = row.applied.is_some() || row.has_parked() || row.halves().any(|(host, _)| *host == it.host);
             known && it.seen.incarnation.is_none_or(|n| n == row.incarnation)
         });
         let backend = world.hosts.get(&it.host).and_then(|host| host.backends.get(&it.backend));

@@ -126,9 +126,10 @@ pub(super) fn unanswered(operation: &'static str) -> Error {
 
 /// It is built: what was built last, after the half that was built first.
 fn connected(cx: &mut Cx<'_>, id: LinkId, last: LinkIdentity, first: Option<Done>) {
+    let as_they_were = cx.world.has_bug(Bug::TakesParkedEndsAsTheyWere);
     cx.change_link(id, |link| {
         let wanted = link.attrs();
-        let differs = |parked: &ParkedEnd| (parked.attrs.mtu, parked.attrs.admin) != (wanted.mtu, wanted.admin);
+        let differs = |parked: &ParkedEnd| parked.attrs != wanted && !as_they_were;
         if [Side::A, Side::B].into_iter().filter_map(|side| link.parked(side)).any(differs) {
             // An end that stood is left as it was set, and has to be set as this link wants it.
             link.applied = None;

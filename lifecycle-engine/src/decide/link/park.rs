@@ -11,6 +11,7 @@ use lifecycle_core::plugin::network::{EndIdentity, EndMark};
 use lifecycle_core::policy::link::Side;
 
 use super::super::effect::Action;
+use super::super::planted::Bug;
 use super::super::{Cx, World, node};
 use super::{Wish, connect, is_lost};
 
@@ -57,12 +58,13 @@ pub(super) fn park(cx: &mut Cx<'_>, id: LinkId) -> Option<Action> {
     let link = cx.world.links.get(&id)?;
     let (heirs, identity) = (heirs(cx.world, link), link.identity.clone()?);
     let (host, backend, attrs) = (link.host.clone(), link.backend.clone(), link.applied.unwrap_or(link.attrs()));
+    let unrecorded = cx.world.has_bug(Bug::ParksWithoutARecord);
     let mut marks = [None; 2];
     for (side, heir) in SIDES.into_iter().zip(heirs) {
         let (Some((heir, at)), Some(end)) = (heir, identity.end(side).cloned()) else { continue };
         cx.change_link(heir, |link| {
             let incarnation = link.incarnation;
-            link.parked[at.index()] = Some(ParkedEnd { incarnation, end, attrs });
+            link.parked[at.index()] = (!unrecorded).then_some(ParkedEnd { incarnation, end, attrs });
             (link.host, link.backend) = (host.clone(), backend.clone());
             marks[side.index()] = Some(EndMark { link: heir, incarnation, side: at });
         });
