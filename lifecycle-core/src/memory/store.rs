@@ -15,7 +15,7 @@ use crate::model::{
 use crate::name::HostName;
 use crate::plugin::StorePlugin;
 use crate::plugin::store::{EventPage, StateStore};
-use crate::policy::link::LinkKey;
+use crate::policy::link::{EndOwner, LinkEnd, LinkKey};
 
 /// Rows that an audit query returns when it sets no limit.
 const DEFAULT_AUDIT_LIMIT: usize = 1000;
@@ -35,6 +35,8 @@ struct State {
     nodes: BTreeMap<NodeId, NodeRecord>,
     links: BTreeMap<LinkId, LinkRecord>,
     keys: BTreeMap<LinkKey, LinkId>,
+    /// Ends that no other link may use, of links that are not being removed.
+    ends: BTreeMap<ExclusiveEnd, LinkId>,
     jobs: BTreeMap<JobId, JobRecord>,
     hosts: BTreeMap<HostName, HostRecord>,
     audit: Vec<AuditRow>,
@@ -56,6 +58,7 @@ impl MemoryStore {
                 nodes: BTreeMap::new(),
                 links: BTreeMap::new(),
                 keys: BTreeMap::new(),
+                ends: BTreeMap::new(),
                 jobs: BTreeMap::new(),
                 hosts: BTreeMap::new(),
                 audit: Vec::new(),
@@ -152,10 +155,45 @@ fn check_sequence(what: &str, last: u64, numbers: impl Iterator<Item = u64>) -> 
 }
 
 impl State {
+    fn forget_link(&mut self, id: LinkId) {
+        if let Some(row) = self.links.remove(&id) {
+            self.keys.remove(&row.key);
+            for end in exclusive_ends(&row) {
+                if self.ends.get(&end) == Some(&id) {
+                    self.ends.remove(&end);
+                }
+            }
+        }
+    }
+
     /// Checks every change against the rows as they will be by then.
     fn check(&self, changes: &[Change]) -> Result<()> {
         let mut trial = Trial { state: self, generations: BTreeMap::new(), keys: BTreeMap::new() };
-        changes.iter().try_for_each(|change| trial.check(change))
+        changes.iter().try_for_each(|change| trial.check(change))?;
+        self.check_ends(changes)
+    }
+
+    /// Whether every end has one link after the changes.
+    fn check_ends(&self, changes: &[Change]) -> Result<()> {
+        let mut after: BTreeMap<LinkId, Option<&LinkRecord>> = BTreeMap::new();
+        for change in changes {
+            match change {
+                Change::PutLink(row) => drop(after.insert(row.id, Some(row))),
+                Change::DropLink { id, .. } => drop(after.insert(*id, None)),
+                _ => {}
+            }
+        }
+        let mut taken = BTreeMap::new();
+        for row in after.values().flatten() {
+            for end in exclusive_ends(row) {
+                let held = self.ends.get(&end).filter(|holder| !after.contains_key(*holder));
+                if held.is_some() || taken.insert(end, row.id).is_some() {
+                    let message = "another link uses one of its interfaces";
+                    return Err(Error::new(ErrorKind::Conflict, "commit", message).about(&row.key));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn generation(&self, row: &Row) -> u64 {
@@ -175,19 +213,30 @@ impl State {
             Change::PutNode(row) => drop(self.nodes.insert(row.id, (**row).clone())),
             Change::DropNode { id, .. } => drop(self.nodes.remove(id)),
             Change::PutLink(row) => {
+                self.forget_link(row.id);
                 self.keys.insert(row.key.clone(), row.id);
+                self.ends.extend(exclusive_ends(row).map(|end| (end, row.id)));
                 self.links.insert(row.id, (**row).clone());
             }
-            Change::DropLink { id, .. } => {
-                if let Some(row) = self.links.remove(id) {
-                    self.keys.remove(&row.key);
-                }
-            }
+            Change::DropLink { id, .. } => self.forget_link(*id),
             Change::PutJob(row) => drop(self.jobs.insert(row.id, (**row).clone())),
             Change::DropJob { id, .. } => drop(self.jobs.remove(id)),
             Change::PutHost(row) => drop(self.hosts.insert(row.name.clone(), (**row).clone())),
         }
     }
+}
+
+/// An end that only one link may use, and the host where it is one of a host.
+type ExclusiveEnd = (LinkEnd, Option<HostName>);
+
+/// The ends of a link that no other may use. A link that is being removed has given its ends up, and one at a host has none
+/// there before it is placed.
+fn exclusive_ends(link: &LinkRecord) -> impl Iterator<Item = ExclusiveEnd> {
+    let ends = link.key.ends().into_iter().filter(|end| end.is_exclusive() && !link.deleting);
+    ends.filter_map(|end| match end.owner {
+        EndOwner::Node(_) => Some((end.clone(), None)),
+        EndOwner::Host | EndOwner::Shared => Some((end.clone(), Some(link.host.clone()?))),
+    })
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

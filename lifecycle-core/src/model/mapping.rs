@@ -155,7 +155,7 @@ mod tests {
             applied: None,
             carrier: [Some(true); 2],
             next_backend: None,
-            parked: [None, None],
+            parked: None,
             rebuild: false,
             oper: [OperState::new(None); 2],
             deadline: None,

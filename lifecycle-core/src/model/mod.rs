@@ -12,7 +12,7 @@ pub use batch::{Batch, Change, Head, Snapshot};
 pub use event::{Event, EventBody, SubjectKind};
 pub use mapping::InterfaceMapping;
 pub use records::{
-    HostRecord, JobAction, JobRecord, LabRecord, LinkRecord, NodeInstance, NodeRecord, NodeTimes, ParkedEnd,
+    HostRecord, JobAction, JobRecord, LabRecord, LinkRecord, NodeInstance, NodeRecord, NodeTimes, Parked, ParkedEnd,
     ReadyState, Span,
 };
 pub use view::{EndView, JobView, LabView, LinkView, NodeView};

@@ -163,9 +163,9 @@ pub struct LinkRecord {
     /// The other half of a link between two hosts. Nothing is built before both halves are.
     #[serde(default)]
     pub span: Option<Span>,
-    /// Ends that it takes over, by side, until it is built.
+    /// Ends that it takes over when it is built.
     #[serde(default)]
-    pub parked: [Option<ParkedEnd>; 2],
+    pub parked: Option<Parked>,
     /// MTU that fits through its tunnel, in bytes, as far as is known; for a link that goes through one.
     #[serde(default)]
     pub path_mtu: Option<u32>,
@@ -220,7 +220,17 @@ impl LinkRecord {
 
     /// The end that is parked for it at a side. What was parked for an incarnation that it has no more is a leftover.
     pub fn parked(&self, side: Side) -> Option<&ParkedEnd> {
-        self.parked[side.index()].as_ref().filter(|parked| parked.incarnation == self.incarnation)
+        let parked = self.parked.as_ref().filter(|parked| parked.incarnation == self.incarnation)?;
+        parked.ends[side.index()].as_ref()
+    }
+
+    /// Records that an end is parked for it at a side.
+    pub fn park(&mut self, side: Side, end: ParkedEnd) {
+        let incarnation = self.incarnation;
+        let parked = self.parked.take().filter(|parked| parked.incarnation == incarnation);
+        let mut ends = parked.map(|parked| parked.ends).unwrap_or_default();
+        ends[side.index()] = Some(end);
+        self.parked = Some(Parked { incarnation, ends });
     }
 
     /// Whether anything is parked for it.
@@ -241,11 +251,18 @@ impl LinkRecord {
     }
 }
 
-/// An end of a link that was removed, which stays in place for another link.
+/// What stays in place, for a link that is still to be built, of links that were removed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ParkedEnd {
+pub struct Parked {
     /// The incarnation of the link that it is for.
     pub incarnation: u64,
+    /// Ends, by the side at which it has them.
+    pub ends: [Option<ParkedEnd>; 2],
+}
+
+/// An end of a link that was removed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ParkedEnd {
     /// The end as it was built.
     pub end: EndIdentity,
     /// The attributes that it had, and still has.

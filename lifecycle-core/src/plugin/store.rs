@@ -43,7 +43,8 @@ pub struct EventPage {
 ///   kept.
 /// - *Audit rows are never changed or removed*, not even with their subject. Rows and events are numbered without gaps.
 /// - *Loading returns what was committed*, equal in every field.
-/// - *Link keys are unique* within the store.
+/// - *Link keys are unique* within the store, and an interface of a node or a host has one link that is not being removed. What
+///   one link gives up another may take in the same batch, in whichever order the changes stand.
 #[async_trait]
 pub trait StateStore: Send + Sync + fmt::Debug {
     /// Takes the state over: the epoch grows by one, and older controllers are fenced off.

@@ -1,6 +1,7 @@
 //! Makes the rows of a lab what a topology says, and removes labs.
 
 mod backends;
+mod cabling;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -74,6 +75,7 @@ fn prepare(world: &World, topology: &Topology) -> Result<(Plan, BackendChanges),
     }
     let missing = wanted.iter().filter(|(text, _)| !present.contains(*text));
     plan.add_links = missing.map(|(_, spec)| link_text(spec)).collect();
+    plan.plug_elsewhere = cabling::plugged_elsewhere(world, id, topology);
     Ok((plan, changes))
 }
 
@@ -437,7 +439,7 @@ fn insert_link(cx: &mut Cx<'_>, user: &str, lab: LabId, spec: &LinkSpec) {
         applied: None,
         carrier: [Some(true); 2],
         next_backend: None,
-        parked: [None, None],
+        parked: None,
         rebuild: false,
         oper: [down, down],
         deadline: None,

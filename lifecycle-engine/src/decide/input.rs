@@ -179,6 +179,10 @@ pub struct Plan {
     pub add_links: Vec<String>,
     /// Links that are removed, as text.
     pub remove_links: Vec<String>,
+    /// Interfaces of nodes that go from a link that is removed to one that is made, as text that tells both, and whether they
+    /// stay.
+    #[serde(default)]
+    pub plug_elsewhere: Vec<String>,
     /// Links whose attributes change, as text.
     pub change_links: Vec<String>,
     /// Links that are handed over to another backend while their interfaces stay, as text that tells both.

@@ -54,6 +54,7 @@ where
         generations::a_drop_must_name_the_stored_generation,
         generations::a_conflict_keeps_nothing_of_its_batch,
         generations::link_keys_are_unique,
+        generations::an_end_has_one_link_that_stays,
         random::random_batches_agree_with_the_reference,
         concurrency::readers_see_whole_batches,
         concurrency::a_dropped_commit_is_whole_or_absent,

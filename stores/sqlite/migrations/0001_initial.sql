@@ -50,17 +50,20 @@ CREATE TABLE links (
 CREATE INDEX links_by_lab ON links (lab);
 
 -- The ends of links that no other link may use: an interface of a node, or one of a host. `host` is that of the link
--- and not known before the link is placed.
+-- and not known before the link is placed. A link that is being removed has given its ends up.
 CREATE TABLE link_ends (
     link      TEXT    NOT NULL REFERENCES links (id) ON DELETE CASCADE,
     place     INTEGER NOT NULL CHECK (place = 0 OR place = 1),
     node      TEXT    REFERENCES nodes (id) DEFERRABLE INITIALLY DEFERRED,
     host      TEXT    CHECK (host IS NULL OR node IS NULL),
     interface TEXT    NOT NULL,
-    PRIMARY KEY (link, place),
-    UNIQUE (node, interface),
-    UNIQUE (host, interface)
+    given_up  INTEGER NOT NULL CHECK (given_up = 0 OR given_up = 1),
+    PRIMARY KEY (link, place)
 ) STRICT, WITHOUT ROWID;
+
+CREATE UNIQUE INDEX link_ends_at_nodes ON link_ends (node, interface) WHERE given_up = 0;
+CREATE UNIQUE INDEX link_ends_at_hosts ON link_ends (host, interface) WHERE given_up = 0;
+CREATE INDEX link_ends_by_node ON link_ends (node);
 
 -- A job outlives its lab and nodes, so it refers to neither.
 CREATE TABLE jobs (

@@ -2,6 +2,9 @@
 //!
 //! Encoding happens in the caller's task, so that the writer's thread does nothing but write.
 
+use std::collections::BTreeMap;
+
+use lifecycle_core::id::LinkId;
 use lifecycle_core::model::{Batch, Change, Event, LinkRecord};
 use lifecycle_core::policy::link::{EndOwner, LinkEnd};
 use lifecycle_core::{Error, ErrorKind, Result};
@@ -10,8 +13,10 @@ use rusqlite::types::Value;
 use crate::column::Column;
 use crate::table::Table;
 
-pub(crate) const INSERT_END: &str = "INSERT INTO link_ends (link, place, node, host, interface) VALUES (?, ?, ?, ?, ?)";
-pub(crate) const MOVE_ENDS: &str = "UPDATE link_ends SET host = ?2 WHERE link = ?1 AND node IS NULL AND host IS NOT ?2";
+pub(crate) const INSERT_END: &str =
+    "INSERT INTO link_ends (link, place, node, host, interface, given_up) VALUES (?, ?, ?, ?, ?, ?)";
+pub(crate) const CHANGE_ENDS: &str = "UPDATE link_ends SET host = CASE WHEN node IS NULL THEN ?2 END, given_up = ?3 \
+     WHERE link = ?1 AND (given_up <> ?3 OR node IS NULL AND host IS NOT ?2)";
 pub(crate) const INSERT_EVENT: &str = "INSERT INTO events (seq, at, lab, body) VALUES (?, ?, ?, ?)";
 
 pub(crate) const DROP_LAB: &str = "DELETE FROM labs WHERE id = ? AND generation = ?";
@@ -65,6 +70,7 @@ pub(crate) fn encode(batch: &Batch) -> Result<Encoded> {
 
 fn steps(batch: &Batch) -> serde_json::Result<Encoded> {
     let mut steps = Vec::with_capacity(batch.changes.len());
+    let mut links = Links::default();
     for change in &batch.changes {
         match change {
             Change::PutLab(row) => steps.push(put(&**row, row.generation)?),
@@ -73,14 +79,18 @@ fn steps(batch: &Batch) -> serde_json::Result<Encoded> {
             Change::PutHost(row) => steps.push(put(&**row, row.generation)?),
             Change::PutLink(row) => {
                 steps.push(put(&**row, row.generation)?);
-                put_ends(row, &mut steps);
+                links.put(row);
             }
             Change::DropLab { id, generation } => steps.push(remove("labs", DROP_LAB, id.store(), *generation)),
             Change::DropNode { id, generation } => steps.push(remove("nodes", DROP_NODE, id.store(), *generation)),
-            Change::DropLink { id, generation } => steps.push(remove("links", DROP_LINK, id.store(), *generation)),
+            Change::DropLink { id, generation } => {
+                steps.push(remove("links", DROP_LINK, id.store(), *generation));
+                links.0.remove(id);
+            }
             Change::DropJob { id, generation } => steps.push(remove("jobs", DROP_JOB, id.store(), *generation)),
         }
     }
+    links.put_ends(&mut steps);
     let mut audit = Vec::with_capacity(batch.audit.len());
     for row in &batch.audit {
         let mut params = row.fixed();
@@ -113,19 +123,35 @@ fn remove(table: &'static str, sql: &'static str, key: Value, generation: u64) -
     Step { sql, params, row: Some(RowRef { table, key, expected: generation }) }
 }
 
-/// The ends of a link that no other may use. They are the link's key, which never changes; only the host of ends at a
-/// host does.
-fn put_ends(link: &LinkRecord, steps: &mut Vec<Step>) {
-    let ends = (0..).zip(link.key.ends()).filter(|(_, end)| end.is_exclusive());
-    if link.generation == 1 {
-        steps.extend(ends.map(|(place, end)| {
-            let (node, host) = owner(end, link);
-            let params =
-                vec![link.id.store(), Value::Integer(place), node, host, Value::Text(end.interface.to_string())];
-            Step { sql: INSERT_END, params, row: None }
-        }));
-    } else if ends.into_iter().any(|(_, end)| end.owner == EndOwner::Host) {
-        steps.push(Step { sql: MOVE_ENDS, params: vec![link.id.store(), link.host.store()], row: None });
+/// The links of a batch as it leaves them, and whether it makes them.
+#[derive(Default)]
+struct Links<'a>(BTreeMap<LinkId, (&'a LinkRecord, bool)>);
+
+impl<'a> Links<'a> {
+    fn put(&mut self, link: &'a LinkRecord) {
+        let is_new = link.generation == 1 || self.0.get(&link.id).is_some_and(|(_, is_new)| *is_new);
+        self.0.insert(link.id, (link, is_new));
+    }
+
+    /// The ends of links that no other may use: what some give up others may take in the same batch. They are the link's
+    /// key, which never changes; only the host of ends at a host does.
+    fn put_ends(self, steps: &mut Vec<Step>) {
+        let (leaving, staying): (Vec<_>, Vec<_>) = self.0.into_values().partition(|(link, _)| link.deleting);
+        for (link, is_new) in leaving.into_iter().chain(staying) {
+            let given_up = link.deleting.store();
+            if !is_new {
+                let params = vec![link.id.store(), link.host.store(), given_up];
+                steps.push(Step { sql: CHANGE_ENDS, params, row: None });
+                continue;
+            }
+            let ends = (0..).zip(link.key.ends()).filter(|(_, end)| end.is_exclusive());
+            steps.extend(ends.map(|(place, end)| {
+                let (node, host) = owner(end, link);
+                let (place, interface) = (Value::Integer(place), Value::Text(end.interface.to_string()));
+                let params = vec![link.id.store(), place, node, host, interface, given_up.clone()];
+                Step { sql: INSERT_END, params, row: None }
+            }));
+        }
     }
 }
 

@@ -27,8 +27,8 @@ fn filled() -> Connection {
         r#"INSERT INTO labs (id, deleting, generation, body) VALUES ('00000000000a', 0, 1, '{"topology":{"name":"l"}}')"#,
         "INSERT INTO nodes VALUES ('00000000000b', '00000000000a', 'n', 'running', 'running', 'h', NULL, 0, 1, '{}')",
         "INSERT INTO links VALUES ('00000000000c', '00000000000a', 'k', 'up', 'up', 'h', 0, 1, '{}')",
-        "INSERT INTO link_ends VALUES ('00000000000c', 0, '00000000000b', NULL, 'eth1')",
-        "INSERT INTO link_ends VALUES ('00000000000c', 1, NULL, 'h', 'eth1')",
+        "INSERT INTO link_ends VALUES ('00000000000c', 0, '00000000000b', NULL, 'eth1', 0)",
+        "INSERT INTO link_ends VALUES ('00000000000c', 1, NULL, 'h', 'eth1', 0)",
         "INSERT INTO jobs VALUES ('00000000000d', '00000000000a', 'running', 'pending', 1, '{}')",
         "INSERT INTO hosts VALUES ('h', 'online', 1, '{}')",
         "INSERT INTO audit VALUES (1, 't', 'node', 'i', 'n', NULL, 'created', NULL, NULL, 'sync', 'success', '{}')",
@@ -126,7 +126,7 @@ fn rows_that_cannot_be_are_refused() {
         ("CHECK", "UPDATE nodes SET generation = 0"),
         ("CHECK", "UPDATE nodes SET deleting = 2"),
         ("CHECK", "UPDATE jobs SET id = 'short'"),
-        ("CHECK", "INSERT INTO link_ends VALUES ('00000000000c', 2, NULL, NULL, 'eth9')"),
+        ("CHECK", "INSERT INTO link_ends VALUES ('00000000000c', 2, NULL, NULL, 'eth9', 0)"),
         ("CHECK", "UPDATE link_ends SET host = 'h', node = '00000000000b'"),
         ("cannot store", "UPDATE nodes SET generation = 'x'"),
         ("NOT NULL", "UPDATE nodes SET body = NULL"),
@@ -160,7 +160,7 @@ fn two_links_cannot_share_an_end() {
         .execute("INSERT INTO links SELECT '00000000000e', lab, 'k2', desired, actual, host, 0, 1, '{}' FROM links", [])
         .unwrap();
     let end = |place: u8, node: Option<&str>, host: Option<&str>, interface: &str| {
-        let sql = "INSERT INTO link_ends VALUES ('00000000000e', ?, ?, ?, ?)";
+        let sql = "INSERT INTO link_ends VALUES ('00000000000e', ?, ?, ?, ?, 0)";
         connection.execute(sql, (place, node, host, interface)).map_err(|error| error.to_string())
     };
     assert!(end(0, Some("00000000000b"), None, "eth1").unwrap_err().contains("link_ends.node"));
@@ -168,6 +168,13 @@ fn two_links_cannot_share_an_end() {
     // Another host, another interface, and a host that is not known yet are free.
     end(0, None, Some("h2"), "eth1").unwrap();
     end(1, Some("00000000000b"), None, "eth2").unwrap();
+    // What a link that is being removed has given up, too.
+    connection.execute("DELETE FROM link_ends WHERE link = '00000000000e'", []).unwrap();
+    connection.execute(encode::CHANGE_ENDS, ("00000000000c", "h", 1)).unwrap();
+    end(0, Some("00000000000b"), None, "eth1").unwrap();
+    end(1, None, Some("h"), "eth1").unwrap();
+    let again = connection.execute(encode::CHANGE_ENDS, ("00000000000c", "h", 0)).unwrap_err().to_string();
+    assert!(again.contains("link_ends.node"), "{again}");
     // The ends go with their link, and only then the node can.
     connection.execute("DELETE FROM links", []).unwrap();
     assert_eq!(connection.query_row("SELECT count(*) FROM link_ends", [], |row| row.get::<_, i64>(0)).unwrap(), 0);
@@ -217,14 +224,14 @@ fn statements_search_by_index() {
         (
             encode::DROP_NODE,
             "SEARCH nodes USING INDEX sqlite_autoindex_nodes_1 (id=?); \
-             SEARCH link_ends USING INDEX sqlite_autoindex_link_ends_2 (node=?)",
+             SEARCH link_ends USING INDEX link_ends_by_node (node=?)",
         ),
         (
             encode::DROP_LINK,
             "SEARCH links USING INDEX sqlite_autoindex_links_1 (id=?); SEARCH link_ends USING PRIMARY KEY (link=?)",
         ),
         (encode::DROP_JOB, "SEARCH jobs USING INDEX sqlite_autoindex_jobs_1 (id=?)"),
-        (encode::MOVE_ENDS, "SEARCH link_ends USING PRIMARY KEY (link=?)"),
+        (encode::CHANGE_ENDS, "SEARCH link_ends USING PRIMARY KEY (link=?)"),
         (reader::EVENTS_SINCE, "SEARCH events USING INTEGER PRIMARY KEY (rowid>?)"),
         (writer::OLDEST_EVENT, "SEARCH events"),
         (writer::PRUNE_EVENTS, "SEARCH events USING INTEGER PRIMARY KEY (rowid<?)"),

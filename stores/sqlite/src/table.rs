@@ -10,7 +10,7 @@ use lifecycle_core::id::{JobId, LabId, LinkId, NodeId};
 use lifecycle_core::machine::{HostState, JobState, LinkIntent, LinkState, NodeIntent, NodeState};
 use lifecycle_core::model::{
     AuditAction, AuditResult, AuditRow, HostRecord, JobAction, JobRecord, LabRecord, LinkRecord, NodeInstance,
-    NodeRecord, NodeTimes, ReadyState, Span, SubjectKind, Trigger,
+    NodeRecord, NodeTimes, Parked, ReadyState, Span, SubjectKind, Trigger,
 };
 use lifecycle_core::name::{HostName, NodeName, PluginName};
 use lifecycle_core::plugin::network::LinkIdentity;
@@ -176,6 +176,7 @@ table! {
         next_backend: PluginName,
         identity: LinkIdentity,
         span: Span,
+        parked: Parked,
         path_mtu: u32,
         verified_at: Timestamp,
         applied: LinkAttrs,

@@ -340,7 +340,7 @@ fn link(id: u64, [a, b]: [LinkEnd; 2]) -> LinkRecord {
         applied: None,
         carrier: [Some(false); 2],
         next_backend: None,
-        parked: [None, None],
+        parked: None,
         rebuild: false,
         oper: [OperState::new(None); 2],
         deadline: None,

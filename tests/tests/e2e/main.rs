@@ -3,6 +3,7 @@
 
 mod backends;
 mod bad_input;
+mod cabling;
 mod crashes;
 mod docker;
 mod drift;
@@ -72,6 +73,7 @@ fn main() {
     trials.extend(hosts::trials());
     trials.extend(labs::trials());
     trials.extend(machines::trials());
+    trials.extend(cabling::trials());
     trials.extend(migration::trials());
     trials.extend(moves::trials());
     trials.extend(switch_kills::trials());

@@ -23,6 +23,9 @@ pub(super) async fn run(context: &Context, args: Deploy) -> Result {
     if applied.plan.is_empty() {
         context.screen.say(format_args!("lab {} is as its file says", topology.name));
     }
+    for text in &applied.plan.plug_elsewhere {
+        context.screen.say(format_args!("interface {text}"));
+    }
     for text in applied.plan.move_links.iter().chain(&applied.plan.rebuild_links) {
         context.screen.say(format_args!("link {text}"));
     }
@@ -53,14 +56,17 @@ fn describe(lab: &LabName, plan: &Plan) -> String {
     }
     let nodes =
         |sign: &str, names: &[NodeName]| names.iter().map(|name| format!("{sign} node {name}\n")).collect::<String>();
-    let links =
-        |sign: &str, texts: &[String]| texts.iter().map(|text| format!("{sign} link {text}\n")).collect::<String>();
+    let lines = |sign: &str, what: &str, texts: &[String]| {
+        texts.iter().map(|text| format!("{sign} {what} {text}\n")).collect::<String>()
+    };
+    let links = |sign: &str, texts: &[String]| lines(sign, "link", texts);
     [
         nodes("+", &plan.add_nodes),
         nodes("-", &plan.remove_nodes),
         nodes("~ remove and make again:", &plan.recreate_nodes),
         links("+", &plan.add_links),
         links("-", &plan.remove_links),
+        lines("~ plug in elsewhere:", "interface", &plan.plug_elsewhere),
         links("~ change in place:", &plan.change_links),
         links("~ hand over:", &plan.move_links),
         links("~ remove and make again:", &plan.rebuild_links),

@@ -33,6 +33,7 @@ use super::{Cx, Ledger, Why, World};
 
 pub(super) use handover::{BackendChange, Wish};
 pub(super) use outcome::take as take_outcome;
+pub(super) use park::stays;
 pub(super) use remove::lose_end;
 pub(super) use report::refresh_oper;
 pub(super) use span::underlay_read;

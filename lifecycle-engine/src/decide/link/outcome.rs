@@ -135,7 +135,7 @@ fn connected(cx: &mut Cx<'_>, id: LinkId, last: LinkIdentity, first: Option<Done
             link.applied = None;
         }
         record(link, last, first);
-        link.parked = [None, None];
+        link.parked = None;
     });
     let work = cx.world.link_work.entry(id).or_default();
     (work.unverified, work.again, work.proved, work.set_right) = (true, false, false, false);

@@ -7,8 +7,10 @@
 
 use lifecycle_core::id::LinkId;
 use lifecycle_core::model::{LinkRecord, ParkedEnd};
+use lifecycle_core::name::{IfName, NodeName, PluginName};
 use lifecycle_core::plugin::network::{EndIdentity, EndMark};
 use lifecycle_core::policy::link::Side;
+use lifecycle_core::topology::LinkSpec;
 
 use super::super::effect::Action;
 use super::super::planted::Bug;
@@ -23,34 +25,54 @@ type Heir = (LinkId, Side);
 /// Who takes over the ends of a link that is being removed.
 pub(super) fn heirs(world: &World, link: &LinkRecord) -> [Option<Heir>; 2] {
     // Once something went wrong, whatever is left of it has to go.
-    let whole = link.deleting && link.span.is_none() && link.leaves().is_none() && link.budget.last_error.is_none();
-    let built = link.identity.as_ref().filter(|built| whole && built.incarnation == link.incarnation);
-    SIDES.map(|side| heir(world, link, side, built?.end(side)?))
+    let goes = link.deleting && link.budget.last_error.is_none();
+    SIDES.map(|side| if goes { heir(world, link, side) } else { None })
 }
 
-fn heir(world: &World, link: &LinkRecord, side: Side, end: &EndIdentity) -> Option<Heir> {
-    let interface = link.interface(side)?;
-    let (node, _) = interface;
-    let parks = &world.backend(link.host.as_ref()?, &link.backend)?.capabilities.parks;
-    let instance = &world.nodes.get(&node)?.instance.as_ref()?.reference;
-    let stands = node::is_attachable(world, node) && instance.incarnation == end.point.incarnation;
-    if !stands || !parks.contains(&end.point.place.name()) {
-        return None;
-    }
-    let comers = world.links_at(node).filter(|other| other.id != link.id && !other.deleting);
+fn heir(world: &World, link: &LinkRecord, side: Side) -> Option<Heir> {
+    let (end, interface) = (parkable(world, link, side)?, link.interface(side)?);
+    let comers = world.links_at(interface.0).filter(|other| other.id != link.id && !other.deleting);
     comers.filter(|other| other.identity.is_none() && other.applied.is_none()).find_map(|other| {
         let at = SIDES.into_iter().find(|at| other.interface(*at) == Some(interface))?;
-        let address = other.spec.ends()[at.index()].as_node().and_then(|wanted| wanted.mac);
-        let fits = address.is_none_or(|address| address == end.point.mac) && builds(world, other, link);
-        fits.then_some((other.id, at))
+        let by = connect::chosen(world, other, Wish::of(world, other)).ok();
+        takes(&other.spec, at, end, by.as_ref().unwrap_or(likely(Wish::of(world, other))), link)
+            .then_some((other.id, at))
     })
 }
 
-/// Whether the backend that built `old` will build `link`, as far as can be told before its other node has a place.
-fn builds(world: &World, link: &LinkRecord, old: &LinkRecord) -> bool {
-    let wish = Wish::of(world, link);
-    let (Wish::Binding(likely) | Wish::Preferred(likely)) = wish;
-    connect::chosen(world, link, wish).as_ref().unwrap_or(likely) == &old.backend
+/// Whether an end of a link stays in place when the link is removed and another one, for which `wish` is, ends there.
+pub(in super::super) fn stays(world: &World, link: &LinkRecord, side: Side, other: &LinkSpec, wish: Wish<'_>) -> bool {
+    let Some(end) = parkable(world, link, side) else { return false };
+    let same =
+        |at: &Side| other.ends()[at.index()].as_node().map(|end| (&end.node, &end.ifname)) == node_end(link, side);
+    SIDES.iter().find(|at| same(at)).is_some_and(|at| takes(other, *at, end, likely(wish), link))
+}
+
+fn node_end(link: &LinkRecord, side: Side) -> Option<(&NodeName, &IfName)> {
+    link.spec.ends()[side.index()].as_node().map(|end| (&end.node, &end.ifname))
+}
+
+/// The backend that builds a link, as far as can be told before its nodes have a place.
+const fn likely<'a>(wish: Wish<'a>) -> &'a PluginName {
+    let (Wish::Binding(name) | Wish::Preferred(name)) = wish;
+    name
+}
+
+/// Whether a link that `backend` will build can have an end of an old one: no other address is wanted of it.
+fn takes(spec: &LinkSpec, at: Side, end: &EndIdentity, backend: &PluginName, old: &LinkRecord) -> bool {
+    let address = spec.ends()[at.index()].as_node().and_then(|wanted| wanted.mac);
+    address.is_none_or(|address| address == end.point.mac) && *backend == old.backend
+}
+
+/// An end that stands at a node and can be parked by the backend that built it.
+fn parkable<'a>(world: &World, link: &'a LinkRecord, side: Side) -> Option<&'a EndIdentity> {
+    let built = link.identity.as_ref().filter(|built| built.incarnation == link.incarnation)?;
+    let (end, (node, _)) = (built.end(side)?, link.interface(side)?);
+    let parks = &world.backend(link.host.as_ref()?, &link.backend)?.capabilities.parks;
+    let instance = &world.nodes.get(&node)?.instance.as_ref()?.reference;
+    let stands = node::is_attachable(world, node) && instance.incarnation == end.point.incarnation;
+    let whole = link.span.is_none() && link.leaves().is_none();
+    (whole && stands && parks.contains(&end.point.place.name())).then_some(end)
 }
 
 /// Records what is to be parked of a link for others, and asks for it. None when nothing is.
@@ -63,10 +85,11 @@ pub(super) fn park(cx: &mut Cx<'_>, id: LinkId) -> Option<Action> {
     for (side, heir) in SIDES.into_iter().zip(heirs) {
         let (Some((heir, at)), Some(end)) = (heir, identity.end(side).cloned()) else { continue };
         cx.change_link(heir, |link| {
-            let incarnation = link.incarnation;
-            link.parked[at.index()] = (!unrecorded).then_some(ParkedEnd { incarnation, end, attrs });
+            if !unrecorded {
+                link.park(at, ParkedEnd { end, attrs });
+            }
             (link.host, link.backend) = (host.clone(), backend.clone());
-            marks[side.index()] = Some(EndMark { link: heir, incarnation, side: at });
+            marks[side.index()] = Some(EndMark { link: heir, incarnation: link.incarnation, side: at });
         });
     }
     let any = marks.iter().any(Option::is_some);

@@ -2,8 +2,10 @@
 
 use lifecycle_core::ErrorKind;
 use lifecycle_core::id::{JobId, LabId, LinkId, NodeId};
-use lifecycle_core::model::{Batch, Change, Head};
+use lifecycle_core::model::{Batch, Change, Head, LinkRecord};
+use lifecycle_core::name::IfName;
 use lifecycle_core::plugin::StateStore;
+use lifecycle_core::policy::link::{EndOwner, LinkEnd, LinkKey};
 
 use super::records::Records;
 use super::{Bench, after, changing, contents, next, one_of_each};
@@ -135,4 +137,38 @@ pub(super) async fn link_keys_are_unique(bench: &Bench) {
     head = after(head, &batch);
     refused(&*store, head, Change::PutLink(first.clone())).await;
     assert_eq!(store.load().await.expect("load").links, [*twin]);
+}
+
+pub(super) async fn an_end_has_one_link_that_stays(bench: &Bench) {
+    let mut records = Records::seeded(24);
+    let (store, mut head) = bench.taken().await;
+    let mut rows = one_of_each(&mut records);
+    let Some(Change::PutLink(first)) = rows.last_mut() else { unreachable!("the link is the last row") };
+    first.deleting = false;
+    let first = first.clone();
+    let batch = Batch { changes: rows, ..next(head) };
+    store.commit(&batch).await.expect("commit");
+    head = after(head, &batch);
+
+    // Another one at the first one's interface of a node.
+    let mut second = first.clone();
+    second.id = LinkId::from_u64(1 + first.id.as_u64());
+    let ends = first.key.ends();
+    let shared = ends.into_iter().find(|end| matches!(end.owner, EndOwner::Node(_))).expect("an end at a node").clone();
+    let other = LinkEnd { owner: EndOwner::Shared, interface: IfName::new("other0").expect("a name") };
+    second.key = LinkKey::new(shared, other).expect("two ends");
+    refused(&*store, head, Change::PutLink(second.clone())).await;
+
+    let leaving = |row: &LinkRecord| LinkRecord { deleting: true, generation: row.generation + 1, ..row.clone() };
+    let gone = leaving(&first);
+    let changes = vec![Change::PutLink(second.clone()), Change::PutLink(Box::new(gone.clone()))];
+    let batch = Batch { changes, ..next(head) };
+    store.commit(&batch).await.expect("what one link gives up another takes, in the same batch and in any order");
+    head = after(head, &batch);
+
+    let back = LinkRecord { deleting: false, generation: gone.generation + 1, ..gone };
+    refused(&*store, head, Change::PutLink(Box::new(back.clone()))).await;
+    let changes = vec![Change::PutLink(Box::new(back)), Change::PutLink(Box::new(leaving(&second)))];
+    let batch = Batch { changes, ..next(head) };
+    store.commit(&batch).await.expect("and the other way round");
 }

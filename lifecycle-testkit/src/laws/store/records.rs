@@ -9,7 +9,7 @@ use lifecycle_core::id::{JobId, LabId, LinkId, NodeId};
 use lifecycle_core::machine::{HostState, JobState, LabState, LinkIntent, LinkState, NodeIntent, NodeState};
 use lifecycle_core::model::{
     AuditAction, AuditResult, AuditRow, Event, EventBody, HostRecord, JobAction, JobRecord, JobView, LabRecord,
-    LabView, LinkRecord, LinkView, NodeInstance, NodeRecord, NodeTimes, NodeView, ParkedEnd, ReadyState, Span,
+    LabView, LinkRecord, LinkView, NodeInstance, NodeRecord, NodeTimes, NodeView, Parked, ParkedEnd, ReadyState, Span,
     SubjectKind, Trigger,
 };
 use lifecycle_core::name::{HostName, IfName, LabName, NodeName, PluginName};
@@ -331,7 +331,7 @@ impl Records {
             applied: None,
             carrier: [Some(false); 2],
             next_backend: None,
-            parked: [None, None],
+            parked: None,
             rebuild: false,
             oper: [OperState::new(None); 2],
             deadline: None,
@@ -357,7 +357,7 @@ impl Records {
             host: self.maybe(Self::host_name),
             identity: self.maybe(|r| r.identity(link)),
             span: self.maybe(|r| r.span(link)),
-            parked: [self.maybe(Self::parked), self.maybe(Self::parked)],
+            parked: self.maybe(Self::parked),
             path_mtu: self.maybe(Self::small),
             incarnation: self.number(),
             budget: self.budget(),
@@ -406,8 +406,9 @@ impl Records {
         }
     }
 
-    fn parked(&mut self) -> ParkedEnd {
-        ParkedEnd { incarnation: self.number(), end: self.end(), attrs: self.attrs() }
+    fn parked(&mut self) -> Parked {
+        let end = |r: &mut Self| ParkedEnd { end: r.end(), attrs: r.attrs() };
+        Parked { incarnation: self.number(), ends: [self.maybe(end), self.maybe(end)] }
     }
 
     fn end(&mut self) -> EndIdentity {
