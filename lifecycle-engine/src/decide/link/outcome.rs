@@ -140,6 +140,8 @@ fn connected(cx: &mut Cx<'_>, id: LinkId, last: LinkIdentity, first: Option<Done
     let work = cx.world.link_work.entry(id).or_default();
     (work.unverified, work.again, work.proved, work.set_right) = (true, false, false, false);
     cx.link_becomes(id, LinkState::Down, Why::outcome().because("wired"));
+    // That there was no interface is over.
+    refresh_oper(cx, id, None);
     wake_nodes(cx, id);
 }
 

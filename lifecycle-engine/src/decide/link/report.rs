@@ -12,11 +12,13 @@ use super::super::Cx;
 pub(in super::super) fn refresh_oper(cx: &mut Cx<'_>, id: LinkId, report: Option<&LinkReport>) {
     let Some(link) = cx.world.links.get(&id) else { return };
     let up = link.actual == LinkState::Up;
+    let was_read = cx.world.link_work.get(&id).is_some_and(|work| work.proved);
     let facts = |side: Side| {
         let node = link.nodes[side.index()].and_then(|node| cx.world.nodes.get(&node));
         let read = report.and_then(|report| end_report(report, side));
-        // Without a fresh reading the last one stands, as far as it was about the interface.
-        let was_down = link.oper[side.index()].reason == Some(OperReason::LocalInterfaceDown);
+        // Without a fresh reading the last one stands, as far as it was about the interface. Before there was one, the interface
+        // is taken to be as it was made.
+        let was_down = was_read && link.oper[side.index()].reason == Some(OperReason::LocalInterfaceDown);
         EndFacts {
             host_online: node.is_none_or(|node| node.stale_since.is_none()),
             node_running: node.is_none_or(|node| node.actual == NodeState::Running),
