@@ -131,27 +131,28 @@ impl Ours {
         Ok(measured)
     }
 
-    /// Milliseconds for each of some links that stand and of which `break_them` has put the ports on other segments: put right
-    /// one after the other, and then all at once.
-    pub(crate) fn put_right(
+    /// Milliseconds for each of some links between ends that are parked: one after the other, beside `peer`, which does the same to
+    /// the ports of the link that had them, and then all at once.
+    pub(crate) fn hot_connect(
         &self,
         links: usize,
-        mut break_them: impl FnMut(&[&LinkIdentity]) -> Result<()>,
+        mut peer: impl FnMut(&LinkIdentity) -> Result<()>,
     ) -> Result<(Sample, f64)> {
         let spaces = Space::many(links + 1)?;
         let requests = (0..links).map(|number| request(number, &spaces)).collect::<Result<Vec<_>>>()?;
         let measured = self.runtime.block_on(async {
             let made = try_join_all(requests.iter().map(|request| self.backend.connect(request))).await?;
-            let mut each = Vec::new();
+            let (mut each, mut second) = (Vec::new(), Vec::new());
             for (request, identity) in requests.iter().zip(&made) {
-                break_them(&[identity])?;
+                peer(identity)?;
+                let heir = self.park(request, identity).await?;
                 let begin = Instant::now();
-                self.backend.connect(request).await?;
+                second.push((self.backend.connect(&heir).await?, heir));
                 each.push(millis(begin));
             }
-            break_them(&made.iter().collect::<Vec<_>>())?;
+            let heirs = try_join_all(second.iter().map(|(identity, request)| self.park(request, identity))).await?;
             let begin = Instant::now();
-            let made = try_join_all(requests.iter().map(|request| self.backend.connect(request))).await?;
+            let made = try_join_all(heirs.iter().map(|request| self.backend.connect(request))).await?;
             let together = millis(begin) / links as f64;
             for identity in &made {
                 self.assert_up(identity).await?;
@@ -162,6 +163,15 @@ impl Ours {
         std::thread::sleep(Duration::from_millis(100));
         Canary::release(spaces)?;
         Ok(measured)
+    }
+
+    /// Parks both ends of a link for another one, which is returned.
+    async fn park(&self, request: &LinkRequest, identity: &LinkIdentity) -> Result<LinkRequest> {
+        let link = LinkId::from_u64(request.link.as_u64() + 1_000_000);
+        let heir = LinkRequest { link, ..request.clone() };
+        let heirs = [Side::A, Side::B].map(|side| Some(heir.mark(side)));
+        self.backend.park(identity, heirs).await?;
+        Ok(heir)
     }
 
     /// As [`Ours::up_and_down`] for links that lead from a namespace each to a tunnel each, from one address to the other.

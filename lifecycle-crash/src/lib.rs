@@ -34,6 +34,7 @@ pub const CRASH_POINTS: &[&str] = &[
     "before-connect",
     "before-disconnect",
     "before-release",
+    "before-park",
     "before-verify",
     "before-set_params",
     "before-set_carrier",
@@ -55,6 +56,7 @@ pub const CRASH_POINTS: &[&str] = &[
     "after-connect",
     "after-disconnect",
     "after-release",
+    "after-park",
     "after-verify",
     "after-set_params",
     "after-set_carrier",
@@ -77,6 +79,7 @@ pub const CRASH_POINTS: &[&str] = &[
     "link-end-finished",
     "link-part-changed",
     "link-bridge-doomed",
+    "link-end-parked",
     "link-doomed",
     "link-swept",
     // The backend with Open vSwitch is.
@@ -85,6 +88,8 @@ pub const CRASH_POINTS: &[&str] = &[
     "switch-ports-committed",
     "switch-ports-attached",
     "switch-part-changed",
+    "switch-ports-parked",
+    "switch-ends-parked",
     "switch-ports-removed",
     "switch-swept",
     // A controller ends.

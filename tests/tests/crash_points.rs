@@ -88,6 +88,11 @@ enum Work {
         /// That backend.
         to: &'static str,
     },
+    /// The ring is cabled the other way round, on this backend, with its interfaces in place.
+    Cable {
+        /// That backend.
+        on: &'static str,
+    },
     /// Something of ours that belongs to nobody is found and removed.
     Collect,
     /// The ring is removed.
@@ -131,8 +136,9 @@ fn works(point: &str) -> &'static [(Work, u32)] {
             Some("destroy_node") => &[(Destroy, 2)],
             Some("observe_node") => &[(Kill, 1)],
             Some("remove_link") => &[(Collect, 1)],
-            // Only links between hosts do, or links that go to another backend.
-            Some("read_underlay" | "redirect" | "release" | "bridge-doomed") => &[],
+            // Only links between hosts do, or links that go to another backend, or are cabled anew.
+            Some("read_underlay" | "redirect" | "release" | "bridge-doomed" | "park") => &[],
+            Some("end-parked" | "ports-parked" | "ends-parked") => &[],
             _ => panic!("nobody knows how to reach `{point}`"),
         },
     }
@@ -162,6 +168,18 @@ const MIGRATIONS: [(&str, &str, u32); 8] = [
     ("linux-bridge", "switch-ports-removed", 1),
     ("linux-bridge", "link-bridge-made", 1),
     ("linux-bridge", "link-ports-made", 2),
+];
+
+/// Where a controller dies while the ring is cabled anew.
+const CABLINGS: [(&str, &str, u32); 8] = [
+    ("linux-bridge", "before-park", 1),
+    ("linux-bridge", "link-end-parked", 1),
+    ("linux-bridge", "link-end-parked", 4),
+    ("linux-bridge", "after-park", 2),
+    ("linux-bridge", "after-connect", 1),
+    ("ovs", "switch-ports-parked", 1),
+    ("ovs", "switch-ends-parked", 2),
+    ("ovs", "switch-ports-committed", 1),
 ];
 
 /// The backend that passes a point.
@@ -198,6 +216,12 @@ fn main() {
         let name = format!("root::{point}::{passage}::migrate-to-{to}");
         let test = move || die(User::Root, point, Work::Migrate { to }, passage, None);
         trials.push(trial(&name, &[Need::Root, Need::OpenVswitch], test));
+    }
+    for (on, point, passage) in CABLINGS {
+        let name = format!("root::{point}::{passage}::cable-on-{on}");
+        let test = move || die(User::Root, point, Work::Cable { on }, passage, None);
+        let needs = if on == "ovs" { &[Need::Root, Need::OpenVswitch][..] } else { &[Need::Root] };
+        trials.push(trial(&name, needs, test));
     }
     libtest_mimic::run(&arguments, trials).exit();
 }
@@ -264,6 +288,7 @@ fn die(user: User, point: &str, work: Work, passage: u32, other: Option<&OtherHo
     let (backend, needs_switch) = match work {
         Work::Migrate { to: "ovs" } => ("linux-bridge", true),
         Work::Migrate { .. } => ("ovs", true),
+        Work::Cable { on } => (on, on == "ovs"),
         _ => (backend(point), backend(point) == "ovs"),
     };
     let switch = needs_switch.then(|| OpenVswitch::start_in(sandbox.network()));
@@ -346,6 +371,10 @@ fn set_off<'a>(
             sandbox.write("ring.clab.yml", &on(to));
             Some(sandbox.spawn(&["apply", "-t", "ring.clab.yml"]))
         }
+        Work::Cable { .. } => {
+            sandbox.write("ring.clab.yml", &the_other_way_round());
+            Some(sandbox.spawn(&["apply", "-t", "ring.clab.yml"]))
+        }
         Work::Destroy => Some(sandbox.spawn(&["destroy", "ring"])),
         Work::Kill => {
             kill(Pid::from_raw(init(sandbox, "n0")), Signal::SIGKILL).unwrap();
@@ -386,6 +415,13 @@ fn changed() -> String {
     kept.collect::<Vec<_>>().join("\n")
 }
 
+/// The lab file of the ring with other links between the same interfaces.
+fn the_other_way_round() -> String {
+    let others = [("'n0:eth1', 'n1:eth2'", "'n0:eth1', 'n2:eth2'"), ("'n1:eth1', 'n2:eth2'", "'n1:eth1', 'n0:eth2'")];
+    let last = ("'n2:eth1', 'n0:eth2'", "'n2:eth1', 'n1:eth2'");
+    others.into_iter().chain([last]).fold(RING.to_owned(), |text, (old, new)| text.replace(old, new))
+}
+
 /// The lab file of the ring on another backend, as far as that can join the ends of its links.
 fn on(backend: &str) -> String {
     RING.replace("host: local", &format!("host: local, backend: {backend}"))
@@ -413,6 +449,12 @@ fn finish(sandbox: &Sandbox, work: Work) {
                 let links = ring["links"].as_array()?.iter().filter(|link| !link["ends"].to_string().contains("lcbr"));
                 (is_up(&ring) && links.map(|link| &link["backend"]).all(|at| at == to)).then_some(())
             });
+        }
+        Work::Cable { .. } => {
+            until_up(sandbox, "ring");
+            // Unless it was recorded already.
+            sandbox.ok(&["apply", "-t", "ring.clab.yml"]);
+            until_up(sandbox, "ring");
         }
         Work::Stop => {
             eventually("it is stopped, and starts again", LONG, || {
@@ -453,7 +495,7 @@ fn untouched(sandbox: &Sandbox, work: Work) -> Vec<String> {
         Work::Make | Work::Deploy | Work::Destroy => &[],
         Work::Restart | Work::Stop | Work::Kill => &["n1", "n2"],
         Work::Begin | Work::Change | Work::Mend | Work::Move | Work::Collect | Work::End => &["n0", "n1", "n2"],
-        Work::Migrate { .. } => {
+        Work::Migrate { .. } | Work::Cable { .. } => {
             let ring = ["n0", "n1", "n2"].map(|name| (name, interface_indexes(sandbox, name)));
             found.extend(ring.map(|(name, indexes)| format!("{name}: {indexes}")));
             &["n0", "n1", "n2"]

@@ -221,7 +221,7 @@ impl Simulation {
     /// Whether something is to be removed through a backend that hangs: it is tried for ever, and nothing comes of it.
     pub(super) fn is_in_vain(&self, effect: &Effect) -> bool {
         let hangs = self.outage_of(&effect.host, &effect.plugin).is_some();
-        hangs && matches!(effect.action, Action::Disconnect(_) | Action::RemoveLink { .. })
+        hangs && matches!(effect.action, Action::Disconnect(_) | Action::Park { .. } | Action::RemoveLink { .. })
     }
 
     /// Whether anything may still change the machine before long.
