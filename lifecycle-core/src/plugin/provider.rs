@@ -350,6 +350,15 @@ pub const EXEC_OUTPUT_LIMIT: usize = 4 << 20;
 /// - A node that does not run refuses with `Conflict`.
 #[async_trait]
 pub trait Exec: Send + Sync {
+    /// Waits until commands can be run in a node that was started. In most that is so at once; what has to boot first takes
+    /// its time.
+    ///
+    /// # Errors
+    /// When they cannot be run and the time that the provider has for it is over, or the node does not run.
+    async fn until_able(&self, _instance: &InstanceRef) -> Result<()> {
+        Ok(())
+    }
+
     /// Runs a command to its end. Dropping the future kills the command.
     async fn exec(&self, instance: &InstanceRef, request: &ExecRequest) -> Result<ExecOutput>;
 }

@@ -2,13 +2,16 @@
 //!
 //! Words on the kernel's command line say what it does: each `ip=<address>/<length>` gives an address to the first network
 //! card that has none. It says when a card gets or loses carrier, and sends back what it is sent at port 7. It says
-//! `guest-ready` when it listens, has a shell on its console, and ends when its power button is pressed.
+//! `guest-ready` when it listens, has a shell on its console and QEMU's agent for commands, and ends when its power button is
+//! pressed.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use super::daemon::busybox;
+use super::daemon::{answer, busybox};
 
 /// Where the kernel's package was unpacked, unless the environment names another directory.
 const KERNEL: &str = "/var/cache/lifecycle-tests/kernel";
@@ -16,8 +19,10 @@ const KERNEL: &str = "/var/cache/lifecycle-tests/kernel";
 const VARIABLE: &str = "LIFECYCLE_TEST_KERNEL";
 /// Words for its command line with which it starts sooner, where all is emulated.
 pub const SOON: &str = "quiet tsc=reliable no_timer_check nokaslr mitigations=off rodata=off cryptomgr.notests";
+/// QEMU's agent, which is put in with the libraries that it needs.
+const AGENT: &str = "/usr/sbin/qemu-ga";
 /// Modules in the order in which they are loaded.
-const MODULES: [&str; 11] = [
+const MODULES: [&str; 12] = [
     "virtio_ring",
     "virtio",
     "virtio_pci_legacy_dev",
@@ -27,11 +32,12 @@ const MODULES: [&str; 11] = [
     "net_failover",
     "virtio_net",
     "virtio_blk",
+    "virtio_console",
     "button",
     "evdev",
 ];
 const INIT: &str = r#"#!/bin/busybox sh
-/bin/busybox mkdir -p /proc /sys /dev /sbin
+/bin/busybox mkdir -p /proc /sys /dev /run /sbin
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
@@ -67,6 +73,10 @@ for button in /sys/class/input/event*; do
     (dd if=/dev/input/${button##*/} bs=24 count=1 of=/dev/null 2>/dev/null && poweroff -f) &
 done
 nc -ll -p 7 -e cat &
+for port in /sys/class/virtio-ports/*; do
+    read name <$port/name || continue
+    [ "$name" = org.qemu.guest_agent.0 ] && /usr/sbin/qemu-ga -p /dev/${port##*/} -t /run >/dev/null 2>&1 &
+done
 echo guest-ready
 while :; do setsid cttyhack sh; done
 "#;
@@ -87,7 +97,19 @@ pub fn missing() -> Option<String> {
             "no kernel for virtual machines: unpack Debian's package linux-image-cloud-amd64 (what it depends on)";
         return Some(format!("{text} into {} or what {VARIABLE} names", package().display()));
     }
-    busybox().is_none().then(|| "no busybox to make a RAM disk of (Debian's package is busybox-static)".to_owned())
+    let parts = [
+        (busybox().is_some(), "busybox", "busybox-static"),
+        (Path::new(AGENT).is_file(), "qemu-ga", "qemu-guest-agent"),
+    ];
+    let (_, part, package) = parts.into_iter().find(|(is_there, ..)| !is_there)?;
+    Some(format!("no {part} to make a RAM disk of (Debian's package is {package})"))
+}
+
+/// The agent and its libraries.
+fn agent() -> Vec<PathBuf> {
+    let said = answer(Command::new("ldd").arg(AGENT)).unwrap_or_else(|error| panic!("{AGENT}: {error}"));
+    let libraries = said.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from);
+    libraries.chain([PathBuf::from(AGENT)]).collect()
 }
 
 /// Puts `kernel` and `initrd` into a directory.
@@ -100,12 +122,12 @@ pub fn make(directory: &Path) {
     fs::create_dir_all(directory).unwrap_or_else(|error| must(error));
     fs::copy(&kernel, directory.join("kernel")).unwrap_or_else(|error| must(error));
     let mut disk = Archive::default();
-    for folder in ["bin", "modules", "dev"] {
-        disk.add(folder, 0o040_755, &[]);
-    }
     let read = |path: &Path| fs::read(path).unwrap_or_else(|error| must(error));
     disk.add("init", 0o100_755, INIT.as_bytes());
     disk.add("bin/busybox", 0o100_755, &read(&busybox().unwrap_or_default()));
+    for path in agent() {
+        disk.add(path.to_string_lossy().trim_start_matches('/'), 0o100_755, &read(&path));
+    }
     disk.add("modules/order", 0o100_644, MODULES.join("\n").as_bytes());
     for module in MODULES {
         let found = find(&package().join("lib/modules"), &format!("{module}.ko"));
@@ -134,10 +156,22 @@ fn find(directory: &Path, name: &str) -> Option<PathBuf> {
 struct Archive {
     bytes: Vec<u8>,
     count: usize,
+    folders: BTreeSet<String>,
 }
 
 impl Archive {
+    /// Adds a file, in folders that are there from then on.
     fn add(&mut self, name: &str, mode: u32, content: &[u8]) {
+        let ends = name.match_indices('/').map(|(at, _)| &name[..at]);
+        for folder in ends {
+            if self.folders.insert(folder.to_owned()) {
+                self.entry(folder, 0o040_755, &[]);
+            }
+        }
+        self.entry(name, mode, content);
+    }
+
+    fn entry(&mut self, name: &str, mode: u32, content: &[u8]) {
         self.count += 1;
         let fields = [self.count, mode as usize, 0, 0, 1, 0, content.len(), 0, 0, 0, 0, name.len() + 1, 0];
         self.bytes.extend_from_slice(b"070701");
@@ -157,7 +191,7 @@ impl Archive {
     }
 
     fn finished(mut self) -> Vec<u8> {
-        self.add("TRAILER!!!", 0, &[]);
+        self.entry("TRAILER!!!", 0, &[]);
         self.bytes
     }
 }

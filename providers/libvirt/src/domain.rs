@@ -11,6 +11,7 @@ use quick_xml::events::Event;
 use quick_xml::reader::Reader;
 use quick_xml::writer::Writer;
 
+use crate::agent;
 use crate::failure::{Failure, Outcome};
 use crate::files::{Port, Record};
 use crate::machine::{Machine, Nic};
@@ -130,6 +131,10 @@ fn devices(xml: &mut Xml, machine: &Machine, disk: &Path, log: &Path, cards: &[C
     })?;
     let console = xml.create_element("console").with_attribute(("type", "pty"));
     console.write_inner_content(|xml| empty(xml, "target", &[("type", "serial"), ("port", "0")]))?;
+    if machine.agent {
+        let channel = xml.create_element("channel").with_attribute(("type", "unix"));
+        channel.write_inner_content(|xml| empty(xml, "target", &[("type", "virtio"), ("name", agent::CHANNEL)]))?;
+    }
     empty(xml, "controller", &[("type", "usb"), ("model", "none")])?;
     empty(xml, "memballoon", &[("model", "none")])
 }
@@ -247,6 +252,7 @@ mod tests {
             cmdline: evil.to_owned(),
             nic: Nic::E1000,
             nics: 0,
+            agent: true,
         };
         let record = Record::new(Mark { owner, lab: LabId::from_u64(3), instance }, machine);
         let xml = domain(&record, Path::new("/d\"'"), Path::new("/l"), &[]).unwrap();

@@ -100,7 +100,9 @@ fn kind(code: ErrorNumber, message: &str) -> ErrorKind {
     match code {
         ErrorNumber::NoDomain | ErrorNumber::DeviceMissing => ErrorKind::NotFound,
         ErrorNumber::DomExist | ErrorNumber::OperationInvalid | ErrorNumber::ResourceBusy => ErrorKind::Conflict,
-        ErrorNumber::OperationTimeout => ErrorKind::Timeout,
+        // A guest's agent that is not there is no matter of the daemon's, which answers.
+        ErrorNumber::AgentUnresponsive | ErrorNumber::AgentUnsynced => ErrorKind::Conflict,
+        ErrorNumber::OperationTimeout | ErrorNumber::AgentCommandTimeout => ErrorKind::Timeout,
         ErrorNumber::NoMemory => ErrorKind::Exhausted,
         _ if says(&["No space left on device", "Cannot allocate memory", "Too many open files"]) => {
             ErrorKind::Exhausted

@@ -1,11 +1,13 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod agent;
 mod carrier;
 mod console;
 mod crew;
 mod daemon;
 mod domain;
+mod exec;
 mod failure;
 mod files;
 mod image;

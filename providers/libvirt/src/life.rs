@@ -205,7 +205,8 @@ impl Yard {
     pub(crate) fn ask_to_end(&self, daemon: &mut Daemon, instance: &InstanceRef) -> Outcome<bool> {
         self.existing(instance)?;
         let Some(domain) = self.running(daemon, instance)? else { return Ok(false) };
-        match daemon.call(|_| domain.shutdown()) {
+        // Never the guest's agent, whose answer would be waited for.
+        match daemon.call(|_| domain.shutdown_flags(sys::VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)) {
             Ok(_) => Ok(true),
             Err(failure) if failure.kind.is_unknown() => Err(failure),
             Err(failure) => {

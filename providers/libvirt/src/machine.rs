@@ -11,7 +11,7 @@ use crate::image::{self, Base};
 use crate::settings::Settings;
 
 /// What the lab file may say besides, in a node's `extras: {libvirt: {...}}`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Options {
     /// Kernel to boot without a boot loader.
@@ -26,6 +26,22 @@ pub(crate) struct Options {
     pub nics: u32,
     /// How it sees its disk.
     pub disk: Bus,
+    /// Whether it has a port for QEMU's guest agent, which runs commands in it.
+    pub agent: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            kernel: None,
+            initrd: None,
+            machine: None,
+            nic: Nic::default(),
+            nics: 0,
+            disk: Bus::default(),
+            agent: true,
+        }
+    }
 }
 
 /// Models of network cards.
@@ -93,6 +109,8 @@ pub(crate) struct Machine {
     pub cmdline: String,
     pub nic: Nic,
     pub nics: u32,
+    #[serde(default)]
+    pub agent: bool,
 }
 
 impl Options {
@@ -154,6 +172,7 @@ impl Machine {
             cmdline,
             nic: options.nic,
             nics: options.nics.max(interfaces),
+            agent: options.agent,
         })
     }
 }

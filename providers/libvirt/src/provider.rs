@@ -11,7 +11,7 @@ use lifecycle_core::Result;
 use lifecycle_core::attach::{AttachPoint, PlaceKind};
 use lifecycle_core::id::NodeId;
 use lifecycle_core::plugin::provider::{
-    Capacity, Carrier, Console, CreateNode, CreatedNode, HostResources, Images, InstanceRef, Logs, ManagementAddresses,
+    Capacity, Carrier, Console, CreateNode, CreatedNode, Exec, HostResources, Images, InstanceRef, Logs, ManagementAddresses,
     ObservedNode, PortRequest, ProviderCapabilities, ProviderEvent,
 };
 use lifecycle_core::plugin::{HostContext, Provider, ProviderPlugin};
@@ -136,7 +136,7 @@ impl Provider for LibvirtProvider {
         }
         ProviderCapabilities {
             place: PlaceKind::Tap,
-            exec: false,
+            exec: true,
             logs: true,
             console: true,
             images: true,
@@ -205,6 +205,10 @@ impl Provider for LibvirtProvider {
         let (about, wanted) = (instance.clone(), port.clone());
         let point = self.act(instance, move |yard, _| yard.attach_point(&about, &wanted)).await;
         point.map_err(|failure| failure.during("attach point", instance))
+    }
+
+    fn exec(&self) -> Option<&dyn Exec> {
+        Some(self)
     }
 
     fn logs(&self) -> Option<&dyn Logs> {
