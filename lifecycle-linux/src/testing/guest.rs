@@ -37,7 +37,7 @@ const MODULES: [&str; 12] = [
     "evdev",
 ];
 const INIT: &str = r#"#!/bin/busybox sh
-/bin/busybox mkdir -p /proc /sys /dev /run /sbin
+/bin/busybox mkdir -p /proc /sys /dev /run /tmp /sbin
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys

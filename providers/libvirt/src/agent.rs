@@ -1,12 +1,13 @@
 //! What the QEMU guest agent inside a machine is asked, through libvirt. It is a program of the guest's own, and may be
 //! absent, late or stuck: each call has an end of its own, far below that of a call to libvirt.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use lifecycle_core::ErrorKind;
-use lifecycle_core::plugin::provider::{EXEC_OUTPUT_LIMIT, ExecOutput, ExitRecord};
+use lifecycle_core::plugin::provider::{ExecOutput, ExecRequest, ExitRecord};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use virt::domain::Domain;
@@ -22,6 +23,27 @@ const PATIENCE: i32 = 10;
 /// How often, and how many times, a command that was killed is asked for.
 const LAST_LOOKS: (Duration, u32) = (Duration::from_millis(50), 20);
 
+/// Bytes of each stream of output that are kept. Libvirt passes on four million characters of both in base64, and gives an
+/// agent up for good that says much more.
+const KEPT: usize = 1_500_000;
+/// Sees to it, in the guest, that no more is said; the rest is read and dropped. The command takes the script's place, so
+/// that its number and its end are its own.
+const BOUNDED: &str = r#"
+refuse() { echo "lifecycle: $*" >&2; exit 127; }
+bound() { head -c KEPT; cat >/dev/null; }
+pipes=$(mktemp -d) && mkfifo "$pipes/out" "$pipes/err" || refuse "no pipes can be made for the output"
+( bound <"$pipes/out" & bound <"$pipes/err" >&2 & )
+exec >"$pipes/out" 2>"$pipes/err"
+rm -r "$pipes"
+while [ "$1" != -- ]; do export "$1"; shift; done
+shift
+command -v "$1" >/dev/null || refuse "MISSING"
+exec "$@"
+"#;
+
+/// What the script says of a command that is not there.
+const MISSING: &str = "the machine has no such program";
+
 /// What the agent says of a command.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
@@ -31,8 +53,6 @@ struct Status {
     signal: Option<i32>,
     out_data: String,
     err_data: String,
-    out_truncated: bool,
-    err_truncated: bool,
 }
 
 #[derive(Deserialize)]
@@ -51,18 +71,21 @@ pub(crate) fn ping(daemon: &mut Daemon, domain: &Domain) -> Outcome<()> {
     ask::<Value>(daemon, domain, "guest-ping", json!({})).map(drop)
 }
 
-/// Begins a command with the agent's environment, or with this one instead; its number.
-pub(crate) fn begin(
-    daemon: &mut Daemon,
-    domain: &Domain,
-    argv: &[String],
-    environment: Option<&[String]>,
-) -> Outcome<i64> {
-    let [path, arguments @ ..] = argv else { return Err(Failure::invalid("the command names no program")) };
-    let mut wanted = json!({ "path": path, "arg": arguments, "capture-output": true });
-    if let Some(environment) = environment {
-        wanted["env"] = json!(environment);
-    }
+/// Begins a command; its number.
+pub(crate) fn begin(daemon: &mut Daemon, domain: &Domain, request: &ExecRequest) -> Outcome<i64> {
+    let script = BOUNDED.replace("KEPT", &(KEPT + 1).to_string()).replace("MISSING", MISSING);
+    start(daemon, domain, &script, arguments(&request.env, &request.argv))
+}
+
+/// What the script is given: variables to set, and the command.
+fn arguments(env: &BTreeMap<String, String>, argv: &[String]) -> Vec<String> {
+    let set = env.iter().map(|(name, value)| format!("{name}={value}"));
+    set.chain(["--".to_owned()]).chain(argv.iter().cloned()).collect()
+}
+
+fn start(daemon: &mut Daemon, domain: &Domain, script: &str, arguments: Vec<String>) -> Outcome<i64> {
+    let words: Vec<String> = ["-c", script, "sh"].map(str::to_owned).into_iter().chain(arguments).collect();
+    let wanted = json!({ "path": "sh", "arg": words, "capture-output": true });
     ask::<Begun>(daemon, domain, "guest-exec", wanted).map(|begun| begun.pid)
 }
 
@@ -77,7 +100,7 @@ pub(crate) fn kill(daemon: &mut Daemon, domain: &Domain, pid: i64) -> Outcome<()
     if ended(daemon, domain, pid)?.is_some() {
         return Ok(());
     }
-    let killer = begin(daemon, domain, &["sh", "-c", &format!("kill -KILL {pid}")].map(str::to_owned), None)?;
+    let killer = start(daemon, domain, &format!("kill -KILL {pid}"), Vec::new())?;
     // The agent remembers what nobody asked for the end of.
     for about in [killer, pid] {
         for _ in 0..LAST_LOOKS.1 {
@@ -96,11 +119,16 @@ impl Status {
             STANDARD.decode(text).map_err(|error| Failure::new(ErrorKind::Failed, format!("the agent's answer: {error}")))
         };
         let (mut stdout, mut stderr) = (decoded(&self.out_data)?, decoded(&self.err_data)?);
-        let is_long = stdout.len().max(stderr.len()) > EXEC_OUTPUT_LIMIT;
-        stdout.truncate(EXEC_OUTPUT_LIMIT);
-        stderr.truncate(EXEC_OUTPUT_LIMIT);
+        if let (Some(127), Some(reason)) = (self.exitcode, stderr.strip_prefix(b"lifecycle: ")) {
+            let reason = String::from_utf8_lossy(reason).trim().to_owned();
+            let kind = if reason == MISSING { ErrorKind::NotFound } else { ErrorKind::Failed };
+            return Err(Failure::new(kind, reason));
+        }
+        let truncated = stdout.len().max(stderr.len()) > KEPT;
+        stdout.truncate(KEPT);
+        stderr.truncate(KEPT);
         let exit = ExitRecord { code: self.exitcode.filter(|_| self.signal.is_none()), signal: self.signal, at: None };
-        Ok(ExecOutput { exit, stdout, stderr, truncated: is_long || self.out_truncated || self.err_truncated })
+        Ok(ExecOutput { exit, stdout, stderr, truncated })
     }
 }
 
@@ -151,8 +179,8 @@ fn refusal(cause: Cause) -> Failure {
         _ if says("been disabled") => {
             (ErrorKind::PermissionDenied, "the guest agent may run no commands; allow `guest-exec` in its configuration")
         }
-        _ if says("Failed to execute child process") && says("No such file") => {
-            (ErrorKind::NotFound, "the machine has no such program")
+        _ if says("Failed to execute child process") => {
+            (ErrorKind::Unsupported, "commands are run by a shell of the machine's, `sh`, which cannot be run")
         }
         _ => return failure,
     };
@@ -169,9 +197,8 @@ mod tests {
     fn what_ended_is_told_whole() {
         let status = |text: &str| serde_json::from_str::<Status>(text).unwrap();
         assert!(!status(r#"{"exited": false}"#).exited);
-        let output = status(r#"{"exited": true, "exitcode": 3, "out-data": "YQo=", "err-truncated": true}"#).output();
-        let output = output.unwrap();
-        assert_eq!((output.exit.code, output.stdout.as_slice(), output.truncated), (Some(3), &b"a\n"[..], true));
+        let output = status(r#"{"exited": true, "exitcode": 3, "out-data": "YQo="}"#).output().unwrap();
+        assert_eq!((output.exit.code, output.stdout.as_slice(), output.truncated), (Some(3), &b"a\n"[..], false));
         let killed = status(r#"{"exited": true, "signal": 9}"#).output().unwrap();
         assert_eq!((killed.exit.code, killed.exit.signal), (None, Some(9)));
         assert!(status(r#"{"exited": true, "out-data": "?"}"#).output().is_err());

@@ -1,6 +1,5 @@
 //! Commands in machines: begun by the guest's agent, and asked for until they have ended.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -63,19 +62,17 @@ fn in_run(yard: &Yard, daemon: &mut Daemon, instance: &InstanceRef, run: Option<
 }
 
 impl LibvirtProvider {
-    /// Runs one command in the agent's environment, or in this one instead.
-    async fn run(
-        &self,
-        instance: &InstanceRef,
-        argv: &[String],
-        environment: Option<Vec<String>>,
-    ) -> Outcome<ExecOutput> {
-        let (crew, yard, about) = (Arc::clone(self.crew()), Arc::clone(self.yard()), instance.clone());
-        let argv = argv.to_vec();
+    async fn run(&self, instance: &InstanceRef, request: &ExecRequest) -> Outcome<ExecOutput> {
+        if request.user.is_some() {
+            let text = "commands in a machine run as its guest agent does; name the user to `su` or the like in the command";
+            return Err(Failure::new(ErrorKind::Unsupported, text));
+        }
+        let (crew, yard) = (Arc::clone(self.crew()), Arc::clone(self.yard()));
+        let (about, wanted) = (instance.clone(), request.clone());
         let begin = move |daemon: &mut Daemon| {
             let domain = running(&yard, daemon, &about)?;
             let run = domain.get_id();
-            let pid = agent::begin(daemon, &domain, &argv, environment.as_deref())?;
+            let pid = agent::begin(daemon, &domain, &wanted)?;
             Ok(Running { crew, yard, instance: about, run, pid, is_over: false })
         };
         let mut command = self.crew().talk(instance.node, begin).await?;
@@ -105,31 +102,6 @@ impl LibvirtProvider {
         }
     }
 
-    /// The agent's environment with variables added. It knows only how to replace it.
-    async fn environment(&self, instance: &InstanceRef, added: &BTreeMap<String, String>) -> Outcome<Vec<String>> {
-        let own = match self.run(instance, &["env", "-0"].map(str::to_owned), None).await {
-            Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
-            // A guest of another kind.
-            Err(failure) if failure.is_not_found() => String::new(),
-            Err(failure) => return Err(failure),
-        };
-        let is_kept = |line: &&str| line.split_once('=').is_some_and(|(name, _)| !added.contains_key(name));
-        let kept = own.split('\0').filter(is_kept).map(str::to_owned);
-        Ok(kept.chain(added.iter().map(|(name, value)| format!("{name}={value}"))).collect())
-    }
-
-    async fn run_as_asked(&self, instance: &InstanceRef, request: &ExecRequest) -> Outcome<ExecOutput> {
-        if request.user.is_some() {
-            let text = "commands in a machine run as its guest agent does; name the user to `su` or the like in the command";
-            return Err(Failure::new(ErrorKind::Unsupported, text));
-        }
-        let environment = match request.env.is_empty() {
-            true => None,
-            false => Some(self.environment(instance, &request.env).await?),
-        };
-        self.run(instance, &request.argv, environment).await
-    }
-
     async fn until_agent(&self, instance: &InstanceRef) -> Outcome<()> {
         let began = Instant::now();
         loop {
@@ -155,7 +127,7 @@ impl Exec for LibvirtProvider {
     }
 
     async fn exec(&self, instance: &InstanceRef, request: &ExecRequest) -> Result<ExecOutput> {
-        let work = self.run_as_asked(instance, request);
+        let work = self.run(instance, request);
         let result = match request.timeout {
             None => work.await,
             Some(limit) => tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {

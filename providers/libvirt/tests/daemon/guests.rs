@@ -1,11 +1,13 @@
 //! What machines see and say: links, carrier, consoles, logs, the power button.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use lifecycle_core::ErrorKind;
 use lifecycle_core::attach::Mac;
-use lifecycle_core::plugin::provider::{ConsoleRequest, InstanceState, PortRequest};
+use lifecycle_core::plugin::Provider;
+use lifecycle_core::plugin::provider::{ConsoleRequest, ExecRequest, InstanceRef, InstanceState, PortRequest};
 use serde_json::json;
 
 use crate::Test;
@@ -97,6 +99,8 @@ fn consoles_and_logs_and_the_power_button(bench: &mut Bench) {
         drop(second);
         assert_eq!(state(&provider, &node).await, InstanceState::Running);
 
+        commands_that_say_much(&provider, &node).await;
+
         // Asked to end, it does, and its log says how. What it said before is still there, also after the next start.
         provider.stop_node(&node, Duration::from_secs(30)).await.unwrap();
         assert_eq!(state(&provider, &node).await, InstanceState::Created);
@@ -111,6 +115,15 @@ fn consoles_and_logs_and_the_power_button(bench: &mut Bench) {
     });
 }
 
+/// An agent that is told to say too much is lost to libvirt; so it never is.
+async fn commands_that_say_much(provider: &Arc<dyn Provider>, node: &InstanceRef) {
+    let exec = provider.exec().unwrap();
+    for (bytes, truncated) in [("1500000", false), ("20000000", true)] {
+        let much = exec.exec(node, &ExecRequest::new(["head", "-c", bytes, "/dev/zero"])).await.unwrap();
+        assert_eq!((much.stdout.len(), much.truncated, much.exit.code), (1_500_000, truncated, Some(0)));
+    }
+}
+
 fn what_is_refused_leaves_nothing(bench: &mut Bench) {
     block_on(async {
         let provider = bench.provider();
@@ -122,7 +135,12 @@ fn what_is_refused_leaves_nothing(bench: &mut Bench) {
         let error = provider.create_node(&odd).await.unwrap_err();
         assert!(!error.kind().is_unknown(), "{error:?}");
         assert!(provider.list_nodes().await.unwrap().is_empty());
+        // Nothing listens in one that boots yet, or has no agent.
         let node = started(&provider, &bench.request(3, GUEST)).await;
+        let began = Instant::now();
+        let error = provider.exec().unwrap().exec(&node, &ExecRequest::new(["true"])).await.unwrap_err();
+        assert!(error.kind() == ErrorKind::Conflict && error.chain().contains("install qemu-guest-agent"), "{error:?}");
+        assert!(began.elapsed() < Duration::from_secs(30), "it took {:?} to learn that there is no agent", began.elapsed());
         provider.destroy_node(&node).await.unwrap();
         let left: Vec<_> = bench.virsh(&["list", "--all", "--name"]).lines().map(str::to_owned).collect();
         assert!(left.iter().all(String::is_empty), "{left:?}");
