@@ -3,7 +3,7 @@
 //! Words on the kernel's command line say what it does: each `ip=<address>/<length>` gives an address to the first network
 //! card that has none. It says when a card gets or loses carrier, and sends back what it is sent at port 7. It says
 //! `guest-ready` when it listens, has a shell on its console and QEMU's agent for commands, and ends when its power button is
-//! pressed.
+//! pressed. Its command `media` mounts at `/media` a disc or the disk that is plugged in.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -36,6 +36,30 @@ const MODULES: [&str; 12] = [
     "button",
     "evdev",
 ];
+/// Modules for media, which most machines have none of.
+const MEDIA_MODULES: [&str; 11] = [
+    "nls_cp437",
+    "nls_ascii",
+    "fat",
+    "vfat",
+    "scsi_common",
+    "scsi_mod",
+    "libata",
+    "ata_piix",
+    "cdrom",
+    "sr_mod",
+    "isofs",
+];
+const MEDIA: &str = r#"#!/bin/busybox sh
+for module in $(cat /modules/media); do insmod /modules/$module.ko; done
+mkdir -p /media
+for try in $(seq 100); do
+    mount -t iso9660 -o ro /dev/sr0 /media && exit
+    mount -t vfat -o ro /dev/vda /media && exit
+    sleep 0.2
+done 2>/dev/null
+exit 1
+"#;
 const INIT: &str = r#"#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /run /tmp /sbin
 /bin/busybox --install -s /bin
@@ -128,8 +152,10 @@ pub fn make(directory: &Path) {
     for path in agent() {
         disk.add(path.to_string_lossy().trim_start_matches('/'), 0o100_755, &read(&path));
     }
+    disk.add("bin/media", 0o100_755, MEDIA.as_bytes());
     disk.add("modules/order", 0o100_644, MODULES.join("\n").as_bytes());
-    for module in MODULES {
+    disk.add("modules/media", 0o100_644, MEDIA_MODULES.join("\n").as_bytes());
+    for module in MODULES.iter().chain(&MEDIA_MODULES) {
         let found = find(&package().join("lib/modules"), &format!("{module}.ko"));
         let path = found.unwrap_or_else(|| panic!("the kernel's package has no module {module}"));
         disk.add(&format!("modules/{module}.ko"), 0o100_644, &read(&path));

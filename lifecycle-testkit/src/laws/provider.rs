@@ -143,6 +143,8 @@ impl Bench {
             directory: PathBuf::from("/"),
             management: None,
             interfaces: 1,
+            machine: None,
+            medium: None,
         }
     }
 

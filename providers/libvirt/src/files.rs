@@ -14,6 +14,7 @@ use lifecycle_core::ErrorKind;
 use lifecycle_core::attach::Mac;
 use lifecycle_core::id::NodeId;
 use lifecycle_core::name::IfName;
+use lifecycle_core::plugin::provider::CreateNode;
 use lifecycle_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -21,11 +22,16 @@ use crate::failure::{Failure, Outcome};
 use crate::image::Base;
 use crate::machine::Machine;
 use crate::mark::{self, Mark, Owner};
+use crate::medium;
 
 const RECORD: &str = "instance.json";
-const DISK: &str = "disk.qcow2";
+pub(crate) const DISK: &str = "disk.qcow2";
 const FRESH_DISK: &str = "fresh.qcow2";
-const LOG: &str = "console.log";
+/// The medium with its initial configuration.
+pub(crate) const MEDIUM: &str = "medium.img";
+/// What its firmware remembers.
+pub(crate) const NVRAM: &str = "nvram.fd";
+pub(crate) const LOG: &str = "console.log";
 /// Version of the record. A later one is refused.
 const VERSION: u32 = 1;
 
@@ -127,13 +133,16 @@ impl Files {
     }
 
     /// Makes what an instance has, the record first; what is there stays.
-    pub(crate) fn make(&self, record: &Record) -> Outcome<()> {
+    pub(crate) fn make(&self, record: &Record, request: &CreateNode) -> Outcome<()> {
         let directory = self.directory(&record.mark.instance.identifier);
         // QEMU runs as somebody else, who has to pass through and need not look around.
         let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(&directory);
         made.map_err(|error| Failure::of_file(error, directory.display()))?;
         sync(&self.root)?;
         write_into(&directory, record)?;
+        if let Some(wanted) = request.medium.as_ref().filter(|_| !directory.join(MEDIUM).exists()) {
+            medium::make(wanted, &request.directory, &directory.join(MEDIUM))?;
+        }
         let disk = directory.join(DISK);
         match &record.machine.disk {
             Some(base) if !disk.exists() => {

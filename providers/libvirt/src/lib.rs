@@ -15,6 +15,7 @@ mod life;
 mod logs;
 mod machine;
 mod mark;
+mod medium;
 mod observe;
 mod provider;
 mod settings;

@@ -110,14 +110,14 @@ impl Yard {
             Some(record) => record,
             None => {
                 let kvm = self.has_kvm(daemon)?;
-                let machine = Machine::of(&request.spec, &self.settings, request.interfaces, kvm)?;
+                let machine = Machine::of(request, &self.settings, kvm)?;
                 Record::new(mark, machine)
             }
         };
         // Somebody may have died in the middle of this.
         let made = match is_defined {
             true => Ok(()),
-            false => self.files.make(&record).and_then(|()| self.define(daemon, &mut record).map(drop)),
+            false => self.files.make(&record, request).and_then(|()| self.define(daemon, &mut record).map(drop)),
         };
         let identifier = &record.mark.instance.identifier;
         match made {
@@ -160,9 +160,8 @@ impl Yard {
             }
         }
         let record = &*record;
-        let cards: Vec<Card<'_>> = domain::cards(&record.ports, |port| there.contains(&port.tap), record.machine.nics);
-        let (disk, log) = (self.files.disk(record), self.files.log(&record.mark.instance.identifier));
-        let xml = domain::domain(record, &disk, &log, &cards)?;
+        let cards: Vec<Card<'_>> = domain::cards(&record.ports, |port| there.contains(&port.tap), &record.machine);
+        let xml = domain::domain(record, &self.files.directory(&record.mark.instance.identifier), &cards)?;
         let defined = daemon.call(|connection| Domain::define_xml(connection, &xml));
         defined.or_else(|failure| match failure.kind.is_unknown() {
             true => Err(failure),

@@ -142,6 +142,7 @@ impl Provider for LibvirtProvider {
             images: true,
             carrier: true,
             resources: true,
+            media: true,
             restart_keeps_interfaces: true,
             concurrency: self.yard.settings.concurrency,
             missing,

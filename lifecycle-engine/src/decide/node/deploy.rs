@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use lifecycle_core::attach::PlaceKind;
+use lifecycle_core::error::{Error, ErrorKind, Result};
 use lifecycle_core::id::NodeId;
 use lifecycle_core::machine::NodeState;
 use lifecycle_core::plugin::provider::CreateNode;
@@ -82,11 +83,13 @@ pub(super) fn create(cx: &mut Cx<'_>, id: NodeId) -> Flow {
         Some(request) => request,
         None => return Flow::Wait,
     };
-    if let Some((vendor, kind)) = cx.world.kinds.get(&request.spec.kind)
-        && let Err(error) = vendor.before_create(&as_run(cx, id, kind), &mut request)
-    {
-        end::refused(cx, id, &error);
-        return Flow::Wait;
+    if let Some((vendor, kind)) = cx.world.kinds.get(&request.spec.kind) {
+        request.machine = kind.machine;
+        let prepared = vendor.before_create(&as_run(cx, id, kind), &mut request);
+        if let Err(error) = prepared.and_then(|()| can_have_medium(cx, id, &request)) {
+            end::refused(cx, id, &error);
+            return Flow::Wait;
+        }
     }
     let timeout = cx.world.settings.limits.starting;
     super::ask(cx, id, Action::CreateNode(Box::new(request)), timeout)
@@ -101,6 +104,21 @@ fn as_run<'a>(cx: &Cx<'_>, id: NodeId, kind: &'a KindData) -> Cow<'a, KindData> 
         }
         _ => Cow::Borrowed(kind),
     }
+}
+
+/// A container that is started from the kind of a machine finds no medium.
+fn can_have_medium(cx: &Cx<'_>, id: NodeId, request: &CreateNode) -> Result<()> {
+    let Some(node) = cx.world.nodes.get(&id).filter(|_| request.medium.is_some()) else { return Ok(()) };
+    let provider = node.host.as_ref().and_then(|host| cx.world.provider(host, &node.provider));
+    if provider.is_some_and(|provider| provider.capabilities.media) {
+        return Ok(());
+    }
+    let message = format!(
+        "kind `{}` takes its `startup-config` from a medium, which the provider `{}` cannot make; leave it out and \
+         configure the running node, or run it as a virtual machine",
+        request.spec.kind, node.provider
+    );
+    Err(Error::new(ErrorKind::Unsupported, "bring the startup-config", message).about(&request.name))
 }
 
 fn create_request(cx: &Cx<'_>, id: NodeId) -> Option<CreateNode> {
@@ -119,6 +137,8 @@ fn create_request(cx: &Cx<'_>, id: NodeId) -> Option<CreateNode> {
         directory: lab.topology.directory.clone(),
         management,
         interfaces: u32::try_from(interfaces).unwrap_or(u32::MAX),
+        machine: None,
+        medium: None,
         spec,
     })
 }

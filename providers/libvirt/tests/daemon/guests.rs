@@ -1,5 +1,6 @@
 //! What machines see and say: links, carrier, consoles, logs, the power button.
 
+use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,16 +8,20 @@ use futures_util::StreamExt;
 use lifecycle_core::ErrorKind;
 use lifecycle_core::attach::Mac;
 use lifecycle_core::plugin::Provider;
-use lifecycle_core::plugin::provider::{ConsoleRequest, ExecRequest, InstanceRef, InstanceState, PortRequest};
+use lifecycle_core::plugin::provider::{
+    ConsoleRequest, CreateNode, ExecRequest, InstanceRef, InstanceState, Medium, MediumKind, PortRequest,
+};
+use lifecycle_core::plugin::vendor::{Chipset, DiskBus, Firmware, Machine, NicModel};
 use serde_json::json;
 
 use crate::Test;
-use crate::bench::{Bench, GUEST, block_on, create, eventually, log, port, says, started, state};
+use crate::bench::{BLANK, Bench, GUEST, block_on, create, eventually, log, port, says, started, state};
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_machine_takes_its_tap", a_machine_takes_its_tap),
     ("consoles_and_logs_and_the_power_button", consoles_and_logs_and_the_power_button),
     ("what_is_refused_leaves_nothing", what_is_refused_leaves_nothing),
+    ("a_machine_is_made_as_its_kind_says", a_machine_is_made_as_its_kind_says),
 ];
 
 /// Whether the guest answers at its address, from the namespace that has the tap.
@@ -75,7 +80,18 @@ fn a_machine_takes_its_tap(bench: &mut Bench) {
 fn consoles_and_logs_and_the_power_button(bench: &mut Bench) {
     block_on(async {
         let provider = bench.provider();
-        let node = create(&provider, &bench.request(1, GUEST)).await;
+        let lab = tempfile::tempdir().unwrap();
+        fs::write(lab.path().join("r1.cfg"), "hostname r1\n").unwrap();
+        let medium = Medium {
+            kind: MediumKind::Disc,
+            source: "r1.cfg".into(),
+            path: "startup/iosxe_config.txt".into(),
+            label: None,
+            archive: None,
+        };
+        let directory = lab.path().to_owned();
+        let request = CreateNode { medium: Some(medium), directory, ..bench.request(1, GUEST) };
+        let node = create(&provider, &request).await;
         let request = ConsoleRequest { argv: None, columns: 80, rows: 24 };
         let open = async || provider.console().unwrap().open(&node, &request).await;
         assert_eq!(open().await.unwrap_err().kind(), ErrorKind::Conflict, "it does not run yet");
@@ -100,6 +116,9 @@ fn consoles_and_logs_and_the_power_button(bench: &mut Bench) {
         assert_eq!(state(&provider, &node).await, InstanceState::Running);
 
         commands_that_say_much(&provider, &node).await;
+        let script = "media && cat /media/startup/iosxe_config.txt";
+        let read = provider.exec().unwrap().exec(&node, &ExecRequest::new(["sh", "-c", script])).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&read.stdout), "hostname r1\n", "{read:?}");
 
         // Asked to end, it does, and its log says how. What it said before is still there, also after the next start.
         provider.stop_node(&node, Duration::from_secs(30)).await.unwrap();
@@ -144,5 +163,43 @@ fn what_is_refused_leaves_nothing(bench: &mut Bench) {
         provider.destroy_node(&node).await.unwrap();
         let left: Vec<_> = bench.virsh(&["list", "--all", "--name"]).lines().map(str::to_owned).collect();
         assert!(left.iter().all(String::is_empty), "{left:?}");
+    });
+}
+
+fn a_machine_is_made_as_its_kind_says(bench: &mut Bench) {
+    block_on(async {
+        let provider = bench.provider();
+        let lab = tempfile::tempdir().unwrap();
+        fs::write(lab.path().join("r1.cfg"), "x").unwrap();
+        let medium = |kind| Medium { kind, source: "r1.cfg".into(), path: "a".into(), label: None, archive: None };
+        let old = Machine {
+            disk: DiskBus::Ide,
+            nic: NicModel::E1000,
+            chipset: Chipset::I440fx,
+            serial_ports: 4,
+            reserved_nics: 2,
+            ..Machine::default()
+        };
+        let new = Machine { disk: DiskBus::Sata, firmware: Firmware::Efi, ..Machine::default() };
+        for (number, machine, kind, expected) in [
+            (1, old, MediumKind::Disc, &["pc-i440fx", "bus='ide'", "model type='e1000'", "device='cdrom'"][..]),
+            (2, old, MediumKind::Disk, &["dev='hda'", "dev='hdb'"]),
+            (3, new, MediumKind::Disc, &["pc-q35", "bus='sata'", "model type='virtio'", "device='cdrom'", "pflash"]),
+            (4, new, MediumKind::Disk, &["dev='sda'", "dev='sdb'", "/nvram.fd</nvram>"]),
+        ] {
+            let (medium, directory) = (Some(medium(kind)), lab.path().to_owned());
+            let request = CreateNode { machine: Some(machine), medium, directory, ..bench.request(number, BLANK) };
+            let node = started(&provider, &request).await;
+            let xml = bench.virsh(&["dumpxml", &node.identifier]);
+            for words in expected {
+                assert!(xml.contains(words), "no {words} in {xml}");
+            }
+            let (serials, cards) = (xml.matches("<serial ").count(), xml.matches("<interface ").count());
+            assert_eq!((serials, cards), if machine == old { (4, 3) } else { (1, 1) }, "{xml}");
+            // It is made again with each start, of what it has.
+            provider.stop_node(&node, Duration::ZERO).await.unwrap();
+            provider.start_node(&node).await.unwrap();
+            provider.destroy_node(&node).await.unwrap();
+        }
     });
 }

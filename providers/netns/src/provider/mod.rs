@@ -290,6 +290,7 @@ impl Provider for NetnsProvider {
             images: true,
             carrier: false,
             resources: true,
+            media: false,
             restart_keeps_interfaces: true,
             concurrency: available_parallelism().map_or(2, |count| count.get() * 2),
             missing,
