@@ -110,7 +110,7 @@ pub struct CreateNode {
     pub medium: Option<Medium>,
 }
 
-/// A medium with one file, which a machine has plugged in and only reads.
+/// A medium with one file, which a machine has plugged in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Medium {
     /// What it is.

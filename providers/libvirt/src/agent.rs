@@ -116,7 +116,9 @@ pub(crate) fn kill(daemon: &mut Daemon, domain: &Domain, pid: i64) -> Outcome<()
 impl Status {
     fn output(self) -> Outcome<ExecOutput> {
         let decoded = |text: &str| {
-            STANDARD.decode(text).map_err(|error| Failure::new(ErrorKind::Failed, format!("the agent's answer: {error}")))
+            STANDARD
+                .decode(text)
+                .map_err(|error| Failure::new(ErrorKind::Failed, format!("the agent's answer: {error}")))
         };
         let (mut stdout, mut stderr) = (decoded(&self.out_data)?, decoded(&self.err_data)?);
         if let (Some(127), Some(reason)) = (self.exitcode, stderr.strip_prefix(b"lifecycle: ")) {
@@ -176,9 +178,10 @@ fn refusal(cause: Cause) -> Failure {
             "commands are run by QEMU's guest agent, for which this machine has no port; it gets one, unless `extras: \
              {libvirt: {agent: false}}` says otherwise, when it is destroyed and deployed again",
         ),
-        _ if says("been disabled") => {
-            (ErrorKind::PermissionDenied, "the guest agent may run no commands; allow `guest-exec` in its configuration")
-        }
+        _ if says("been disabled") => (
+            ErrorKind::PermissionDenied,
+            "the guest agent may run no commands; allow `guest-exec` in its configuration",
+        ),
         _ if says("Failed to execute child process") => {
             (ErrorKind::Unsupported, "commands are run by a shell of the machine's, `sh`, which cannot be run")
         }

@@ -64,7 +64,8 @@ fn in_run(yard: &Yard, daemon: &mut Daemon, instance: &InstanceRef, run: Option<
 impl LibvirtProvider {
     async fn run(&self, instance: &InstanceRef, request: &ExecRequest) -> Outcome<ExecOutput> {
         if request.user.is_some() {
-            let text = "commands in a machine run as its guest agent does; name the user to `su` or the like in the command";
+            let text =
+                "commands in a machine run as its guest agent does; name the user to `su` or the like in the command";
             return Err(Failure::new(ErrorKind::Unsupported, text));
         }
         let (crew, yard) = (Arc::clone(self.crew()), Arc::clone(self.yard()));

@@ -52,7 +52,8 @@ fn restrict(path: &Path) -> std::io::Result<()> {
 fn read(source: &Path, directory: &Path) -> Outcome<Vec<u8>> {
     use std::os::fd::AsRawFd;
     let wanted = directory.join(source);
-    let unusable = |why: String| Failure::invalid(format!("`startup-config` {} cannot be used: {why}", wanted.display()));
+    let unusable =
+        |why: String| Failure::invalid(format!("`startup-config` {} cannot be used: {why}", wanted.display()));
     let open = || {
         // What is no file may keep who opens it.
         if !fs::metadata(&wanted)?.is_file() {
@@ -78,7 +79,9 @@ fn read(source: &Path, directory: &Path) -> Outcome<Vec<u8>> {
 /// A path on a medium, of plain names from its top.
 fn plain(path: &Path) -> Outcome<String> {
     let is_plain = |part: Component<'_>| match part {
-        Component::Normal(name) => name.to_string_lossy().bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)),
+        Component::Normal(name) => {
+            name.to_string_lossy().bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        }
         _ => false,
     };
     match path.to_str().filter(|text| !text.is_empty() && path.components().all(is_plain)) {
@@ -128,11 +131,11 @@ fn disc(name: &str, content: &[u8], label: &str, target: &Path) -> Outcome<()> {
     let mut command = Command::new("xorriso");
     // Long names for whoever knows them, and as long as they may be for others.
     command.args(["-as", "mkisofs", "-quiet", "-J", "-r", "-l", "-V", label, "-graft-points", "-o"]).arg(target);
-    command.arg(format!("{name}={}", source.0.display()));
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| Failure::of_file(error, "xorriso cannot be run (Debian's package is xorriso)"))?;
+    command.arg(format!("/{name}={}", source.0.display()));
+    let output = command.stdin(Stdio::null()).output().map_err(|error| {
+        let text = format!("discs are made by `xorriso` (Debian's package is xorriso), which cannot be run: {error}");
+        Failure::new(ErrorKind::Unsupported, text)
+    })?;
     if output.status.success() {
         return Ok(());
     }
@@ -166,7 +169,8 @@ mod tests {
         let archived = Medium { archive: Some("vmm-config.tgz".to_owned()), ..medium("r1.cfg", "config/juniper.conf") };
         for wanted in [medium("r1.cfg", "config/Startup-Config.txt"), archived] {
             make(&wanted, lab.path(), &target).unwrap();
-            let system = FileSystem::new(File::options().read(true).write(true).open(&target).unwrap(), FsOptions::new());
+            let system =
+                FileSystem::new(File::options().read(true).write(true).open(&target).unwrap(), FsOptions::new());
             let system = system.unwrap();
             assert_eq!(system.volume_label(), "vmm-data");
             let mut found = Vec::new();

@@ -11,8 +11,8 @@ use lifecycle_core::Result;
 use lifecycle_core::attach::{AttachPoint, PlaceKind};
 use lifecycle_core::id::NodeId;
 use lifecycle_core::plugin::provider::{
-    Capacity, Carrier, Console, CreateNode, CreatedNode, Exec, HostResources, Images, InstanceRef, Logs, ManagementAddresses,
-    ObservedNode, PortRequest, ProviderCapabilities, ProviderEvent,
+    Capacity, Carrier, Console, CreateNode, CreatedNode, Exec, HostResources, Images, InstanceRef, Logs,
+    ManagementAddresses, ObservedNode, PortRequest, ProviderCapabilities, ProviderEvent,
 };
 use lifecycle_core::plugin::{HostContext, Provider, ProviderPlugin};
 use tokio::sync::{Notify, watch};

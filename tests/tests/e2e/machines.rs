@@ -15,6 +15,17 @@ use nix::unistd::Pid;
 
 const IMAGE: &str = "lifecycle-test:1";
 
+/// The machine's kind, which looks for its configuration on a medium.
+const KIND: &str = "
+vendor: Tests
+kinds:
+  - kind: test_vm
+    machine: { chipset: i440fx, serial-ports: 2 }
+    startup-config: { method: METHOD, path: startup.cfg }
+    save: { command: [cat, /media/startup.cfg], file: vm.cfg }
+";
+const STARTUP_CONFIG: &str = "hostname vm\n";
+
 /// Each is linked to each. The machine's init gives its cards their addresses.
 const LAB: &str = r#"
 name: machines
@@ -22,8 +33,12 @@ topology:
   defaults: {kind: linux}
   nodes:
     vm:
+      kind: test_vm
       provider: libvirt
       image: guest
+      startup-config: vm.cfg
+      exec: [media]
+      healthcheck: {test: [CMD, test, -e, /media/startup.cfg], interval: 1, timeout: 20, retries: 1}
       cmd: SOON ip=10.9.1.1/24 ip=10.9.2.1/24
     ct:
       provider: docker
@@ -70,13 +85,16 @@ impl<'a> Bench<'a> {
         let directory = libvirt.directory().display();
         guest::make(&libvirt.directory().join("images/guest"));
         let settings = format!(
-            "images: [{{image: '*', root: host}}]\nplugins:\n  docker: {{endpoint: '{}'}}\n  libvirt: {{uri: '{}', directory: \
+            "images: [{{image: '*', root: host}}]\nvendors: [vendors]\nplugins:\n  docker: {{endpoint: '{}'}}\n  libvirt: {{uri: '{}', directory: \
              {directory}/vms, images: [{directory}/images], acceleration: qemu, memory_mb: 96}}\n  ovs: {{database: \
              '{database}', datapath: netdev}}\n",
             docker.endpoint(),
             libvirt.uri()
         );
         let config = sandbox.write("config.yaml", &settings).display().to_string();
+        let medium = if backend == "ovs" { "config-disk" } else { "iso" };
+        sandbox.write("vendors/tests.yml", &KIND.replace("METHOD", medium));
+        sandbox.write("vm.cfg", STARTUP_CONFIG);
         sandbox.write("machines.clab.yml", &LAB.replacen("SOON", guest::SOON, 1));
         let serve = sandbox.serve_with(&[("LIFECYCLE_CONFIG", &config)]);
         sandbox.ok(&["deploy", "--backend", backend, "-t", "machines.clab.yml"]);
@@ -103,6 +121,18 @@ impl<'a> Bench<'a> {
         eventually_or(LONG, explain, || ways.iter().all(|(from, address)| answers(from, address)).then_some(()));
         // Libvirt takes away what slows a tap down, each time that a machine begins to hold it.
         eventually("the machine's second link has its rate", LONG, || self.taps().contains("qdisc tbf").then_some(()));
+    }
+
+    /// Commands are run in the machine: those of the lab file after its start, which found its configuration, its health
+    /// check, those of people, and the one that tells its configuration.
+    fn commands_are_run(&self) {
+        let explain = || format!("the machine is healthy: {:#}", node(self.sandbox, "vm"));
+        eventually_or(LONG, explain, || (node(self.sandbox, "vm")["is_ready"] == true).then_some(()));
+        assert_eq!(self.sandbox.ok(&["exec", "vm", "--", "cat", "/media/startup.cfg"]), STARTUP_CONFIG);
+        assert_eq!(self.sandbox.run(&["exec", "vm", "--", "sh", "-c", "exit 3"]).status.code(), Some(3));
+        self.sandbox.ok(&["save", "vm"]);
+        let saved = std::fs::read_to_string(self.sandbox.labs().join("clab-machines/vm/vm.cfg"));
+        assert_eq!(saved.unwrap(), STARTUP_CONFIG);
     }
 
     fn taps(&self) -> String {
@@ -146,6 +176,7 @@ impl<'a> Bench<'a> {
 fn a_mixed_lab(backend: &str) {
     let sandbox = Sandbox::new(User::Root);
     let mut bench = Bench::deploy(&sandbox, backend);
+    bench.commands_are_run();
     let untouched = |bench: &Bench<'_>| (bench.container_as_it_is(), fingerprint(&sandbox, "ns"));
 
     // A machine may leave checksums to whoever passes on what it sends.

@@ -88,8 +88,13 @@ fn bring_startup_config(kind: &KindData, request: &mut CreateNode) -> Result<()>
     }
     request.spec.startup_config = None;
     let (source, path) = (PathBuf::from(config), startup.path.clone());
-    let medium =
-        |kind, source, path| Medium { kind, source, path, label: startup.label.clone(), archive: startup.archive.clone() };
+    let medium = |kind, source, path| Medium {
+        kind,
+        source,
+        path,
+        label: startup.label.clone(),
+        archive: startup.archive.clone(),
+    };
     match startup.method {
         StartupMethod::Ignored => {}
         StartupMethod::Bind => {

@@ -159,7 +159,11 @@ fn what_is_refused_leaves_nothing(bench: &mut Bench) {
         let began = Instant::now();
         let error = provider.exec().unwrap().exec(&node, &ExecRequest::new(["true"])).await.unwrap_err();
         assert!(error.kind() == ErrorKind::Conflict && error.chain().contains("install qemu-guest-agent"), "{error:?}");
-        assert!(began.elapsed() < Duration::from_secs(30), "it took {:?} to learn that there is no agent", began.elapsed());
+        assert!(
+            began.elapsed() < Duration::from_secs(30),
+            "it took {:?} to learn that there is no agent",
+            began.elapsed()
+        );
         provider.destroy_node(&node).await.unwrap();
         let left: Vec<_> = bench.virsh(&["list", "--all", "--name"]).lines().map(str::to_owned).collect();
         assert!(left.iter().all(String::is_empty), "{left:?}");
