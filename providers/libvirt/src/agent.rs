@@ -47,7 +47,7 @@ const MISSING: &str = "the machine has no such program";
 /// What the agent says of a command.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
-struct Status {
+pub(crate) struct Status {
     exited: bool,
     exitcode: Option<i32>,
     signal: Option<i32>,
@@ -89,10 +89,10 @@ fn start(daemon: &mut Daemon, domain: &Domain, script: &str, arguments: Vec<Stri
     ask::<Begun>(daemon, domain, "guest-exec", wanted).map(|begun| begun.pid)
 }
 
-/// What a command did, once it has ended. The agent tells it once.
-pub(crate) fn ended(daemon: &mut Daemon, domain: &Domain, pid: i64) -> Outcome<Option<ExecOutput>> {
+/// What is known of a command, once it has ended. The agent tells it once.
+pub(crate) fn ended(daemon: &mut Daemon, domain: &Domain, pid: i64) -> Outcome<Option<Status>> {
     let status: Status = ask(daemon, domain, "guest-exec-status", json!({ "pid": pid }))?;
-    if status.exited { status.output().map(Some) } else { Ok(None) }
+    Ok(status.exited.then_some(status))
 }
 
 /// Ends a command by force. The agent has no call for that, so the guest's shell does it.
@@ -114,7 +114,8 @@ pub(crate) fn kill(daemon: &mut Daemon, domain: &Domain, pid: i64) -> Outcome<()
 }
 
 impl Status {
-    fn output(self) -> Outcome<ExecOutput> {
+    /// What the command did, or why it was none.
+    pub(crate) fn output(self) -> Outcome<ExecOutput> {
         let decoded = |text: &str| {
             STANDARD
                 .decode(text)
@@ -142,7 +143,7 @@ fn ask<T: for<'a> Deserialize<'a>>(
 ) -> Outcome<T> {
     let text = json!({ "execute": command, "arguments": arguments }).to_string();
     let answer = daemon.call(|_| match domain.qemu_agent_command(&text, PATIENCE, 0) {
-        Err(cause) if is_agents(cause.code()) => Ok(Err(cause)),
+        Err(cause) if is_agents(&cause) => Ok(Err(cause)),
         answer => answer.map(Ok),
     })?;
     let answer = answer.map_err(refusal)?;
@@ -152,15 +153,16 @@ fn ask<T: for<'a> Deserialize<'a>>(
 }
 
 /// Whether an error is about the agent, or what it says, and not about the daemon, which answers.
-const fn is_agents(code: ErrorNumber) -> bool {
-    matches!(
-        code,
+fn is_agents(cause: &Cause) -> bool {
+    match cause.code() {
         ErrorNumber::AgentUnresponsive
-            | ErrorNumber::AgentUnsynced
-            | ErrorNumber::AgentCommandFailed
-            | ErrorNumber::ArgumentUnsupported
-            | ErrorNumber::InternalError
-    )
+        | ErrorNumber::AgentUnsynced
+        | ErrorNumber::AgentCommandFailed
+        | ErrorNumber::ArgumentUnsupported => true,
+        // A connection that breaks is one of those too.
+        ErrorNumber::InternalError => cause.message().contains("agent command"),
+        _ => false,
+    }
 }
 
 /// What it means that an agent does not do what it is asked for, and what to do.

@@ -89,9 +89,9 @@ impl LibvirtProvider {
             };
             match self.crew().talk(instance.node, ask).await {
                 Ok(Some(None)) => heard = Instant::now(),
-                Ok(Some(Some(output))) => {
+                Ok(Some(Some(status))) => {
                     command.is_over = true;
-                    return Ok(output);
+                    return status.output();
                 }
                 Ok(None) => {
                     return Err(Failure::new(ErrorKind::Interrupted, "the machine ended while the command ran"));

@@ -161,14 +161,6 @@ pub(crate) struct Machine {
     pub medium: Option<MediumKind>,
 }
 
-impl Machine {
-    /// Where a drive for discs is plugged in: behind the disks, and where the chipset has room for one.
-    pub(crate) fn drive(&self) -> (&'static str, &'static str) {
-        let is_q35 = self.model.as_deref().is_some_and(|model| model.contains("q35"));
-        if is_q35 { ("sata", "sdb") } else { ("ide", "hdc") }
-    }
-}
-
 impl Options {
     pub(crate) fn of(spec: &NodeSpec) -> Outcome<Self> {
         let Some(given) = spec.extra.get("extras").and_then(|extras| extras.get("libvirt")) else {
@@ -202,6 +194,12 @@ fn refuse(spec: &NodeSpec) -> Outcome<()> {
 }
 
 impl Machine {
+    /// Where a drive for discs is plugged in: behind the disks, and where the chipset has room for one.
+    pub(crate) fn drive(&self) -> (&'static str, &'static str) {
+        let is_q35 = self.model.as_deref().is_some_and(|model| model.contains("q35"));
+        if is_q35 { ("sata", "sdb") } else { ("ide", "hdc") }
+    }
+
     /// The machine that a node wants.
     pub(crate) fn of(request: &CreateNode, settings: &Settings, kvm: bool) -> Outcome<Self> {
         let spec = &request.spec;

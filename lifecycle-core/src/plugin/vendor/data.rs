@@ -9,10 +9,9 @@ use crate::topology::Bind;
 
 /// A vendor whose kinds are data and nothing else.
 ///
-/// Before a node is made it gets what its kind and containerlab put into its environment, its initial configuration, be it on
-/// a medium, and,
-/// where its kind has a race to lose, its wait for interfaces. After each start the lines of `exec` run one after the
-/// other, split into words as a shell does, without a shell.
+/// Before a node is made it gets what its kind and containerlab put into its environment, its initial configuration, bound
+/// or on a medium, and, where its kind has a race to lose, its wait for interfaces. After each start the lines of `exec` run
+/// one after the other, split into words as a shell does, without a shell.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DataVendor {
     kinds: Vec<KindData>,
@@ -87,22 +86,23 @@ fn bring_startup_config(kind: &KindData, request: &mut CreateNode) -> Result<()>
         return refuse(message.to_owned());
     }
     request.spec.startup_config = None;
-    let (source, path) = (PathBuf::from(config), startup.path.clone());
-    let medium = |kind, source, path| Medium {
+    let medium = |kind| Medium {
         kind,
-        source,
-        path,
+        source: PathBuf::from(&config),
+        path: startup.path.clone(),
         label: startup.label.clone(),
         archive: startup.archive.clone(),
     };
     match startup.method {
         StartupMethod::Ignored => {}
-        StartupMethod::Bind => {
-            let read_only = !startup.writable;
-            request.spec.binds.push(Bind { source, target: path, read_only, options: Vec::new() });
-        }
-        StartupMethod::Iso => request.medium = Some(medium(MediumKind::Disc, source, path)),
-        StartupMethod::ConfigDisk => request.medium = Some(medium(MediumKind::Disk, source, path)),
+        StartupMethod::Bind => request.spec.binds.push(Bind {
+            source: PathBuf::from(config),
+            target: startup.path.clone(),
+            read_only: !startup.writable,
+            options: Vec::new(),
+        }),
+        StartupMethod::Iso => request.medium = Some(medium(MediumKind::Disc)),
+        StartupMethod::ConfigDisk => request.medium = Some(medium(MediumKind::Disk)),
     }
     Ok(())
 }
