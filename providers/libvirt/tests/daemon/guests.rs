@@ -154,11 +154,18 @@ fn what_is_refused_leaves_nothing(bench: &mut Bench) {
         let error = provider.create_node(&odd).await.unwrap_err();
         assert!(!error.kind().is_unknown(), "{error:?}");
         assert!(provider.list_nodes().await.unwrap().is_empty());
-        // Nothing listens in one that boots yet, or has no agent.
+        // Nothing listens in one that boots yet, or has no agent; and some have no port for one.
         let node = started(&provider, &bench.request(3, GUEST)).await;
+        let mut without = bench.request(4, BLANK);
+        without.spec.extra.insert("extras".to_owned(), json!({ "libvirt": { "agent": false } }));
+        let without = started(&provider, &without).await;
+        let run = ExecRequest::new(["true"]);
         let began = Instant::now();
-        let error = provider.exec().unwrap().exec(&node, &ExecRequest::new(["true"])).await.unwrap_err();
+        let error = provider.exec().unwrap().exec(&node, &run).await.unwrap_err();
         assert!(error.kind() == ErrorKind::Conflict && error.chain().contains("install qemu-guest-agent"), "{error:?}");
+        let error = provider.exec().unwrap().exec(&without, &run).await.unwrap_err();
+        assert!(error.kind() == ErrorKind::Unsupported && error.chain().contains("has no port"), "{error:?}");
+        provider.destroy_node(&without).await.unwrap();
         assert!(
             began.elapsed() < Duration::from_secs(30),
             "it took {:?} to learn that there is no agent",
