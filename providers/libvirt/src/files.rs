@@ -14,12 +14,14 @@ use lifecycle_core::ErrorKind;
 use lifecycle_core::attach::Mac;
 use lifecycle_core::id::NodeId;
 use lifecycle_core::name::IfName;
+use lifecycle_core::plugin::provider::ManagementAddresses;
 use lifecycle_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Failure, Outcome};
 use crate::image::Base;
 use crate::machine::Machine;
+use crate::management::Managed;
 use crate::mark::{self, Mark, Owner};
 
 const RECORD: &str = "instance.json";
@@ -49,13 +51,21 @@ pub(crate) struct Record {
     pub mark: Mark,
     pub machine: Machine,
     pub ports: BTreeMap<IfName, Port>,
+    /// What it has on its management network.
+    #[serde(default)]
+    pub management: Option<Managed>,
     /// When it was started last; none when it was stopped since, or never started.
     pub started: Option<Timestamp>,
 }
 
 impl Record {
     pub(crate) fn new(mark: Mark, machine: Machine) -> Self {
-        Self { version: VERSION, mark, machine, ports: BTreeMap::new(), started: None }
+        Self { version: VERSION, mark, machine, ports: BTreeMap::new(), management: None, started: None }
+    }
+
+    /// Its addresses on its management network.
+    pub(crate) fn addresses(&self) -> ManagementAddresses {
+        self.management.as_ref().map(|it| it.lease.addresses).unwrap_or_default()
     }
 }
 
@@ -126,14 +136,20 @@ impl Files {
         write_into(&self.directory(&record.mark.instance.identifier), record)
     }
 
-    /// Makes what an instance has, the record first; what is there stays.
-    pub(crate) fn make(&self, record: &Record) -> Outcome<()> {
+    /// Makes the directory of an instance, with its record.
+    pub(crate) fn begin(&self, record: &Record) -> Outcome<()> {
         let directory = self.directory(&record.mark.instance.identifier);
         // QEMU runs as somebody else, who has to pass through and need not look around.
         let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(&directory);
         made.map_err(|error| Failure::of_file(error, directory.display()))?;
         sync(&self.root)?;
-        write_into(&directory, record)?;
+        write_into(&directory, record)
+    }
+
+    /// Makes what an instance has, the record first; what is there stays.
+    pub(crate) fn make(&self, record: &Record) -> Outcome<()> {
+        self.begin(record)?;
+        let directory = self.directory(&record.mark.instance.identifier);
         let disk = directory.join(DISK);
         match &record.machine.disk {
             Some(base) if !disk.exists() => {

@@ -12,6 +12,7 @@ mod image;
 mod life;
 mod logs;
 mod machine;
+mod management;
 mod mark;
 mod observe;
 mod provider;

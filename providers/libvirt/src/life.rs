@@ -15,6 +15,7 @@ use crate::domain::{self, Card};
 use crate::failure::{Failure, Outcome};
 use crate::files::{Files, Port, Record};
 use crate::machine::Machine;
+use crate::management::Management;
 use crate::mark::{self, ELEMENT, Mark, Owner, URI};
 use crate::settings::{Acceleration, Settings};
 use crate::taps::{self, Taps};
@@ -25,6 +26,7 @@ pub(crate) struct Yard {
     pub settings: Settings,
     pub owner: Owner,
     pub files: Files,
+    pub management: Management,
 }
 
 /// What is called by a name.
@@ -85,7 +87,7 @@ impl Yard {
     }
 
     /// Makes an instance; nothing of its runs.
-    pub(crate) fn create(&self, daemon: &mut Daemon, request: &CreateNode) -> Outcome<InstanceRef> {
+    pub(crate) fn create(&self, daemon: &mut Daemon, request: &CreateNode) -> Outcome<Record> {
         let identifier = mark::identifier(request.node, &request.long_name);
         let instance = InstanceRef { node: request.node, incarnation: request.incarnation, identifier };
         let mark = Mark { owner: self.owner.clone(), lab: request.lab, instance };
@@ -117,16 +119,22 @@ impl Yard {
         // Somebody may have died in the middle of this.
         let made = match is_defined {
             true => Ok(()),
-            false => self.files.make(&record).and_then(|()| self.define(daemon, &mut record).map(drop)),
+            false => self.make(daemon, &mut record, request),
         };
-        let identifier = &record.mark.instance.identifier;
         match made {
             Err(failure) if is_new && !failure.kind.is_unknown() => {
-                self.files.remove(identifier)?;
+                self.management.strike(&record)?;
+                self.files.remove(&record.mark.instance.identifier)?;
                 Err(failure)
             }
-            made => made.map(|()| record.mark.instance),
+            made => made.map(|()| record),
         }
+    }
+
+    fn make(&self, daemon: &mut Daemon, record: &mut Record, request: &CreateNode) -> Outcome<()> {
+        self.management.enter(record, request)?;
+        self.files.make(record)?;
+        self.define(daemon, record).map(drop)
     }
 
     /// Whether KVM is to run processors.
@@ -160,7 +168,10 @@ impl Yard {
             }
         }
         let record = &*record;
-        let cards: Vec<Card<'_>> = domain::cards(&record.ports, |port| there.contains(&port.tap), record.machine.nics);
+        let management = self.management.connect(record)?;
+        let first = management.iter().map(|(name, port)| Card::Linked(name, port));
+        let others = domain::cards(&record.ports, |port| there.contains(&port.tap), record.machine.nics);
+        let cards: Vec<Card<'_>> = first.chain(others).collect();
         let (disk, log) = (self.files.disk(record), self.files.log(&record.mark.instance.identifier));
         let xml = domain::domain(record, &disk, &log, &cards)?;
         let defined = daemon.call(|connection| Domain::define_xml(connection, &xml));
@@ -252,10 +263,9 @@ impl Yard {
                 | sys::VIR_DOMAIN_UNDEFINE_NVRAM;
             crate::failure::optional(daemon.call(|_| domain.undefine_flags(with)))?;
         }
-        match record {
-            Some(record) => self.files.remove(&record.mark.instance.identifier),
-            None => Ok(()),
-        }
+        let Some(record) = record else { return Ok(()) };
+        self.management.strike(&record)?;
+        self.files.remove(&record.mark.instance.identifier)
     }
 
     /// Where a link of an instance ends: at a tap, which the machine takes when it starts.

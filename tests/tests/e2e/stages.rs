@@ -31,8 +31,7 @@ topology:
 pub(crate) fn a_client_waits_for_its_server(user: User) {
     let sandbox = Sandbox::new(user);
     sandbox.write("stages.clab.yml", LAB);
-    let circle = LAB
-        .replace("healthcheck:", "stages: {create: {wait-for: [{node: client, stage: create}]}}\n      healthcheck:");
+    let circle = LAB.replace("create-links: {", "create-links: {wait-for: [{node: client, stage: create}], ");
     sandbox.write("circle.clab.yml", &circle);
     let said = sandbox.fails(1, &["validate", "circle.clab.yml"]);
     assert!(said.contains("in a circle") && said.contains("client") && said.contains("server"), "{said}");
