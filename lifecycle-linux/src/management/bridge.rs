@@ -175,16 +175,20 @@ impl Hub {
             return Ok(());
         }
         // Another controller's nodes, or something of the user's, may be on it.
-        let is_gone =
-            |name: &str| matches!(OurName::parse(name), Some(OurName::ManagementPort { node }) if gone.contains(&node));
+        let node_at = |port: &Link| match OurName::parse(&port.name) {
+            Some(OurName::ManagementPort { node }) => Some(node),
+            _ => None,
+        };
+        let is_gone = |port: &Link| node_at(port).is_some_and(|node| gone.contains(&node));
         let began = Instant::now();
         loop {
             let links = self.0.links()?;
-            let mut ports = links.iter().filter(|link| link.master == Some(bridge.index) && !is_gone(&link.name));
+            let mut ports = links.iter().filter(|link| link.master == Some(bridge.index) && !is_gone(link));
             let Some(port) = ports.next() else { break };
-            // The end of a link goes with its node's namespace, which the kernel clears away in its own time.
-            let going = port.group == LINK_GROUP && ports.all(|port| port.group == LINK_GROUP);
-            if !going || began.elapsed() > CLEARING {
+            // The end of a link goes with its node's namespace, which the kernel clears away in its own time, and so does
+            // the port of a node of another provider.
+            let may_go = |port: &Link| port.group == LINK_GROUP || node_at(port).is_some();
+            if !may_go(port) || !ports.all(may_go) || began.elapsed() > CLEARING {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(20));

@@ -16,6 +16,7 @@ use lifecycle_core::id::NodeId;
 use lifecycle_core::name::IfName;
 use lifecycle_core::plugin::provider::ManagementAddresses;
 use lifecycle_core::time::Timestamp;
+use lifecycle_crash::crash_point;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Failure, Outcome};
@@ -149,6 +150,7 @@ impl Files {
     /// Makes what an instance has, the record first; what is there stays.
     pub(crate) fn make(&self, record: &Record) -> Outcome<()> {
         self.begin(record)?;
+        crash_point("machine-recorded");
         let directory = self.directory(&record.mark.instance.identifier);
         let disk = directory.join(DISK);
         match &record.machine.disk {
@@ -156,6 +158,7 @@ impl Files {
                 // Half a disk is never taken for one.
                 let fresh = directory.join(FRESH_DISK);
                 overlay(base, &fresh)?;
+                crash_point("machine-disk-made");
                 fs::rename(&fresh, &disk).map_err(|error| Failure::of_file(error, disk.display()))?;
                 sync(&directory)
             }
@@ -177,6 +180,7 @@ impl Files {
                 fs::remove_file(entry.path()).map_err(failed)?;
             }
         }
+        crash_point("machine-emptied");
         fs::remove_dir_all(&directory).map_err(failed)
     }
 

@@ -7,6 +7,7 @@ use lifecycle_core::ErrorKind;
 use lifecycle_core::attach::{AttachKind, AttachPoint};
 use lifecycle_core::plugin::provider::{CreateNode, InstanceRef, PortRequest};
 use lifecycle_core::time::Timestamp;
+use lifecycle_crash::crash_point;
 use virt::domain::Domain;
 use virt::sys;
 
@@ -175,6 +176,7 @@ impl Yard {
         let (disk, log) = (self.files.disk(record), self.files.log(&record.mark.instance.identifier));
         let xml = domain::domain(record, &disk, &log, &cards)?;
         let defined = daemon.call(|connection| Domain::define_xml(connection, &xml));
+        crash_point("machine-defined");
         defined.or_else(|failure| match failure.kind.is_unknown() {
             true => Err(failure),
             false => match self.holder(daemon, &record.mark)? {
@@ -197,7 +199,10 @@ impl Yard {
         let before = record.started;
         record.started = Timestamp::try_from(SystemTime::now()).ok();
         self.files.write(&record)?;
-        match daemon.call(|_| domain.create()) {
+        crash_point("machine-starting");
+        let started = daemon.call(|_| domain.create());
+        crash_point("machine-started");
+        match started {
             Ok(_) => Ok(()),
             Err(failure) if failure.kind.is_unknown() => Err(failure),
             Err(failure) => {
@@ -229,7 +234,9 @@ impl Yard {
     /// Ends a machine by force.
     pub(crate) fn force_off(&self, daemon: &mut Daemon, instance: &InstanceRef) -> Outcome<()> {
         let Some(domain) = self.running(daemon, instance)? else { return Ok(()) };
-        match daemon.call(|_| domain.destroy()) {
+        let ended = daemon.call(|_| domain.destroy());
+        crash_point("machine-off");
+        match ended {
             Err(failure) if failure.kind.is_unknown() || self.running(daemon, instance)?.is_some() => Err(failure),
             _ => Ok(()),
         }
@@ -262,6 +269,7 @@ impl Yard {
                 | sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
                 | sys::VIR_DOMAIN_UNDEFINE_NVRAM;
             crate::failure::optional(daemon.call(|_| domain.undefine_flags(with)))?;
+            crash_point("machine-undefined");
         }
         let Some(record) = record else { return Ok(()) };
         self.management.strike(&record)?;

@@ -15,6 +15,7 @@ use lifecycle_core::attach::Mac;
 use lifecycle_core::name::IfName;
 use lifecycle_core::plugin::provider::CreateNode;
 use lifecycle_core::topology::ManagementNetwork;
+use lifecycle_crash::crash_point;
 use lifecycle_linux::management::{
     Dhcp, Entry, Hub, INTERFACE, Lease, Offer, Register, bridge_addresses, bridge_of, mac_of, names_of, net_of,
 };
@@ -71,6 +72,7 @@ impl Management {
             let Some(lease) = register.lease(entries.iter(), &asked)? else { return Ok(()) };
             record.management = Some(Managed { lease, network, names: names_of(request) });
             self.files.begin(record)?;
+            crash_point("machine-address-reserved");
         }
         entries.extend(entry_of(record));
         Ok(register.write(entries.iter(), record.mark.lab)?)
@@ -79,17 +81,22 @@ impl Management {
     /// Takes back what an instance has on its network. The last one takes the bridge along.
     pub(crate) fn strike(&self, record: &Record) -> Outcome<()> {
         let Some(managed) = &record.management else { return Ok(()) };
+        // Of several that go at once one is the last, so the record says in the end who has gone.
+        let register = self.register.lock()?;
         let mut hub = self.hub()?;
         hub.remove_port(record.mark.instance.node)?;
-        let register = self.register.lock()?;
+        crash_point("machine-tap-removed");
         let entries = self.entries(record)?;
         register.write(entries.iter(), record.mark.lab)?;
         let bridge = &managed.lease.bridge;
-        let is_here = |entry: &Entry| entry.lease.as_ref().is_some_and(|lease| lease.bridge == *bridge);
-        if entries.iter().any(is_here) || register.is_used_by_others(bridge) {
-            return Ok(());
+        let is_there = |entry: &Entry| entry.lease.as_ref().is_some_and(|lease| lease.bridge == *bridge);
+        if !entries.iter().any(is_there) && !register.is_used_by_others(bridge) {
+            hub.remove_bridge(&bridge_of(&managed.network), &BTreeSet::new())?;
         }
-        Ok(hub.remove_bridge(&bridge_of(&managed.network), &BTreeSet::new())?)
+        crash_point("machine-address-given-back");
+        let mut record = record.clone();
+        record.management = None;
+        self.files.write(&record)
     }
 
     /// Has the tap of a machine ready, and whoever answers it.
@@ -99,6 +106,7 @@ impl Management {
         let [device] = self.open([Want::Tun])?;
         let mut hub = self.hub()?;
         let tap = hub.tap(network, node, device, (0, taps::FLAGS))?;
+        crash_point("machine-tap-made");
         self.serve(&mut hub, network);
         let name = IfName::new(INTERFACE).map_err(|error| Failure::invalid(error.to_string()))?;
         let mtu = network.mtu.unwrap_or(1500);
