@@ -60,7 +60,7 @@ impl Register {
     ///
     /// # Errors
     /// When it cannot be opened or read.
-    pub fn lock(&self) -> Outcome<Locked<'_>> {
+    pub fn lock(&self) -> Outcome<Locked> {
         fs::create_dir_all(&self.directory)?;
         let path = self.directory.join("lock");
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
@@ -73,7 +73,7 @@ impl Register {
                 others.extend(read(&path)?);
             }
         }
-        Ok(Locked { register: self, _file: file, others })
+        Ok(Locked { register: self.clone(), _file: file, others })
     }
 
     fn part(&self) -> PathBuf {
@@ -83,13 +83,13 @@ impl Register {
 
 /// The register, which nobody else works on.
 #[derive(Debug)]
-pub struct Locked<'a> {
-    register: &'a Register,
+pub struct Locked {
+    register: Register,
     _file: File,
     others: Vec<Entry>,
 }
 
-impl Locked<'_> {
+impl Locked {
     /// The addresses for a new instance, besides all others of the same provider; nothing for one that is on no
     /// management network.
     ///
@@ -186,5 +186,69 @@ fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lifecycle_core::id::NodeId;
+    use lifecycle_core::name::{LabName, NodeName};
+    use lifecycle_core::topology::{ManagementNetwork, NodeSpec};
+
+    use super::super::names_of;
+    use super::*;
+
+    fn request(name: &str) -> CreateNode {
+        let text = serde_json::json!({ "name": "clab", "ipv4": "10.0.0.0/29" });
+        let network: ManagementNetwork = serde_json::from_value(text).unwrap();
+        CreateNode {
+            node: NodeId::from_u64(7),
+            incarnation: 1,
+            lab: LabId::from_u64(3),
+            lab_name: LabName::new("lab").unwrap(),
+            name: NodeName::new(name).unwrap(),
+            long_name: format!("clab-lab-{name}"),
+            spec: NodeSpec::new(NodeName::new(name).unwrap(), "linux"),
+            directory: "/".into(),
+            management: Some(network),
+            interfaces: 0,
+        }
+    }
+
+    fn enter(register: &Register, own: &mut Vec<Entry>, request: &CreateNode) -> Outcome<Option<IpAddr>> {
+        let locked = register.lock()?;
+        let lease = locked.lease(own.iter(), request)?;
+        let address = lease.as_ref().and_then(|lease| lease.all().next());
+        own.push(Entry { lab: request.lab, names: names_of(request), lease });
+        locked.write(own.iter(), request.lab).map(|()| address)
+    }
+
+    #[test]
+    fn providers_share_addresses_and_names() {
+        let state = tempfile::tempdir().unwrap();
+        let (spaces, machines) = (Register::new(state.path(), "netns"), Register::new(state.path(), "libvirt"));
+        let (mut a, mut b) = (Vec::new(), Vec::new());
+        let given = [
+            enter(&spaces, &mut a, &request("a1")).unwrap(),
+            enter(&machines, &mut b, &request("b1")).unwrap(),
+            enter(&spaces, &mut a, &request("a2")).unwrap(),
+        ];
+        assert_eq!(given, ["10.0.0.2", "10.0.0.3", "10.0.0.4"].map(|address| Some(address.parse().unwrap())));
+        let mut fixed = request("b2");
+        fixed.spec.mgmt_ipv4 = Some("10.0.0.4".parse().unwrap());
+        let error = enter(&machines, &mut b, &fixed).unwrap_err();
+        assert!(error.is_conflict() && error.to_string().contains("in use by clab-lab-a2"), "{error}");
+        let hosts = fs::read_to_string(machines.hosts(LabId::from_u64(3))).unwrap();
+        assert!(
+            hosts.contains("10.0.0.3 clab-lab-b1 b1 b1.lab.io\n") && hosts.contains("10.0.0.2 clab-lab-a1"),
+            "{hosts}"
+        );
+        // The one goes, and its bridge is the other's still; the other goes, and nothing is left.
+        let bridge = a[0].lease.as_ref().unwrap().bridge.clone();
+        machines.lock().unwrap().write([].iter(), LabId::from_u64(3)).unwrap();
+        assert!(machines.lock().unwrap().is_used_by_others(&bridge));
+        assert!(!spaces.lock().unwrap().is_used_by_others(&bridge));
+        spaces.lock().unwrap().write([].iter(), LabId::from_u64(3)).unwrap();
+        assert!(!spaces.hosts(LabId::from_u64(3)).exists());
     }
 }

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use lifecycle_core::ErrorKind;
@@ -41,23 +43,35 @@ pub(crate) struct Managed {
 #[derive(Debug)]
 pub(crate) struct Management {
     register: Register,
-    namespace: Option<std::path::PathBuf>,
+    namespace: Option<PathBuf>,
     files: Files,
-    /// The bridges on which machines are answered, each with its index: one that was made anew is another.
-    served: Arc<Mutex<BTreeMap<IfName, u32>>>,
+    served: Arc<Served>,
+    resumed: AtomicBool,
+}
+
+/// The bridges on which machines are answered, each with its index: one that was made anew is another.
+type Served = Mutex<BTreeMap<IfName, u32>>;
+
+fn lock(served: &Served) -> MutexGuard<'_, BTreeMap<IfName, u32>> {
+    served.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn not_served(network: &ManagementNetwork, failure: &Failure) {
+    tracing::warn!(reason = failure.message, network = network.name, "nobody tells machines their addresses");
 }
 
 impl Drop for Management {
     fn drop(&mut self) {
         // Whoever answers there ends with that.
-        self.served.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        lock(&self.served).clear();
     }
 }
 
 impl Management {
     pub(crate) fn new(state_dir: &Path, settings: &Settings, files: &Files) -> Self {
         let register = Register::new(state_dir, "libvirt");
-        Self { register, namespace: settings.namespace.clone(), files: files.clone(), served: Arc::default() }
+        let (namespace, files) = (settings.namespace.clone(), files.clone());
+        Self { register, namespace, files, served: Arc::default(), resumed: AtomicBool::new(false) }
     }
 
     /// Reserves addresses for a new instance, and writes its record down with them. What it has already it keeps.
@@ -90,8 +104,12 @@ impl Management {
         register.write(entries.iter(), record.mark.lab)?;
         let bridge = &managed.lease.bridge;
         let is_there = |entry: &Entry| entry.lease.as_ref().is_some_and(|lease| lease.bridge == *bridge);
-        if !entries.iter().any(is_there) && !register.is_used_by_others(bridge) {
-            hub.remove_bridge(&bridge_of(&managed.network), &BTreeSet::new())?;
+        if !entries.iter().any(is_there) {
+            let bridge = bridge_of(&managed.network);
+            lock(&self.served).remove(&bridge);
+            if !register.is_used_by_others(bridge.as_str()) {
+                hub.remove_bridge(&bridge, &BTreeSet::new())?;
+            }
         }
         crash_point("machine-address-given-back");
         let mut record = record.clone();
@@ -113,59 +131,48 @@ impl Management {
         Ok(Some((name, Port { mac: mac_of(node), mtu, tap, carrier: true, offload: true })))
     }
 
-    /// Goes on answering machines that are there already.
+    /// Goes on answering the machines that an earlier controller made. Does so once; who is started later is seen to then.
     pub(crate) fn resume(&self, records: &[Record]) {
-        let managed: Vec<&Managed> = records.iter().filter_map(|record| record.management.as_ref()).collect();
-        let is_served = |it: &&Managed| {
-            let served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
-            served.contains_key(&bridge_of(&it.network))
-        };
-        for Managed { network, .. } in managed.into_iter().filter(|it| !is_served(it)) {
+        if self.resumed.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        for Managed { network, .. } in records.iter().filter_map(|record| record.management.as_ref()) {
             match self.hub() {
                 Ok(mut hub) => self.serve(&mut hub, network),
-                Err(failure) => {
-                    tracing::warn!(
-                        reason = failure.message,
-                        network = network.name,
-                        "nobody tells machines their addresses"
-                    )
-                }
+                Err(failure) => not_served(network, &failure),
             }
         }
     }
 
-    /// Sees to it that machines on a network are told their addresses, in a thread of its own. That this cannot be is no
-    /// reason not to start them.
+    /// Sees to it that machines on a network are told their addresses. That this cannot be is no reason not to start them.
     fn serve(&self, hub: &mut Hub, network: &ManagementNetwork) {
-        let bridge = bridge_of(network);
-        let begin = |hub: &mut Hub| -> Outcome<()> {
-            let Some(index) = hub.index_of(&bridge)? else { return Ok(()) };
-            let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
-            if served.get(&bridge) == Some(&index) {
-                return Ok(());
-            }
-            let [socket] = self.open([Want::Socket(SocketKind::Udp)])?;
-            let dhcp = Dhcp::listen(socket, &bridge).map_err(wiring::Failure::from)?;
-            let (files, about, everybody) = (self.files.clone(), bridge.clone(), Arc::clone(&self.served));
-            let is_ours = move |served: &Mutex<BTreeMap<IfName, u32>>| {
-                served.lock().unwrap_or_else(PoisonError::into_inner).get(&about) == Some(&index)
-            };
-            let on = bridge.clone();
-            let answer = move || {
-                while is_ours(&everybody) {
-                    if let Err(error) = dhcp.answer(|mac| offer(&files, &on, mac)) {
-                        tracing::warn!(%error, bridge = %on, "a machine was not told its address");
-                        thread::sleep(std::time::Duration::from_millis(100));
-                    }
-                }
-            };
-            thread::Builder::new().name("lc-dhcp".to_owned()).spawn(answer).map_err(wiring::Failure::from)?;
-            served.insert(bridge.clone(), index);
-            Ok(())
-        };
-        if let Err(failure) = begin(hub) {
-            tracing::warn!(reason = failure.message, %bridge, "nobody tells the machines here their addresses");
+        if let Err(failure) = self.try_serve(hub, network) {
+            not_served(network, &failure);
         }
+    }
+
+    /// Answers on a network's bridge, in a thread of its own.
+    fn try_serve(&self, hub: &mut Hub, network: &ManagementNetwork) -> Outcome<()> {
+        let bridge = bridge_of(network);
+        let Some(index) = hub.index_of(&bridge)? else { return Ok(()) };
+        let mut served = lock(&self.served);
+        if served.get(&bridge) == Some(&index) {
+            return Ok(());
+        }
+        let [socket] = self.open([Want::Socket(SocketKind::Udp)])?;
+        let dhcp = Dhcp::listen(socket, &bridge).map_err(wiring::Failure::from)?;
+        let (files, all, on) = (self.files.clone(), Arc::clone(&self.served), bridge.clone());
+        let answer = move || {
+            while lock(&all).get(&on) == Some(&index) {
+                if let Err(error) = dhcp.answer(|mac| offer(&files, &on, mac)) {
+                    tracing::warn!(%error, bridge = %on, "a machine was not told its address");
+                    thread::sleep(Duration::from_secs(1));
+                }
+            }
+        };
+        thread::Builder::new().name("lc-dhcp".to_owned()).spawn(answer).map_err(wiring::Failure::from)?;
+        served.insert(bridge, index);
+        Ok(())
     }
 
     /// All entries of this provider but that of one instance.

@@ -34,12 +34,7 @@ pub(crate) struct Book {
 
 impl Book {
     /// The addresses for a new instance, or those that it has already.
-    pub(crate) fn lease(
-        &self,
-        register: &Locked<'_>,
-        mark: &Mark,
-        request: &CreateNode,
-    ) -> Result<Option<Lease>, Failure> {
+    pub(crate) fn lease(&self, register: &Locked, mark: &Mark, request: &CreateNode) -> Result<Option<Lease>, Failure> {
         match self.entries.get(mark) {
             Some(known) => Ok(known.lease.clone()),
             None => Ok(register.lease(self.entries.values(), request)?),

@@ -23,7 +23,7 @@ use lifecycle_core::plugin::provider::{
 use lifecycle_core::plugin::{HostContext, Provider, ProviderPlugin};
 use lifecycle_core::{Error, ErrorKind, Result};
 use lifecycle_linux::identity::boot_id;
-use lifecycle_linux::management::{Entry, Lease, Register};
+use lifecycle_linux::management::{Entry, Lease, Locked, Register};
 use lifecycle_linux::namespace::NamespaceAccess;
 use tokio::sync::Mutex;
 
@@ -122,7 +122,7 @@ impl NetnsProvider {
     async fn enter(&self, mark: &Mark, request: &CreateNode, names: &[String]) -> Result<Option<Lease>, Failure> {
         let mut slot = self.book.lock().await;
         let book = self.known(&mut slot).await?;
-        let register = self.register.lock()?;
+        let register = self.register().await?;
         let lease = book.lease(&register, mark, request)?;
         let entry = Entry { lab: mark.lab, names: names.to_vec(), lease: lease.clone() };
         if book.entries.insert(*mark, entry.clone()).as_ref() != Some(&entry) {
@@ -136,7 +136,7 @@ impl NetnsProvider {
         let mut slot = self.book.lock().await;
         let book = self.known(&mut slot).await?;
         let Some(entry) = book.entries.remove(mark) else { return Ok(()) };
-        self.register.lock()?.write(book.entries.values(), mark.lab)?;
+        self.register().await?.write(book.entries.values(), mark.lab)?;
         let Some(lease) = entry.lease else { return Ok(()) };
         book.gone.insert(mark.node);
         if book.uses(&lease.bridge) {
@@ -161,6 +161,13 @@ impl NetnsProvider {
             *slot = Some(Book { entries, ..Book::default() });
         }
         slot.as_mut().ok_or_else(|| Failure::new(ErrorKind::Failed, "nobody knows which addresses are in use"))
+    }
+
+    /// The host's register, as soon as no other provider works on it.
+    async fn register(&self) -> Result<Locked, Failure> {
+        let register = self.register.clone();
+        let locked = tokio::task::spawn_blocking(move || register.lock()).await;
+        Ok(locked.map_err(std::io::Error::other).doing("look who has which address")??)
     }
 
     /// Works on the management network, on a thread that may wait.
