@@ -1,9 +1,10 @@
 //! A small machine for tests: Debian's kernel for clouds, and a RAM disk with busybox that is put together here.
 //!
-//! Words on the kernel's command line say what it does: each `ip=<address>/<length>` gives an address to the first network
-//! card that has none. It says when a card gets or loses carrier, and sends back what it is sent at port 7. It says
-//! `guest-ready` when it listens, has a shell on its console and QEMU's agent for commands, and ends when its power button is
-//! pressed. Its command `media` mounts at `/media` a disc or the disk that is plugged in.
+//! Words on the kernel's command line say what it does: `dhcp` has the first network card asked for an address, and each
+//! `ip=<address>/<length>` gives one to the first card that has none. It says when a card gets or loses carrier, and sends
+//! back what it is sent at port 7. It says `guest-ready` when it listens, has a shell on its console and QEMU's agent for
+//! commands, and ends when its power button is pressed. Its command `media` mounts at `/media` a disc or the disk that is
+//! plugged in.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -72,8 +73,18 @@ ip link set lo up
 for word in $(cat /proc/cmdline); do
     case $word in
         ip=*) addresses="$addresses ${word#ip=}" ;;
+        dhcp) dhcp=1 ;;
     esac
 done
+if [ "$dhcp" ]; then
+    echo '#!/bin/sh' >/dhcp
+    echo '[ "$1" = bound ] && ip addr add $ip/$mask dev $interface && echo dhcp-bound $ip $hostname >/dev/console' >>/dhcp
+    chmod +x /dhcp
+    read index </sys/class/net/eth0/ifindex
+    eval "ready_$index=1"
+    ip link set eth0 up
+    udhcpc -i eth0 -t 100 -T 1 -s /dhcp >/dev/null 2>&1 &
+fi
 # Cards may come and go. Looking at those that are known starts no process.
 (while :; do
     for path in /sys/class/net/eth*; do

@@ -87,6 +87,13 @@ impl Failure {
     }
 }
 
+/// What the plumbing says, in one sentence.
+impl From<lifecycle_linux::wiring::Failure> for Failure {
+    fn from(failure: lifecycle_linux::wiring::Failure) -> Self {
+        Self::new(failure.kind(), failure.to_string())
+    }
+}
+
 /// What a daemon that answers says.
 impl From<Cause> for Failure {
     fn from(cause: Cause) -> Self {

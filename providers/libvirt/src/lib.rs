@@ -14,6 +14,7 @@ mod image;
 mod life;
 mod logs;
 mod machine;
+mod management;
 mod mark;
 mod medium;
 mod observe;

@@ -181,7 +181,6 @@ fn refuse(spec: &NodeSpec) -> Outcome<()> {
         ("sysctls", !spec.sysctls.is_empty()),
         ("user", spec.user.is_some()),
         ("network-mode", network),
-        ("mgmt-ipv4", spec.mgmt_ipv4.is_some()),
         ("mgmt-ipv6", spec.mgmt_ipv6.is_some()),
     ];
     match asks.into_iter().find(|(_, asked)| *asked) {

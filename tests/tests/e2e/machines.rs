@@ -26,7 +26,8 @@ kinds:
 ";
 const STARTUP_CONFIG: &str = "hostname vm\n";
 
-/// Each is linked to each. The machine's init gives its cards their addresses.
+/// Each is linked to each. The machine's init gives its cards their addresses. It shares the management network with the
+/// bare namespace; containers have one of their own.
 const LAB: &str = r#"
 name: machines
 topology:
@@ -39,7 +40,8 @@ topology:
       startup-config: vm.cfg
       exec: [media]
       healthcheck: {test: [CMD, test, -e, /media/startup.cfg], interval: 1, timeout: 20, retries: 1}
-      cmd: SOON ip=10.9.1.1/24 ip=10.9.2.1/24
+      cmd: SOON dhcp ip=10.9.1.1/24 ip=10.9.2.1/24
+      mgmt-ipv4: 172.20.20.77
     ct:
       provider: docker
       image: lifecycle-test:1
@@ -48,7 +50,6 @@ topology:
       exec: [ip address add 10.9.1.2/24 dev eth1, ip address add 10.9.3.2/24 dev eth2]
     ns:
       provider: netns
-      network-mode: none
       exec: [ip address add 10.9.2.3/24 dev eth1, ip address add 10.9.3.3/24 dev eth2]
   links:
     - {type: veth, mtu: 1500, endpoints: [{node: vm, interface: eth1}, {node: ct, interface: eth1}]}
@@ -108,7 +109,8 @@ impl<'a> Bench<'a> {
 
     fn all_reach_each_other(&self, when: &str) {
         until_up(self.sandbox);
-        let ways = [("ct", "10.9.1.1"), ("ns", "10.9.2.1"), ("ct", "10.9.3.3")];
+        // The last one is on the management network, found by its name.
+        let ways = [("ct", "10.9.1.1"), ("ns", "10.9.2.1"), ("ct", "10.9.3.3"), ("ns", "vm")];
         let answers = |from: &str, address: &str| {
             self.sandbox.run(&["exec", from, "--", "ping", "-c", "1", "-W", "1", address]).status.success()
         };
@@ -179,6 +181,11 @@ fn a_mixed_lab(backend: &str) {
     bench.commands_are_run();
     let untouched = |bench: &Bench<'_>| (bench.container_as_it_is(), fingerprint(&sandbox, "ns"));
 
+    // The address that is fixed for it is shown, and is not given to anybody else.
+    let shown = ["vm", "ns"].map(|name| node(&sandbox, name)["management_ips"]["ipv4"].clone());
+    assert_eq!(shown[0], "172.20.20.77");
+    assert!(shown[1].is_string() && shown[1] != shown[0], "{shown:?}");
+
     // A machine may leave checksums to whoever passes on what it sends.
     eventually("the machine sends back what it is sent", LONG, || {
         let said = sandbox.run(&["exec", "ct", "--", "sh", "-c", "echo heard | nc -w 2 10.9.1.1 7"]);
@@ -215,7 +222,7 @@ fn a_mixed_lab(backend: &str) {
     let run = bench.run();
     sandbox.ok(&["stop", "ct"]);
     let says = |words: &str| sandbox.ok(&["logs", "vm", "--tail", "100"]).contains(words).then_some(());
-    eventually("the machine sees no carrier", LONG, || says("eth0 carrier 0"));
+    eventually("the machine sees no carrier", LONG, || says("eth1 carrier 0"));
     sandbox.ok(&["start", "ct"]);
     sandbox.ok(&["restart", "ns"]);
     bench.all_reach_each_other("after the others were restarted");
@@ -228,8 +235,9 @@ fn a_mixed_lab(backend: &str) {
     });
     bench.all_reach_each_other("after the others were killed");
 
-    // A tap is deleted by hand: the link is made again, and the machine is plugged in while it runs.
-    let tap = bench.taps().split(": ").nth(1).unwrap().to_owned();
+    // A link's tap is deleted by hand: the link is made again, and the machine is plugged in while it runs.
+    let taps = bench.taps();
+    let tap = taps.split(": ").find(|word| word.starts_with("lt")).unwrap().to_owned();
     bench.libvirt.ip(&["link", "delete", &tap]).unwrap();
     bench.all_reach_each_other("after a tap was deleted");
 

@@ -8,8 +8,8 @@ use lifecycle_core::error::{Error, ErrorKind, Result};
 use lifecycle_core::id::NodeId;
 use lifecycle_core::machine::NodeState;
 use lifecycle_core::plugin::provider::CreateNode;
-use lifecycle_core::plugin::vendor::{KindData, VendorAction, VendorContext};
-use lifecycle_core::topology::{NetworkMode, NodeEnd, Stage};
+use lifecycle_core::plugin::vendor::KindData;
+use lifecycle_core::topology::{NetworkMode, Stage};
 
 use super::super::effect::{Action, Subject};
 use super::super::{Cx, Why, apply, link, placement};
@@ -219,49 +219,4 @@ pub(super) fn start(cx: &mut Cx<'_>, id: NodeId) -> Flow {
     }
     let timeout = cx.deadline_of(id, NodeState::Starting).unwrap_or(cx.world.settings.limits.starting);
     super::ask(cx, id, Action::StartNode(instance.reference), timeout)
-}
-
-/// Runs the commands that follow a start: those of the vendor, then those of the user.
-pub(super) fn configure(cx: &mut Cx<'_>, id: NodeId) -> Flow {
-    slot::give(cx, id);
-    let commands = commands(cx, id);
-    let Some(node) = cx.world.nodes.get(&id) else { return Flow::Done };
-    let Some(instance) = node.instance.clone().filter(|_| node.actual == NodeState::Running) else {
-        // It ended before its commands could be run; its next start runs them.
-        return Flow::Done;
-    };
-    let in_vain = match stage::enter(cx, id, Stage::Configure) {
-        Gate::Open => None,
-        Gate::Shut => return Flow::Wait,
-        Gate::Overdue(text) => Some(text),
-        Gate::Vain(blocked) => Some(blocked.to_string()),
-    };
-    if let Some(why) = in_vain {
-        // It runs, so that this is a warning and not its end.
-        cx.change_node(id, |node| {
-            node.configured = true;
-            node.ready.warning = Some(format!("its commands were not run: {why}"));
-        });
-        return Flow::Done;
-    }
-    if commands.is_empty() {
-        cx.change_node(id, |node| node.configured = true);
-        return Flow::Done;
-    }
-    let timeout = cx.world.settings.limits.commands;
-    super::ask(cx, id, Action::RunCommands { instance: instance.reference, commands }, timeout)
-}
-
-fn commands(cx: &Cx<'_>, id: NodeId) -> Vec<Vec<String>> {
-    let Some(spec) = cx.world.spec(id) else { return Vec::new() };
-    let Some((vendor, kind)) = cx.world.kinds.get(&spec.kind) else { return Vec::new() };
-    let ends: Vec<&NodeEnd> = cx
-        .world
-        .links_at(id)
-        .flat_map(|link| link.spec.ends().into_iter().zip(link.nodes))
-        .filter(|(_, node)| *node == Some(id))
-        .filter_map(|(end, _)| end.as_node())
-        .collect();
-    let actions = vendor.after_start(kind, &VendorContext { spec, ends: &ends });
-    actions.into_iter().map(|VendorAction::Exec { argv }| argv).collect()
 }
