@@ -271,7 +271,10 @@ impl Yard {
             crate::failure::optional(daemon.call(|_| domain.undefine_flags(with)))?;
             crash_point("machine-undefined");
         }
-        let Some(record) = record else { return Ok(()) };
+        let Some(record) = record else {
+            self.management.untap(instance);
+            return Ok(());
+        };
         self.management.strike(&record)?;
         self.files.remove(&record.mark.instance.identifier)
     }

@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use lifecycle_core::ErrorKind;
 use lifecycle_core::attach::Mac;
 use lifecycle_core::name::IfName;
-use lifecycle_core::plugin::provider::CreateNode;
+use lifecycle_core::plugin::provider::{CreateNode, InstanceRef};
 use lifecycle_core::topology::ManagementNetwork;
 use lifecycle_crash::crash_point;
 use lifecycle_linux::management::{
@@ -115,6 +115,14 @@ impl Management {
         let mut record = record.clone();
         record.management = None;
         self.files.write(&record)
+    }
+
+    /// Removes the tap of an instance whose files are gone, if it had one.
+    pub(crate) fn untap(&self, instance: &InstanceRef) {
+        let removed = self.hub().and_then(|mut hub| Ok(hub.remove_port(instance.node)?));
+        if let Err(failure) = removed {
+            tracing::warn!(%instance, reason = failure.message, "whether its management tap is left is not known");
+        }
     }
 
     /// Has the tap of a machine ready, and whoever answers it.

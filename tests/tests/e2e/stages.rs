@@ -52,7 +52,11 @@ pub(crate) fn a_client_waits_for_its_server(user: User) {
     eventually("the server runs, and the client waits for it", LONG, waits);
     // The server has its link although the client does not run.
     sandbox.ok(&["exec", "server", "--", "ls", "/sys/class/net/eth1"]);
-    let order = || sandbox.ok(&["exec", "server", "--", "cat", "/tmp/order"]);
+    // The file is not there before the first of them.
+    let order = || {
+        let read = sandbox.run(&["exec", "server", "--", "cat", "/tmp/order"]);
+        String::from_utf8_lossy(&read.stdout).into_owned()
+    };
     let once = "eth1\nbefore\nexec\nafter\nprobed\n";
     eventually("its commands were run up to its health check", LONG, || (order() == once).then_some(()));
     sandbox.ok(&["exec", "server", "--", "touch", "/tmp/up"]);
