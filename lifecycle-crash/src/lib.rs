@@ -90,6 +90,7 @@ pub const CRASH_POINTS: &[&str] = &[
     // The provider of virtual machines is.
     "machine-address-reserved",
     "machine-recorded",
+    "machine-medium-made",
     "machine-disk-made",
     "machine-tap-made",
     "machine-defined",

@@ -11,6 +11,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use lifecycle_core::ErrorKind;
 use lifecycle_core::plugin::provider::{Medium, MediumKind};
+use lifecycle_crash::crash_point;
 
 use crate::failure::{Failure, Outcome};
 
@@ -35,8 +36,9 @@ pub(crate) fn make(medium: &Medium, directory: &Path, target: &Path) -> Outcome<
         MediumKind::Disc => disc(&name, &content, label, &fresh)?,
         MediumKind::Disk => disk(&name, &content, label, &fresh).map_err(|error| cannot(&error))?,
     }
-    let done = restrict(&fresh).and_then(|()| fs::rename(&fresh, target));
-    done.map_err(|error| Failure::of_file(error, target.display()))
+    restrict(&fresh).map_err(|error| cannot(&error))?;
+    crash_point("machine-medium-made");
+    fs::rename(&fresh, target).map_err(|error| Failure::of_file(error, target.display()))
 }
 
 fn cannot(error: &std::io::Error) -> Failure {

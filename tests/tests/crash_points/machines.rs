@@ -15,11 +15,17 @@ use nix::sys::signal::Signal;
 
 use super::{CONFIG, lab, until_up};
 
+/// A kind that finds its configuration on a disk.
+const KIND: &str = "
+vendor: Tests
+kinds: [{ kind: test_vm, machine: {}, startup-config: { method: config-disk, path: startup.cfg } }]
+";
+
 /// Both are on the management network.
 const LAB: &str = "
 name: vms
 topology:
-  defaults: { kind: linux, provider: libvirt, image: blank.img }
+  defaults: { kind: test_vm, provider: libvirt, image: blank.img, startup-config: vm.cfg }
   nodes: { a: , b: }
   links:
     - endpoints: ['a:eth1', 'b:eth1']
@@ -39,9 +45,10 @@ enum Work {
 }
 
 /// Where a controller dies, and at which passage.
-const DEATHS: [(&str, u32, Work); 20] = [
+const DEATHS: [(&str, u32, Work); 21] = [
     ("machine-address-reserved", 1, Work::Deploy),
     ("machine-recorded", 2, Work::Deploy),
+    ("machine-medium-made", 1, Work::Deploy),
     ("machine-disk-made", 1, Work::Deploy),
     ("machine-tap-made", 1, Work::Deploy),
     ("machine-defined", 1, Work::Start),
@@ -88,7 +95,9 @@ impl<'a> Bench<'a> {
         // Their power buttons are pressed once, in vain.
         let limits = CONFIG.replace("limits: {", "limits: { stop-grace: 1ms,");
         let plugins = format!("plugins: {{libvirt: {{uri: '{uri}', memory_mb: 32, {settings}}}}}");
-        let config = format!("backend: linux-bridge\n{limits}{plugins}\n");
+        let config = format!("backend: linux-bridge\nvendors: [vendors]\n{limits}{plugins}\n");
+        sandbox.write("vendors/tests.yml", KIND);
+        sandbox.write("vm.cfg", "x");
         let config = sandbox.write("config.yaml", &config).display().to_string();
         Self { sandbox, libvirt, config }
     }
