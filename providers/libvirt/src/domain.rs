@@ -22,6 +22,9 @@ use crate::mark::{ELEMENT, URI, attribute};
 
 type Xml = Writer<Vec<u8>>;
 
+/// Places for what is no network card, and for cards that are plugged in while a machine runs, where each device needs a
+/// place of its own from the start.
+const PLACES: usize = 16;
 /// Serial lines that a machine has room for.
 const SERIAL_PORTS: u8 = 4;
 
@@ -164,6 +167,12 @@ fn devices(xml: &mut Xml, machine: &Machine, files: &Path, cards: &[Card<'_>]) -
     if machine.agent {
         let channel = xml.create_element("channel").with_attribute(("type", "unix"));
         channel.write_inner_content(|xml| empty(xml, "target", &[("type", "virtio"), ("name", agent::CHANNEL)]))?;
+    }
+    if machine.is_q35() {
+        empty(xml, "controller", &[("type", "pci"), ("index", "0"), ("model", "pcie-root")])?;
+        for _ in 0..cards.len() + PLACES {
+            empty(xml, "controller", &[("type", "pci"), ("model", "pcie-root-port")])?;
+        }
     }
     empty(xml, "controller", &[("type", "usb"), ("model", "none")])?;
     empty(xml, "memballoon", &[("model", "none")])

@@ -195,8 +195,11 @@ fn refuse(spec: &NodeSpec) -> Outcome<()> {
 impl Machine {
     /// Where a drive for discs is plugged in: behind the disks, and where the chipset has room for one.
     pub(crate) fn drive(&self) -> (&'static str, &'static str) {
-        let is_q35 = self.model.as_deref().is_some_and(|model| model.contains("q35"));
-        if is_q35 { ("sata", "sdb") } else { ("ide", "hdc") }
+        if self.is_q35() { ("sata", "sdb") } else { ("ide", "hdc") }
+    }
+
+    pub(crate) fn is_q35(&self) -> bool {
+        self.model.as_deref().is_some_and(|model| model.contains("q35"))
     }
 
     /// The machine that a node wants.

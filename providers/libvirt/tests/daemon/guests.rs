@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use lifecycle_core::ErrorKind;
 use lifecycle_core::attach::Mac;
+use lifecycle_core::name::IfName;
 use lifecycle_core::plugin::Provider;
 use lifecycle_core::plugin::provider::{
     ConsoleRequest, CreateNode, ExecRequest, InstanceRef, InstanceState, Medium, MediumKind, PortRequest,
@@ -207,6 +208,14 @@ fn a_machine_is_made_as_its_kind_says(bench: &mut Bench) {
             }
             let (serials, cards) = (xml.matches("<serial ").count(), xml.matches("<interface ").count());
             assert_eq!((serials, cards), if machine == old { (4, 3) } else { (1, 1) }, "{xml}");
+            // Links come while it runs, whatever the chipset has room for.
+            for name in ["eth1", "eth2", "eth3", "eth4"] {
+                let ifname = IfName::new(name).unwrap();
+                let point =
+                    provider.attach_point(&node, &PortRequest { ifname: ifname.clone(), ..port() }).await.unwrap();
+                bench.make_tap(&point.place);
+                provider.carrier().unwrap().set_carrier(&node, &ifname, true).await.unwrap();
+            }
             // It is made again with each start, of what it has.
             provider.stop_node(&node, Duration::ZERO).await.unwrap();
             provider.start_node(&node).await.unwrap();
