@@ -61,6 +61,7 @@ fn running(id: NodeId, lab: LabId, name: NodeName) -> Result<NodeRecord> {
         stale_since: None,
         ready: ReadyState { ready: true, ..ReadyState::default() },
         configured: true,
+        healthy_commands: None,
         exit: None,
         job: None,
         deadline: None,

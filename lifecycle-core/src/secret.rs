@@ -68,7 +68,8 @@ impl NodeSpec {
         let (mut shown, secrets) = (self.clone(), Secrets::of(self));
         let commands = [shown.entrypoint.as_mut(), shown.cmd.as_mut(), Some(&mut shown.exec)];
         let check = shown.healthcheck.as_mut().map(|check| &mut check.test);
-        for word in commands.into_iter().chain([check]).flatten().flatten() {
+        let of_stages = shown.stage_commands.iter_mut().map(|command| &mut command.argv);
+        for word in commands.into_iter().chain([check]).flatten().chain(of_stages).flatten() {
             *word = secrets.mask(word);
         }
         shown.env.values_mut().for_each(|value| HIDDEN.clone_into(value));

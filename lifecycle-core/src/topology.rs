@@ -186,6 +186,9 @@ pub struct NodeSpec {
     /// What it waits for on its way up, each time that it starts.
     #[serde(default)]
     pub wait_for: Vec<WaitFor>,
+    /// Commands of its stages, in the order in which those of one stage and phase are run.
+    #[serde(default)]
+    pub stage_commands: Vec<StageCommand>,
     /// Fields of the file that are kept for providers and vendors that know them, by their name in the file.
     pub extra: BTreeMap<String, serde_json::Value>,
 }
@@ -224,6 +227,7 @@ impl NodeSpec {
             startup_config: None,
             startup_delay: 0,
             wait_for: Vec::new(),
+            stage_commands: Vec::new(),
             extra: BTreeMap::new(),
         }
     }
@@ -238,6 +242,67 @@ pub struct WaitFor {
     pub node: NodeName,
     /// The stage that this node has to have reached.
     pub until: Stage,
+}
+
+/// A command of one of a node's stages.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct StageCommand {
+    /// The stage.
+    pub stage: Stage,
+    /// When in the stage.
+    pub phase: StagePhase,
+    /// Where it is run.
+    pub target: CommandTarget,
+    /// Program and arguments.
+    pub argv: Vec<String>,
+}
+
+/// When in a stage a command is run.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::VariantArray,
+)]
+#[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
+pub enum StagePhase {
+    /// When the node enters the stage.
+    OnEnter,
+    /// When it has reached it.
+    OnExit,
+}
+
+/// Where a command of a stage is run.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::VariantArray,
+)]
+#[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
+pub enum CommandTarget {
+    /// In the node.
+    Container,
+    /// On the host, which no lab file runs anything on.
+    Host,
 }
 
 /// A node's way up in stages, in their order. [`policy::stage`](crate::policy::stage) says when each of them is reached.

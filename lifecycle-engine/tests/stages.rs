@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lifecycle_core::id::ControllerId;
 use lifecycle_core::machine::NodeState;
@@ -12,7 +12,9 @@ use lifecycle_core::name::{IfName, LabName, NodeName, PluginName};
 use lifecycle_core::plugin::provider::ExitRecord;
 use lifecycle_core::plugin::vendor::{DataVendor, KindData};
 use lifecycle_core::policy::bulk::BulkAction;
-use lifecycle_core::topology::{Endpoint, Healthcheck, LinkSpec, NodeSpec, Stage, Topology, WaitFor};
+use lifecycle_core::topology::{
+    CommandTarget, Endpoint, Healthcheck, LinkSpec, NodeSpec, Stage, StageCommand, StagePhase, Topology, WaitFor,
+};
 use lifecycle_engine::drive::{Clock, LabSnapshot, SystemClock};
 use lifecycle_engine::{Controller, NodeAction, Settings};
 
@@ -187,10 +189,76 @@ async fn commands_and_readiness_wait_in_running_nodes_and_an_end_can_be_waited_f
 async fn what_stages_cannot_have_is_refused_by_name() {
     let (controller, _) = start(|_| {}).await;
     let mut spec = node("a", &[(Stage::Create, "nobody", Stage::Create)]);
-    spec.extra.insert("stages".to_owned(), serde_json::json!({"create-links": {"exec": [{"command": "true"}]}}));
+    spec.stage_commands = vec![
+        StageCommand { target: CommandTarget::Host, ..command(Stage::CreateLinks, StagePhase::OnEnter, "date") },
+        command(Stage::Exit, StagePhase::OnExit, "true"),
+    ];
     let error = controller.apply("ann", row(vec![spec])).await.unwrap_err().to_string();
-    for part in ["stages.create-links.exec", "waits for nobody"] {
+    for part in ["stages.create-links.exec", "on the host", "stages.exit.exec", "has ended", "waits for nobody"] {
         assert!(error.contains(part), "{error}");
     }
+    controller.shutdown().await;
+}
+
+fn command(stage: Stage, phase: StagePhase, argv: &str) -> StageCommand {
+    let argv = argv.split_whitespace().map(str::to_owned).collect();
+    StageCommand { stage, phase, target: CommandTarget::Container, argv }
+}
+
+/// The last words of the commands that were run in nodes, as the jobs tell them.
+async fn said(controller: &Controller) -> Vec<String> {
+    let read = |world: &lifecycle_engine::decide::World| {
+        let mut jobs: Vec<_> = world.jobs.values().map(|job| (job.created_at, job.log.clone())).collect();
+        jobs.sort_by_key(|(created_at, _)| *created_at);
+        jobs.into_iter().flat_map(|(_, log)| log).collect::<Vec<String>>()
+    };
+    let lines = controller.read(read).await.unwrap();
+    let commands = lines.iter().filter_map(|line| line.split('`').nth(1));
+    commands.filter_map(|command| command.split_whitespace().last()).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn commands_of_stages_run_once_after_each_start_and_are_waited_for() {
+    let (controller, _) = start(|_| {}).await;
+    let mut first = node("a", &[(Stage::Configure, "c", Stage::Create), (Stage::Healthy, "d", Stage::Healthy)]);
+    first.exec = vec!["echo exec".to_owned()];
+    first.stage_commands = vec![
+        command(Stage::Healthy, StagePhase::OnExit, "echo ready"),
+        command(Stage::Healthy, StagePhase::OnEnter, "nonsense"),
+        command(Stage::Configure, StagePhase::OnExit, "echo configured"),
+        command(Stage::Configure, StagePhase::OnEnter, "echo configuring"),
+        command(Stage::CreateLinks, StagePhase::OnEnter, "echo links"),
+        command(Stage::Create, StagePhase::OnExit, "echo created"),
+    ];
+    let mut ill = node("d", &[]);
+    ill.healthcheck = health("false");
+    let topology = row(vec![
+        first,
+        node("b", &[(Stage::Create, "a", Stage::Healthy)]),
+        node("c", &[(Stage::Create, "a", Stage::CreateLinks)]),
+        ill,
+    ]);
+    controller.apply("ann", topology.clone()).await.unwrap();
+    // Those before the links have ended, or `c` would not run; those of `healthy` wait as the node does.
+    until(&controller, |lab| of(lab, "a").note.as_deref().is_some_and(|it| it.contains("waits for d"))).await;
+    let lines = said(&controller).await;
+    assert_eq!(lines, ["created", "links", "configuring", "exec", "configured"]);
+    assert_ne!(of(&until(&controller, |_| true).await, "b").actual_state, NodeState::Running);
+    let mut well = topology;
+    well.nodes[3].healthcheck = None;
+    controller.apply("ann", well).await.unwrap();
+    let seen = until(&controller, all_in(NodeState::Running)).await;
+    let expected = ["created", "links", "configuring", "exec", "configured", "nonsense", "ready"];
+    assert_eq!(said(&controller).await, expected);
+    assert!(of(&seen, "a").note.as_deref().is_some_and(|it| it.contains("nonsense")), "{:?}", of(&seen, "a").note);
+
+    controller.node("ann", lab(), name("a"), NodeAction::Restart).await.unwrap();
+    until(&controller, |lab| of(lab, "a").is_ready && of(lab, "a").state_since > of(lab, "b").state_since).await;
+    let twice = [expected, expected].concat();
+    let deadline = Instant::now() + WAIT;
+    while said(&controller).await.len() < twice.len() && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(said(&controller).await, twice);
     controller.shutdown().await;
 }

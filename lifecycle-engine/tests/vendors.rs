@@ -19,7 +19,7 @@ use lifecycle_core::plugin::provider::{
     CreateNode, CreatedNode, Exec, InstanceRef, LogChunk, LogRequest, Logs, ManagementAddresses, ObservedNode,
     PortRequest, ProviderCapabilities, ProviderEvent,
 };
-use lifecycle_core::plugin::vendor::{DataVendor, KindData};
+use lifecycle_core::plugin::vendor::{DataVendor, KindData, Machine, NicModel};
 use lifecycle_core::time::Timestamp;
 use lifecycle_core::topology::{NodeSpec, Topology};
 use lifecycle_engine::drive::{Clock, FeedItem, LabSnapshot, SystemClock};
@@ -35,6 +35,8 @@ const HERE: ManagementAddresses = ManagementAddresses { ipv4: Some(Ipv4Addr::LOC
 struct Talker {
     inner: MemoryProvider,
     printed: Arc<Mutex<Vec<(Timestamp, String)>>>,
+    /// What it was asked to make.
+    asked: Arc<Mutex<Vec<CreateNode>>>,
 }
 
 impl Talker {
@@ -53,6 +55,7 @@ impl Provider for Talker {
         self.inner.node_identifier(node, long_name)
     }
     async fn create_node(&self, request: &CreateNode) -> Result<CreatedNode> {
+        self.asked.lock().unwrap().push(request.clone());
         let created = self.inner.create_node(request).await?;
         Ok(CreatedNode { management: HERE, ..created })
     }
@@ -102,7 +105,7 @@ fn kinds(value: serde_json::Value) -> Arc<DataVendor> {
 async fn start(vendor: Arc<DataVendor>) -> (Controller, Talker) {
     let boot = SystemClock::new().unwrap().now().boot.boot;
     let host = MemoryHost::new().with_boot(boot);
-    let talker = Talker { inner: host.provider(), printed: Arc::default() };
+    let talker = Talker { inner: host.provider(), printed: Arc::default(), asked: Arc::default() };
     let memory = PluginName::new("memory").unwrap();
     let controller = Controller::builder("/nonexistent")
         .store(Arc::new(MemoryStore::new(ControllerId::from_u64(7))))
@@ -248,5 +251,29 @@ async fn a_configuration_is_read_by_the_means_of_the_kind() {
     let stopped = |lab: Option<&LabSnapshot>| lab.is_some_and(|lab| lab.nodes.iter().any(|node| !node.is_ready));
     controller.wait(&lab(), WAIT, stopped).await.unwrap();
     assert_eq!(controller.save(&lab(), &name("good")).await.unwrap_err().kind(), ErrorKind::Conflict);
+    controller.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_provider_is_asked_for_the_machine_of_a_kind_and_for_a_medium_only_if_it_can_make_one() {
+    let vendor = kinds(serde_json::json!([{
+        "kind": "box",
+        "machine": {"nic": "e1000", "reserved-nics": 2},
+        "startup-config": {"method": "iso", "path": "config.txt"},
+    }]));
+    let (controller, talker) = start(vendor).await;
+    let mut topology = topology(&[("with", "box"), ("without", "box")]);
+    topology.nodes[0].startup_config = Some("r1.cfg".to_owned());
+    controller.apply("ann", topology).await.unwrap();
+    let settled = |lab: Option<&LabSnapshot>| {
+        lab.is_some_and(|lab| lab.nodes[0].error_message.is_some() && lab.nodes[1].is_ready)
+    };
+    let lab = controller.wait(&lab(), WAIT, settled).await.unwrap().unwrap();
+    let why = lab.nodes[0].error_message.clone().unwrap();
+    assert!(why.contains("kind `box` takes its `startup-config` from a medium") && why.contains("`memory`"), "{why}");
+    let asked = talker.asked.lock().unwrap().clone();
+    let machine = Machine { nic: NicModel::E1000, reserved_nics: 2, ..Machine::default() };
+    let told: Vec<_> = asked.iter().map(|request| (request.name.as_str(), request.machine)).collect();
+    assert_eq!(told, [("without", Some(machine))]);
     controller.shutdown().await;
 }

@@ -5,6 +5,7 @@ pub mod capability;
 pub mod ethtool;
 pub mod identity;
 pub mod limits;
+pub mod management;
 pub mod namespace;
 pub mod netlink;
 pub mod notify;

@@ -236,17 +236,14 @@ pub(crate) fn dependencies(
         .collect();
     for ((node, levels), own) in nodes.iter().zip(layers).zip((0..).step_by(STAGES.len())) {
         let levels = levels.records(|level: &NodeDef| &level.stages);
-        for (stage, wait) in levels.flat_map(|stages| stages.record.waits()) {
-            let Some((name, awaited)) = awaited(wait, names, problems) else { continue };
-            graph[own + stage].extend(index.get(name).map(|node| node * STAGES.len() + awaited));
-            if STAGES[stage] == Stage::Exit {
+        for (stage, wait) in levels.flat_map(|stages| stages.waits()) {
+            let Some((name, until)) = awaited(wait, names, problems) else { continue };
+            graph[own + stage as usize].extend(index.get(name).map(|node| node * STAGES.len() + until as usize));
+            if stage == Stage::Exit {
                 let at = wait.node.as_ref().map_or(node.key, |node| node.span);
                 problems.warn(at, "this wait has no effect", "nothing of a node follows its stage `exit`");
             } else {
-                waits.push((
-                    own / STAGES.len(),
-                    WaitFor { stage: STAGES[stage], node: name.clone(), until: STAGES[awaited] },
-                ));
+                waits.push((own / STAGES.len(), WaitFor { stage, node: name.clone(), until }));
             }
         }
         if let NetworkMode::Node(other) = &node.spec.network_mode {
@@ -274,9 +271,9 @@ fn awaited<'n>(
     wait: &WaitForDef,
     names: &'n BTreeMap<String, NodeName>,
     problems: &mut Problems,
-) -> Option<(&'n NodeName, usize)> {
-    let stage = wait.stage.as_ref().map_or(Some(0), |stage| {
-        let known = STAGES.iter().position(|known| stage.parse() == Ok(*known));
+) -> Option<(&'n NodeName, Stage)> {
+    let stage = wait.stage.as_ref().map_or(Some(Stage::Create), |stage| {
+        let known = stage.parse().ok();
         if known.is_none() {
             let known = STAGES.map(|stage| stage.to_string());
             let expected = format!("expected one of: {}", known.join(", "));

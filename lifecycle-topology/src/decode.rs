@@ -1,5 +1,6 @@
 //! From the tree of a file to typed records: every field known by name, every problem told, nothing stopped by one.
 
+use std::marker::PhantomData;
 use std::ops::Deref;
 
 use indexmap::IndexMap;
@@ -142,13 +143,13 @@ impl FromTree for Json {
 /// A record that is checked field by field and kept as it was written, for those who know what to do with it.
 #[derive(Debug, Clone)]
 pub(crate) struct Checked<T> {
-    pub(crate) record: T,
     pub(crate) json: Json,
+    checked: PhantomData<T>,
 }
 
 impl<T: FromTree> FromTree for Checked<T> {
     fn from_tree(node: &Node, problems: &mut Problems) -> Option<Self> {
-        T::from_tree(node, problems).map(|record| Self { record, json: node.to_json() })
+        T::from_tree(node, problems).map(|_| Self { json: node.to_json(), checked: PhantomData })
     }
 }
 

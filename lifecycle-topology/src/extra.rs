@@ -40,7 +40,6 @@ pub(crate) fn read(
     lists!(cap_add "cap-add", devices "devices", security_opts "security-opts");
     keep("certificate", layers.merge_record(|level| &level.certificate));
     keep("credentials", layers.merge_record(|level| &level.credentials));
-    keep("stages", layers.merge_deep(|level| &level.stages).and_then(commands_of_stages));
     keep(
         "components",
         layers.first(|level| &level.components).map(|list| list.iter().map(|item| item.value.clone()).collect()),
@@ -73,22 +72,10 @@ pub(crate) fn read(
     if let Some(size) = layers.first(|level| &level.shm_size).filter(|size| values::size(size).is_none()) {
         problems.error(size.span, format!("`{:.80}` is not a size", size.value), "expected a size such as 64MB");
     }
-    for field in ["stages", "extras"] {
-        if let Some(kept) = extra.get_mut(field) {
-            replace_texts(kept, replace);
-        }
+    if let Some(kept) = extra.get_mut("extras") {
+        replace_texts(kept, replace);
     }
     extra
-}
-
-/// What stages have besides what is waited for, which is a part of the topology.
-fn commands_of_stages(mut stages: Json) -> Option<Json> {
-    let all = stages.as_object_mut()?;
-    for stage in all.values_mut().filter_map(Json::as_object_mut) {
-        stage.remove("wait-for");
-    }
-    all.retain(|_, stage| stage.as_object().is_some_and(|stage| !stage.is_empty()));
-    (!all.is_empty()).then_some(stages)
 }
 
 fn replace_texts(json: &mut Json, replace: &dyn Fn(&str) -> String) {

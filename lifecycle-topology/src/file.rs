@@ -1,5 +1,6 @@
 //! The fields of a lab file: containerlab's, and our own optional ones on top.
 
+use lifecycle_core::topology::Stage;
 use serde_json::Value as Json;
 
 use crate::decode::{At, Checked, FromTree, Map, record};
@@ -103,7 +104,7 @@ record! {
         runtime: String = "runtime",
         security_opts: Vec<At<String>> = "security-opts",
         shm_size: String = "shm-size",
-        stages: Checked<Stages> = "stages",
+        stages: Stages = "stages",
         startup_config: String = "startup-config",
         startup_delay: u32 = "startup-delay",
         suppress_startup_config: bool = "suppress-startup-config",
@@ -150,14 +151,14 @@ record! {
     }
 
     Stages {
-        create: Stage = "create",
-        create_links: Stage = "create-links",
-        configure: Stage = "configure",
-        healthy: Stage = "healthy",
-        exit: Stage = "exit",
+        create: StageDef = "create",
+        create_links: StageDef = "create-links",
+        configure: StageDef = "configure",
+        healthy: StageDef = "healthy",
+        exit: StageDef = "exit",
     }
 
-    Stage {
+    StageDef {
         wait_for: Vec<At<WaitForDef>> = "wait-for",
         exec: StageExecs = "exec",
     }
@@ -218,13 +219,28 @@ record! {
 }
 
 impl Stages {
-    /// What each stage, by its number in their order, waits for.
-    pub(crate) fn waits(&self) -> impl Iterator<Item = (usize, &WaitForDef)> {
-        let stages = [&self.create, &self.create_links, &self.configure, &self.healthy, &self.exit];
-        stages.into_iter().enumerate().flat_map(|(number, stage)| {
-            let waits = stage.iter().filter_map(|stage| stage.wait_for.as_ref()).flat_map(|list| &list.value);
-            waits.map(move |wait| (number, &wait.value))
+    /// The stages that are given.
+    fn each(&self) -> impl Iterator<Item = (Stage, &StageDef)> {
+        let stages = [
+            (Stage::Create, &self.create),
+            (Stage::CreateLinks, &self.create_links),
+            (Stage::Configure, &self.configure),
+            (Stage::Healthy, &self.healthy),
+            (Stage::Exit, &self.exit),
+        ];
+        stages.into_iter().filter_map(|(stage, def)| Some((stage, &def.as_ref()?.value)))
+    }
+
+    /// What each stage waits for.
+    pub(crate) fn waits(&self) -> impl Iterator<Item = (Stage, &WaitForDef)> {
+        self.each().flat_map(|(stage, def)| {
+            def.wait_for.iter().flat_map(|list| &list.value).map(move |wait| (stage, &wait.value))
         })
+    }
+
+    /// The commands of each stage.
+    pub(crate) fn commands(&self) -> impl Iterator<Item = (Stage, &StageExec)> {
+        self.each().flat_map(|(stage, def)| def.exec.iter().flat_map(|execs| &execs.0).map(move |exec| (stage, exec)))
     }
 }
 
@@ -244,32 +260,23 @@ impl FromTree for EndpointField {
     }
 }
 
-/// The commands of a stage, in either way to write them. Nothing here acts upon them, so only their form is checked.
+/// The commands of a stage, in either way to write them.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct StageExecs;
+pub(crate) struct StageExecs(pub(crate) Vec<StageExec>);
 
 impl FromTree for StageExecs {
     fn from_tree(node: &Node, problems: &mut Problems) -> Option<Self> {
-        match &node.value {
-            Value::Mapping(_) => StageExecsByPhase::from_tree(node, problems).map(|_| Self),
-            _ => Vec::<At<StageExec>>::from_tree(node, problems).map(|execs| {
-                for exec in &execs {
-                    one_of(&exec.target, &["container", "host"], problems);
-                    one_of(&exec.phase, &["on-enter", "on-exit"], problems);
-                }
-                Self
-            }),
+        if let Value::Mapping(_) = &node.value {
+            let StageExecsByPhase { on_enter, on_exit } = StageExecsByPhase::from_tree(node, problems)?;
+            let of_phase = |commands: Option<At<Vec<At<String>>>>, phase: &'static str| {
+                commands.into_iter().flat_map(|list| list.value).map(move |command| {
+                    let phase = Some(At { value: phase.to_owned(), span: command.span });
+                    StageExec { command: Some(command), target: None, phase }
+                })
+            };
+            return Some(Self(of_phase(on_enter, "on-enter").chain(of_phase(on_exit, "on-exit")).collect()));
         }
-    }
-}
-
-/// Says when a text is given and is none of the known words.
-pub(crate) fn one_of(text: &Option<At<String>>, known: &[&str], problems: &mut Problems) {
-    if let Some(text) = text.as_ref().filter(|text| !known.contains(&text.as_str())) {
-        problems.error(
-            text.span,
-            format!("`{}` is not known here", text.value),
-            format!("expected {}", known.join(" or ")),
-        );
+        let execs = Vec::<At<StageExec>>::from_tree(node, problems)?;
+        Some(Self(execs.into_iter().map(|exec| exec.value).collect()))
     }
 }

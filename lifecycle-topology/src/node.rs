@@ -7,7 +7,9 @@ use std::path::Path;
 use std::str::FromStr;
 
 use lifecycle_core::name::{IfName, NodeName};
-use lifecycle_core::topology::{Dns, Healthcheck, ImagePullPolicy, NetworkMode, NodeSpec, Resources};
+use lifecycle_core::topology::{
+    CommandTarget, Dns, Healthcheck, ImagePullPolicy, NetworkMode, NodeSpec, Resources, StageCommand, StagePhase,
+};
 
 use crate::decode::{At, Map};
 use crate::diagnostics::Problems;
@@ -102,6 +104,7 @@ pub(crate) fn resolve(
             scope.replace_magic(exec, raw)
         })
         .collect();
+    node.stage_commands = stage_commands(&layers, &|text| scope.replace_magic(text, raw), problems);
     node.env = environment(scope, &layers, problems);
     node.labels = texts(&layers, |level| &level.labels);
     node.tmpfs = texts(&layers, |level| &level.tmpfs);
@@ -156,6 +159,40 @@ fn words(text: &At<String>, problems: &mut Problems) -> Option<Vec<String>> {
         problems.error(text.span, "this command cannot be split into words", "a quote is not closed");
     }
     words
+}
+
+/// The commands of a node's stages, least specific level first, without repeats.
+fn stage_commands(layers: &Layers<'_>, replace: &dyn Fn(&str) -> String, problems: &mut Problems) -> Vec<StageCommand> {
+    let mut found: Vec<StageCommand> = Vec::new();
+    for (stage, exec) in layers.records(|level| &level.stages).rev().flat_map(|stages| stages.commands()) {
+        let phase = word(exec.phase.as_ref(), [StagePhase::OnEnter, StagePhase::OnExit], problems);
+        let target = word(exec.target.as_ref(), [CommandTarget::Container, CommandTarget::Host], problems);
+        let Some(command) = &exec.command else { continue };
+        let text = At { value: replace(command), span: command.span };
+        let Some(argv) = words(&text, problems).filter(|argv| !argv.is_empty()) else { continue };
+        let command = StageCommand { stage, phase, target, argv };
+        if !found.contains(&command) {
+            found.push(command);
+        }
+    }
+    found
+}
+
+/// One of a few words, the first of which stands for none.
+fn word<T: Copy + FromStr + Display, const N: usize>(
+    given: Option<&At<String>>,
+    known: [T; N],
+    problems: &mut Problems,
+) -> T {
+    let read = given.and_then(|text| {
+        let read = text.parse().ok();
+        if read.is_none() {
+            let expected = format!("expected {}", known.map(|word| word.to_string()).join(" or "));
+            problems.error(text.span, format!("`{:.80}` is not known here", text.value), expected);
+        }
+        read
+    });
+    read.unwrap_or(known[0])
 }
 
 fn hostname(text: &At<String>, problems: &mut Problems) -> Option<String> {

@@ -118,31 +118,18 @@ impl<'f> Layers<'f> {
 
     /// A record of all levels, where each of its fields is taken from the most specific level that gives it.
     pub(crate) fn merge_record<T>(&self, field: Field<Checked<T>>) -> Option<Json> {
-        self.fold(field, |merged, more| merged.extend(more.clone()))
-    }
-
-    /// A record of all levels whose own records are merged and whose lists are put one after the other.
-    pub(crate) fn merge_deep<T>(&self, field: Field<Checked<T>>) -> Option<Json> {
-        self.fold(field, merge_into)
-    }
-
-    /// The records of all levels, most specific first.
-    pub(crate) fn records<T: 'f>(&self, field: Field<T>) -> impl Iterator<Item = &'f At<T>> {
-        self.0.into_iter().filter_map(move |level| field(level).as_ref())
-    }
-
-    fn fold<T>(
-        &self,
-        field: Field<Checked<T>>,
-        merge: fn(&mut JsonMap<String, Json>, &JsonMap<String, Json>),
-    ) -> Option<Json> {
         let mut merged = None;
         for level in self.0.iter().rev() {
             if let Some(Json::Object(more)) = field(level).as_ref().map(|checked| &checked.json) {
-                merge(merged.get_or_insert_with(JsonMap::new), more);
+                merged.get_or_insert_with(JsonMap::new).extend(more.clone());
             }
         }
         merged.map(Json::Object)
+    }
+
+    /// The records of all levels, most specific first.
+    pub(crate) fn records<T: 'f>(&self, field: Field<T>) -> impl DoubleEndedIterator<Item = &'f At<T>> {
+        self.0.into_iter().filter_map(move |level| field(level).as_ref())
     }
 }
 
@@ -153,24 +140,6 @@ fn text(field: &Option<At<String>>) -> Option<&str> {
 fn entry<'f>(levels: &'f Option<At<Map<NodeDef>>>, name: Option<&str>) -> &'f NodeDef {
     let found = levels.as_ref().zip(name).and_then(|(levels, name)| levels.get(name));
     found.and_then(|entry| entry.value.as_ref()).map_or(&*NOTHING, |level| &level.value)
-}
-
-fn merge_into(merged: &mut JsonMap<String, Json>, more: &JsonMap<String, Json>) {
-    for (key, value) in more {
-        match (merged.get_mut(key), value) {
-            (Some(Json::Object(merged)), Json::Object(more)) => merge_into(merged, more),
-            (Some(Json::Array(merged)), Json::Array(more)) => {
-                for item in more {
-                    if !merged.contains(item) {
-                        merged.push(item.clone());
-                    }
-                }
-            }
-            _ => {
-                merged.insert(key.clone(), value.clone());
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -200,14 +169,14 @@ mod tests {
 topology:
   defaults: {group: g0, image: d, exec: [one, same], env: {A: d, B: d, D: d}, binds: ['d:/x', 'd:/z']}
   kinds:
-    k: {group: gk, image: k, cmd: k, exec: [two], env: {B: k, C: k}, binds: ['k:/y:ro'], stages: {create: {wait-for: [{node: a, stage: create}]}}}
+    k: {group: gk, image: k, cmd: k, exec: [two], env: {B: k, C: k}, binds: ['k:/y:ro']}
     k0: {type: k0}
   groups:
     g: {kind: k, cmd: g, env: {C: g}, certificate: {issue: true, key-size: 1024}}
     g0: {kind: k0}
     gk: {user: gk}
   nodes:
-    a: {group: g, exec: [same, three], env: {D: }, binds: ['n:/x'], certificate: {key-size: 2048}, stages: {create: {wait-for: [{node: b, stage: exit}]}}}
+    a: {group: g, exec: [same, three], env: {D: }, binds: ['n:/x'], certificate: {key-size: 2048}}
     b: {kind: k, image: ''}
     c:
 ";
@@ -248,8 +217,6 @@ topology:
             a.merge_record(|level| &level.certificate),
             Some(serde_json::json!({"issue": true, "key-size": 2048}))
         );
-        let stages = a.merge_deep(|level| &level.stages).unwrap();
-        assert_eq!(stages["create"]["wait-for"].as_array().unwrap().len(), 2);
         assert!(b.merge_record(|level| &level.certificate).is_none());
     }
 

@@ -141,6 +141,8 @@ fn fields_of_nodes() {
         ("{kind: linux, stages: {create: {wait-for: [{node: c, stage: create}]}}}", "there is no node `c`"),
         ("{kind: linux, stages: {create: {wait-for: [{node: a, stage: begin}]}}}", "expected one of: create,"),
         ("{kind: linux, stages: {exit: {exec: [{command: x, target: moon}]}}}", "expected container or host"),
+        ("{kind: linux, stages: {exit: {exec: [{command: x, phase: later}]}}}", "expected on-enter or on-exit"),
+        ("{kind: linux, stages: {exit: {exec: [{command: 'echo \"x'}]}}}", "cannot be split into words"),
         ("{kind: linux, stages: {create: {wait-for: [{node: b, stage: exit}]}}}", "in a circle: b → b"),
         (
             "{kind: linux, network-mode: 'container:c'}, c: {kind: linux, network-mode: 'container:b'}",

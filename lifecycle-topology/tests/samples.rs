@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use lifecycle_core::machine::NodeIntent;
 use lifecycle_core::name::NodeName;
 use lifecycle_core::topology::{
-    Admin, Endpoint, ImagePullPolicy, LinkSpec, MacvlanMode, Manage, NetworkMode, NodeSpec, OvsMode, Topology,
+    Admin, Endpoint, ImagePullPolicy, LinkSpec, MacvlanMode, Manage, NetworkMode, NodeSpec, OvsMode, StageCommand,
+    Topology,
 };
 use lifecycle_topology::{Loaded, Options, load, load_text};
 use serde_json::json;
@@ -81,11 +82,11 @@ fn every_field_of_a_node() {
         "extras": {"ceos-copy-to-flash": [format!("{}/clab-nodes/full/x", data("").to_str().unwrap().trim_end_matches('/'))]},
         "ports": ["8080:80", "5353:53/udp"], "position": "left", "privileged": true, "restart-policy": "on-failure",
         "runtime": "docker", "security-opts": ["seccomp=unconfined"], "shm-size": "64MB",
-        "stages": {"exit": {"exec": {"on-exit": ["echo bye"]}}},
         "suppress-startup-config": false, "volumes": ["/var/lib/anonymous", "data:/data"],
     });
     assert_eq!(serde_json::to_value(&full.extra).unwrap(), expected);
     assert_eq!(waits(full), ["create: plain create"]);
+    assert_eq!(commands(full), ["exit on-exit container: echo|bye"]);
 }
 
 #[test]
@@ -282,7 +283,35 @@ topology:
         [["create: b create"], ["configure: a create-links"]]
     );
     assert!(loaded.topology.nodes.iter().all(|node| node.extra.is_empty()));
+    assert!(loaded.topology.nodes.iter().all(|node| node.stage_commands.is_empty()));
     assert!(loaded.warnings[0].to_string().contains("nothing of a node follows"), "{}", loaded.warnings[0]);
+}
+
+#[test]
+fn stages_have_commands() {
+    let text = "name: x
+topology:
+  defaults: {kind: linux, stages: {healthy: {exec: [{command: first}, {command: first, phase: on-enter}]}}}
+  nodes:
+    a:
+      stages:
+        create: {exec: {on-enter: [echo 'a b'], on-exit: [echo __clabNodeName__]}}
+        healthy: {exec: [{command: last, phase: on-exit}, {command: date, target: host}, {command: first}]}
+";
+    let lab = lab(text, &options());
+    let expected = [
+        "healthy on-enter container: first",
+        "create on-enter container: echo|a b",
+        "create on-exit container: echo|a",
+        "healthy on-exit container: last",
+        "healthy on-enter host: date",
+    ];
+    assert_eq!(commands(&lab.topology.nodes[0]), expected);
+}
+
+fn commands(node: &NodeSpec) -> Vec<String> {
+    let line = |it: &StageCommand| format!("{} {} {}: {}", it.stage, it.phase, it.target, it.argv.join("|"));
+    node.stage_commands.iter().map(line).collect()
 }
 
 fn waits(node: &NodeSpec) -> Vec<String> {

@@ -2,8 +2,12 @@
 //! the same nodes run, nothing is there twice, nothing is left over, and the state is true.
 //!
 //! Needs a `lifecycle` with the feature of the same name beside this test:
-//! `cargo build -p lifecycle-controller --features crash-points`.
+//! `cargo build -p lifecycle-controller --features crash-points`; with the feature `libvirt` of both, also where nodes are
+//! virtual machines.
 #![allow(clippy::unwrap_used)]
+
+#[path = "crash_points/machines.rs"]
+mod machines;
 
 use std::collections::BTreeSet;
 use std::os::fd::AsRawFd;
@@ -125,6 +129,8 @@ fn works(point: &str) -> &'static [(Work, u32)] {
         "switch-part-changed" => &[(Change, 1)],
         "switch-ports-removed" => &[(Change, 1), (Destroy, 1), (Mend, 1)],
         "switch-swept" => &[(Change, 1), (Destroy, 1)],
+        // See the module for machines.
+        _ if point.starts_with("machine-") => &[],
         around => match around.split_once('-').map(|(_, effect)| effect) {
             Some("list_nodes" | "read_capacity" | "observe_links" | "verify") => &[(Begin, 1)],
             Some("create_node" | "start_node" | "connect") => &[(Deploy, 2)],
@@ -223,6 +229,7 @@ fn main() {
         let needs = if on == "ovs" { &[Need::Root, Need::OpenVswitch][..] } else { &[Need::Root] };
         trials.push(trial(&name, needs, test));
     }
+    trials.extend(machines::trials());
     libtest_mimic::run(&arguments, trials).exit();
 }
 

@@ -80,6 +80,8 @@ fn node_of(number: u64, image: &str, cmd: Option<Vec<String>>) -> Result<CreateN
         directory: "/".into(),
         management: None,
         interfaces: 0,
+        machine: None,
+        medium: None,
     })
 }
 

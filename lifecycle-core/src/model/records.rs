@@ -17,7 +17,7 @@ use crate::policy::display;
 use crate::policy::enforcement::{Budget, EnforcementPolicy};
 use crate::policy::link::{LinkKey, OperState, Side};
 use crate::time::{BootInstant, Deadline, Timestamp};
-use crate::topology::{LinkAttrs, LinkSpec, Topology};
+use crate::topology::{LinkAttrs, LinkSpec, StagePhase, Topology};
 
 /// A lab.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,6 +69,8 @@ pub struct NodeRecord {
     pub ready: ReadyState,
     /// The commands that follow a start were run since its process last started.
     pub configured: bool,
+    /// Which commands of its stage `healthy` were run last since then.
+    pub healthy_commands: Option<StagePhase>,
     /// How its process last ended.
     pub exit: Option<ExitRecord>,
     /// The job that is working on it.

@@ -16,6 +16,7 @@ use crate::error::Result;
 use crate::id::{LabId, NodeId};
 use crate::name::{IfName, LabName, NodeName};
 use crate::plugin::HostContext;
+use crate::plugin::vendor::Machine;
 use crate::time::Timestamp;
 use crate::topology::{ImagePullPolicy, ManagementNetwork, NodeSpec};
 
@@ -48,6 +49,8 @@ pub struct ProviderCapabilities {
     pub carrier: bool,
     /// The capacity of the host is known ([`Provider::resources`]).
     pub resources: bool,
+    /// Instances can be given media ([`CreateNode::medium`]).
+    pub media: bool,
     /// An instance that ended can be started again with its interfaces in place.
     pub restart_keeps_interfaces: bool,
     /// Operations that may run at once on one host; 0 means no limit.
@@ -99,6 +102,37 @@ pub struct CreateNode {
     pub management: Option<ManagementNetwork>,
     /// Number of data interfaces that the lab gives the node.
     pub interfaces: u32,
+    /// What a machine of the node's kind is made of, where its vendor says so. What the node says itself wins.
+    #[serde(default)]
+    pub machine: Option<Machine>,
+    /// A medium that the node's vendor wants it to find. Only providers with [`ProviderCapabilities::media`] are asked for one.
+    #[serde(default)]
+    pub medium: Option<Medium>,
+}
+
+/// A medium with one file, which a machine has plugged in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Medium {
+    /// What it is.
+    pub kind: MediumKind,
+    /// The file here; starts at [`CreateNode::directory`].
+    pub source: PathBuf,
+    /// Where it is on the medium, or in the archive.
+    pub path: PathBuf,
+    /// The medium's own name.
+    pub label: Option<String>,
+    /// A tar archive, compressed with gzip, that is on the medium under this name and has the file in it.
+    pub archive: Option<String>,
+}
+
+/// Kinds of media.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MediumKind {
+    /// A compact disc, in ISO 9660.
+    Disc,
+    /// A disk with a FAT file system and no partitions.
+    Disk,
 }
 
 /// What a provider made.
@@ -350,6 +384,15 @@ pub const EXEC_OUTPUT_LIMIT: usize = 4 << 20;
 /// - A node that does not run refuses with `Conflict`.
 #[async_trait]
 pub trait Exec: Send + Sync {
+    /// Waits until commands can be run in a node that was started. In most that is so at once; what has to boot first takes
+    /// its time.
+    ///
+    /// # Errors
+    /// When they cannot be run and the time that the provider has for it is over, or the node does not run.
+    async fn until_able(&self, _instance: &InstanceRef) -> Result<()> {
+        Ok(())
+    }
+
     /// Runs a command to its end. Dropping the future kills the command.
     async fn exec(&self, instance: &InstanceRef, request: &ExecRequest) -> Result<ExecOutput>;
 }

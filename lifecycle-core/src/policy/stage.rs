@@ -11,11 +11,40 @@
 //! | `healthy` | it is ready |
 //! | `exit` | it has ended by itself since it last ran |
 //!
+//! A stage that has commands is reached only when these have ended. They are run in the node, so at the earliest when its
+//! process runs; [`Moment`] says when.
+//!
 //! A node enters its stages one after the other, and reaches each only after it entered it. So whatever waits for each
 //! other without a circle in the lab file does here, too.
 
 use crate::machine::{NodeIntent, NodeState};
-use crate::topology::Stage;
+use crate::topology::{Stage, StagePhase};
+
+/// A moment on a node's way up at which commands are run in it, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Moment {
+    /// Its process runs.
+    Started,
+    /// It need not wait for others any longer before it is configured.
+    Configuring,
+    /// Nor before it counts as ready.
+    Probing,
+    /// It has become ready.
+    Ready,
+}
+
+impl Moment {
+    /// When the commands of a stage are run; nothing where a node that ended would have to run them.
+    pub const fn of(stage: Stage, phase: StagePhase) -> Option<Self> {
+        match (stage, phase) {
+            (Stage::Create | Stage::CreateLinks, _) => Some(Self::Started),
+            (Stage::Configure, _) => Some(Self::Configuring),
+            (Stage::Healthy, StagePhase::OnEnter) => Some(Self::Probing),
+            (Stage::Healthy, StagePhase::OnExit) => Some(Self::Ready),
+            (Stage::Exit, _) => None,
+        }
+    }
+}
 
 /// What is looked at of the node that is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,8 +55,8 @@ pub struct StageFacts {
     pub intent: NodeIntent,
     /// Whether its instance is there, has entered `create`, and waits for others before it enters `create-links`.
     pub awaits_links: bool,
-    /// Whether the commands that follow its start have ended.
-    pub configured: bool,
+    /// The moment whose commands it has not run yet since its process started; nothing when it has run all.
+    pub next: Option<Moment>,
     /// Whether it is ready.
     pub ready: bool,
     /// Whether its process ended by itself, and it did not run since.
@@ -54,11 +83,12 @@ pub enum Awaited {
 /// How far a node is on its way to a stage.
 pub fn judge(until: Stage, facts: &StageFacts) -> Awaited {
     let runs = facts.state == NodeState::Running;
+    let past = |moment| runs && facts.next.is_none_or(|next| next > moment);
     let reached = match until {
-        Stage::Create => runs || facts.awaits_links,
-        Stage::CreateLinks => runs,
-        Stage::Configure => runs && facts.configured,
-        Stage::Healthy => runs && facts.ready,
+        Stage::Create => past(Moment::Started) || facts.awaits_links,
+        Stage::CreateLinks => past(Moment::Started),
+        Stage::Configure => past(Moment::Configuring),
+        Stage::Healthy => past(Moment::Ready) && facts.ready,
         Stage::Exit => facts.ended,
     };
     let wanted = facts.intent == NodeIntent::Running;
@@ -82,7 +112,7 @@ mod tests {
         state: NodeState::Running,
         intent: NodeIntent::Running,
         awaits_links: false,
-        configured: true,
+        next: None,
         ready: true,
         ended: false,
         stale: false,
@@ -100,7 +130,12 @@ mod tests {
         let table = [
             (RUNS, [Reached, Reached, Reached, Reached, Coming]),
             (StageFacts { ready: false, ..RUNS }, [Reached, Reached, Reached, Coming, Coming]),
-            (StageFacts { ready: false, configured: false, ..RUNS }, [Reached, Reached, Coming, Coming, Coming]),
+            (StageFacts { next: Some(Moment::Ready), ..RUNS }, [Reached, Reached, Reached, Coming, Coming]),
+            (
+                StageFacts { ready: false, next: Some(Moment::Configuring), ..RUNS },
+                [Reached, Reached, Coming, Coming, Coming],
+            ),
+            (StageFacts { ready: false, next: Some(Moment::Started), ..RUNS }, [Coming; 5]),
             (StageFacts { state: NodeState::Starting, ..RUNS }, [Coming; 5]),
             (
                 StageFacts { state: NodeState::Pending, awaits_links: true, ..RUNS },

@@ -13,7 +13,8 @@ use lifecycle_core::model::{AuditAction, LabRecord, LinkRecord, NodeRecord, Node
 use lifecycle_core::name::{IfName, LabName, NodeName, PluginName};
 use lifecycle_core::policy::enforcement::Budget;
 use lifecycle_core::policy::link::{EndOwner, LinkEnd, LinkKey, OperReason, OperState};
-use lifecycle_core::topology::{Endpoint, LinkAttrs, LinkSpec, NodeSpec, Topology};
+use lifecycle_core::policy::stage::Moment;
+use lifecycle_core::topology::{CommandTarget, Endpoint, LinkAttrs, LinkSpec, NodeSpec, StageCommand, Topology};
 
 use self::backends::BackendChanges;
 use super::input::{CommandError, Plan, Reply};
@@ -107,6 +108,18 @@ fn needs_recreation(world: &World, node: &NodeRecord, topology: &Topology, spec:
         || provider_of_node(world, node.id) != provider_of(world, topology, spec)
 }
 
+/// Why a command of a stage cannot be run.
+fn problem_of_command(spec: &NodeSpec, command: &StageCommand) -> Option<String> {
+    let why = match command.target {
+        CommandTarget::Host => "on the host, where nothing of a lab is run; write `target: container`",
+        CommandTarget::Container if Moment::of(command.stage, command.phase).is_none() => {
+            "in a node that has ended; use another stage"
+        }
+        CommandTarget::Container => return None,
+    };
+    Some(format!("node {}: a command of stages.{}.exec would have to run {why}", spec.name, command.stage))
+}
+
 /// Everything that is wrong with a topology on these hosts.
 fn problems(world: &World, topology: &Topology) -> Vec<String> {
     let mut problems = Vec::new();
@@ -119,11 +132,7 @@ fn problems(world: &World, topology: &Topology) -> Vec<String> {
             let known: Vec<&str> = world.kinds.all().map(|kind| kind.kind.as_str()).collect();
             problems.push(format!("node {}: unknown kind `{}`; known: {}", spec.name, spec.kind, known.join(", ")));
         }
-        // Nothing of a lab is run on the host, and what is run in a node stands in `exec`.
-        if let Some(stages) = spec.extra.get("stages").and_then(serde_json::Value::as_object) {
-            let names: Vec<String> = stages.keys().map(|stage| format!("stages.{stage}.exec")).collect();
-            problems.push(format!("node {}: {} is not supported; use `exec`", spec.name, names.join(", ")));
-        }
+        problems.extend(spec.stage_commands.iter().filter_map(|command| problem_of_command(spec, command)));
         let provider = provider_of(world, topology, spec);
         if !world.hosts.values().any(|host| host.providers.contains_key(&provider)) {
             let known: BTreeSet<&PluginName> = world.hosts.values().flat_map(|host| host.providers.keys()).collect();
@@ -305,6 +314,7 @@ fn insert_node(cx: &mut Cx<'_>, user: &str, lab: LabId, topology: &Topology, spe
         stale_since: None,
         ready: ReadyState::default(),
         configured: false,
+        healthy_commands: None,
         exit: None,
         job: None,
         deadline: None,

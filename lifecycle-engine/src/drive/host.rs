@@ -180,6 +180,9 @@ async fn run_commands(provider: &dyn Provider, instance: &InstanceRef, commands:
     let Some(exec) = provider.exec() else {
         return Err(Error::new(ErrorKind::Unsupported, "run commands", "the provider cannot run commands in nodes"));
     };
+    if let Err(error) = exec.until_able(instance).await {
+        return Ok(Done::Commands { log: vec![format!("no command was run: {}", error.chain())], ok: false });
+    }
     let (mut log, mut ok) = (Vec::new(), true);
     for argv in commands {
         let shown = argv.join(" ");

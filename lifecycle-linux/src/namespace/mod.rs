@@ -36,6 +36,8 @@ pub enum SocketKind {
     Route,
     /// Raw packets (`AF_PACKET`), bound to no protocol yet, so that it receives nothing until it is bound.
     Packet,
+    /// UDP over IPv4, not bound to anything yet.
+    Udp,
 }
 
 /// A descriptor that is wanted of a namespace.

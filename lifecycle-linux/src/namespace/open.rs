@@ -109,9 +109,10 @@ fn open_here(ns: BorrowedFd<'_>, cookie: Option<u64>, want: &[Want]) -> Result<V
 
 /// Opens a socket in the namespace of the calling thread.
 pub(super) fn open_socket(kind: SocketKind) -> io::Result<OwnedFd> {
-    let (family, protocol) = match kind {
-        SocketKind::Route => (AddressFamily::Netlink, Some(SockProtocol::NetlinkRoute)),
-        SocketKind::Packet => (AddressFamily::Packet, None),
+    let (family, of, protocol) = match kind {
+        SocketKind::Route => (AddressFamily::Netlink, SockType::Raw, Some(SockProtocol::NetlinkRoute)),
+        SocketKind::Packet => (AddressFamily::Packet, SockType::Raw, None),
+        SocketKind::Udp => (AddressFamily::Inet, SockType::Datagram, None),
     };
-    Ok(socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?)
+    Ok(socket(family, of, SockFlag::SOCK_CLOEXEC, protocol)?)
 }

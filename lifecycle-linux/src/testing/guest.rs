@@ -1,14 +1,18 @@
 //! A small machine for tests: Debian's kernel for clouds, and a RAM disk with busybox that is put together here.
 //!
-//! Words on the kernel's command line say what it does: each `ip=<address>/<length>` gives an address to the first network
-//! card that has none. It says when a card gets or loses carrier, and sends back what it is sent at port 7. It says
-//! `guest-ready` when it listens, has a shell on its console, and ends when its power button is pressed.
+//! Words on the kernel's command line say what it does: `dhcp` has the first network card asked for an address, and each
+//! `ip=<address>/<length>` gives one to the first card that has none. It says when a card gets or loses carrier, and sends
+//! back what it is sent at port 7. It says `guest-ready` when it listens, has a shell on its console and QEMU's agent for
+//! commands, and ends when its power button is pressed. Its command `media` mounts at `/media` a disc or the disk that is
+//! plugged in.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use super::daemon::busybox;
+use super::daemon::{answer, busybox};
 
 /// Where the kernel's package was unpacked, unless the environment names another directory.
 const KERNEL: &str = "/var/cache/lifecycle-tests/kernel";
@@ -16,8 +20,10 @@ const KERNEL: &str = "/var/cache/lifecycle-tests/kernel";
 const VARIABLE: &str = "LIFECYCLE_TEST_KERNEL";
 /// Words for its command line with which it starts sooner, where all is emulated.
 pub const SOON: &str = "quiet tsc=reliable no_timer_check nokaslr mitigations=off rodata=off cryptomgr.notests";
+/// QEMU's agent, which is put in with the libraries that it needs.
+const AGENT: &str = "/usr/sbin/qemu-ga";
 /// Modules in the order in which they are loaded.
-const MODULES: [&str; 11] = [
+const MODULES: [&str; 12] = [
     "virtio_ring",
     "virtio",
     "virtio_pci_legacy_dev",
@@ -27,11 +33,36 @@ const MODULES: [&str; 11] = [
     "net_failover",
     "virtio_net",
     "virtio_blk",
+    "virtio_console",
     "button",
     "evdev",
 ];
+/// Modules for media, which most machines have none of.
+const MEDIA_MODULES: [&str; 11] = [
+    "nls_cp437",
+    "nls_ascii",
+    "fat",
+    "vfat",
+    "scsi_common",
+    "scsi_mod",
+    "libata",
+    "ata_piix",
+    "cdrom",
+    "sr_mod",
+    "isofs",
+];
+const MEDIA: &str = r#"#!/bin/busybox sh
+for module in $(cat /modules/media); do insmod /modules/$module.ko; done
+mkdir -p /media
+for try in $(seq 100); do
+    mount -t iso9660 -o ro /dev/sr0 /media && exit
+    mount -t vfat -o ro /dev/vda /media && exit
+    sleep 0.2
+done 2>/dev/null
+exit 1
+"#;
 const INIT: &str = r#"#!/bin/busybox sh
-/bin/busybox mkdir -p /proc /sys /dev /sbin
+/bin/busybox mkdir -p /proc /sys /dev /run /tmp /sbin
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
@@ -42,8 +73,18 @@ ip link set lo up
 for word in $(cat /proc/cmdline); do
     case $word in
         ip=*) addresses="$addresses ${word#ip=}" ;;
+        dhcp) dhcp=1 ;;
     esac
 done
+if [ "$dhcp" ]; then
+    echo '#!/bin/sh' >/dhcp
+    echo '[ "$1" = bound ] && ip addr add $ip/$mask dev $interface && echo dhcp-bound $ip $hostname >/dev/console' >>/dhcp
+    chmod +x /dhcp
+    read index </sys/class/net/eth0/ifindex
+    eval "ready_$index=1"
+    ip link set eth0 up
+    udhcpc -i eth0 -t 100 -T 1 -s /dhcp >/dev/null 2>&1 &
+fi
 # Cards may come and go. Looking at those that are known starts no process.
 (while :; do
     for path in /sys/class/net/eth*; do
@@ -67,6 +108,10 @@ for button in /sys/class/input/event*; do
     (dd if=/dev/input/${button##*/} bs=24 count=1 of=/dev/null 2>/dev/null && poweroff -f) &
 done
 nc -ll -p 7 -e cat &
+for port in /sys/class/virtio-ports/*; do
+    read name <$port/name || continue
+    [ "$name" = org.qemu.guest_agent.0 ] && /usr/sbin/qemu-ga -p /dev/${port##*/} -t /run >/dev/null 2>&1 &
+done
 echo guest-ready
 while :; do setsid cttyhack sh; done
 "#;
@@ -87,7 +132,19 @@ pub fn missing() -> Option<String> {
             "no kernel for virtual machines: unpack Debian's package linux-image-cloud-amd64 (what it depends on)";
         return Some(format!("{text} into {} or what {VARIABLE} names", package().display()));
     }
-    busybox().is_none().then(|| "no busybox to make a RAM disk of (Debian's package is busybox-static)".to_owned())
+    let parts = [
+        (busybox().is_some(), "busybox", "busybox-static"),
+        (Path::new(AGENT).is_file(), "qemu-ga", "qemu-guest-agent"),
+    ];
+    let (_, part, package) = parts.into_iter().find(|(is_there, ..)| !is_there)?;
+    Some(format!("no {part} to make a RAM disk of (Debian's package is {package})"))
+}
+
+/// The agent and its libraries.
+fn agent() -> Vec<PathBuf> {
+    let said = answer(Command::new("ldd").arg(AGENT)).unwrap_or_else(|error| panic!("{AGENT}: {error}"));
+    let libraries = said.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from);
+    libraries.chain([PathBuf::from(AGENT)]).collect()
 }
 
 /// Puts `kernel` and `initrd` into a directory.
@@ -100,14 +157,16 @@ pub fn make(directory: &Path) {
     fs::create_dir_all(directory).unwrap_or_else(|error| must(error));
     fs::copy(&kernel, directory.join("kernel")).unwrap_or_else(|error| must(error));
     let mut disk = Archive::default();
-    for folder in ["bin", "modules", "dev"] {
-        disk.add(folder, 0o040_755, &[]);
-    }
     let read = |path: &Path| fs::read(path).unwrap_or_else(|error| must(error));
     disk.add("init", 0o100_755, INIT.as_bytes());
     disk.add("bin/busybox", 0o100_755, &read(&busybox().unwrap_or_default()));
+    for path in agent() {
+        disk.add(path.to_string_lossy().trim_start_matches('/'), 0o100_755, &read(&path));
+    }
+    disk.add("bin/media", 0o100_755, MEDIA.as_bytes());
     disk.add("modules/order", 0o100_644, MODULES.join("\n").as_bytes());
-    for module in MODULES {
+    disk.add("modules/media", 0o100_644, MEDIA_MODULES.join("\n").as_bytes());
+    for module in MODULES.iter().chain(&MEDIA_MODULES) {
         let found = find(&package().join("lib/modules"), &format!("{module}.ko"));
         let path = found.unwrap_or_else(|| panic!("the kernel's package has no module {module}"));
         disk.add(&format!("modules/{module}.ko"), 0o100_644, &read(&path));
@@ -134,10 +193,22 @@ fn find(directory: &Path, name: &str) -> Option<PathBuf> {
 struct Archive {
     bytes: Vec<u8>,
     count: usize,
+    folders: BTreeSet<String>,
 }
 
 impl Archive {
+    /// Adds a file, in folders that are there from then on.
     fn add(&mut self, name: &str, mode: u32, content: &[u8]) {
+        let ends = name.match_indices('/').map(|(at, _)| &name[..at]);
+        for folder in ends {
+            if self.folders.insert(folder.to_owned()) {
+                self.entry(folder, 0o040_755, &[]);
+            }
+        }
+        self.entry(name, mode, content);
+    }
+
+    fn entry(&mut self, name: &str, mode: u32, content: &[u8]) {
         self.count += 1;
         let fields = [self.count, mode as usize, 0, 0, 1, 0, content.len(), 0, 0, 0, 0, name.len() + 1, 0];
         self.bytes.extend_from_slice(b"070701");
@@ -157,7 +228,7 @@ impl Archive {
     }
 
     fn finished(mut self) -> Vec<u8> {
-        self.add("TRAILER!!!", 0, &[]);
+        self.entry("TRAILER!!!", 0, &[]);
         self.bytes
     }
 }

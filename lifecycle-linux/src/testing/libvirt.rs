@@ -73,9 +73,13 @@ pub fn missing() -> Option<String> {
         ("virsh", "libvirt-clients"),
         ("qemu-system-x86_64", "qemu-system-x86"),
         ("qemu-img", "qemu-utils"),
+        ("xorriso", "xorriso"),
     ];
     if let Some((program, package)) = programs.iter().find(|(program, _)| lacking(&[program]).is_some()) {
         return Some(format!("libvirt is not installed: no {program} (Debian's package is {package})"));
+    }
+    if !Path::new("/usr/share/OVMF").exists() {
+        return Some("no firmware for machines with EFI (Debian's package is ovmf)".to_owned());
     }
     if !Path::new("/dev/net/tun").exists() {
         return Some("there is no /dev/net/tun".to_owned());

@@ -67,8 +67,7 @@ impl Failure {
     /// The same for another link that shares it, with the cause as part of the message.
     #[must_use]
     pub fn again(&self) -> Self {
-        let cause = self.source.as_ref().map(|source| format!(": {source}")).unwrap_or_default();
-        Self { gone: self.gone, ..Self::new(self.kind, format!("{}{cause}", self.message)) }
+        Self { gone: self.gone, ..Self::new(self.kind, self.to_string()) }
     }
 
     /// What kind of failure it is.
@@ -93,6 +92,14 @@ impl Failure {
             None => error,
             Some(source) => error.because(source),
         }
+    }
+}
+
+/// The message and its cause.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        self.source.as_ref().map_or(Ok(()), |source| write!(f, ": {source}"))
     }
 }
 

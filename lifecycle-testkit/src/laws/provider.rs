@@ -33,6 +33,11 @@ pub trait ProviderFixture: Send + Sync {
     /// A node that runs until it is stopped. The suite sets nothing but its name.
     fn sleeper(&self) -> NodeSpec;
 
+    /// A node in which commands can be run, once it has started.
+    fn commanded(&self) -> NodeSpec {
+        self.sleeper()
+    }
+
     /// A node whose own process is `sh -c script`.
     ///
     /// # Errors
@@ -138,6 +143,8 @@ impl Bench {
             directory: PathBuf::from("/"),
             management: None,
             interfaces: 1,
+            machine: None,
+            medium: None,
         }
     }
 
@@ -156,6 +163,15 @@ impl Bench {
     async fn started(&self, number: u64) -> InstanceRef {
         let instance = self.created(number).await;
         self.provider().start_node(&instance).await.expect("start");
+        instance
+    }
+
+    /// Starts a node and waits until commands can be run in it.
+    async fn able(&self, number: u64) -> InstanceRef {
+        let instance = self.create(&self.request(number, self.fixture.commanded())).await;
+        let provider = self.provider();
+        provider.start_node(&instance).await.expect("start");
+        provider.exec().expect("the face of the capability").until_able(&instance).await.expect("commands can be run");
         instance
     }
 

@@ -107,6 +107,8 @@ fn request(kind: &KindData) -> CreateNode {
         directory: PathBuf::from("/"),
         management: None,
         interfaces: 2,
+        machine: None,
+        medium: None,
     }
 }
 

@@ -8,7 +8,8 @@ use lifecycle_core::name::{HostName, IfName, LabName, NodeName, PluginName};
 use lifecycle_core::plugin::VendorConfig;
 use lifecycle_core::plugin::vendor::{KindData, Readiness, VendorAction, VendorContext};
 use lifecycle_core::topology::{
-    Admin, DEFAULT_MTU, Endpoint, Healthcheck, ImagePullPolicy, LinkAttrs, LinkSpec, NodeSpec, Stage, Topology, WaitFor,
+    Admin, CommandTarget, DEFAULT_MTU, Endpoint, Healthcheck, ImagePullPolicy, LinkAttrs, LinkSpec, NodeSpec, Stage,
+    StageCommand, StagePhase, Topology, WaitFor,
 };
 
 use super::chance::Chance;
@@ -103,6 +104,7 @@ pub(super) fn draw(name: &str, chance: &mut Chance) -> Topology {
         if chance.per_mille(150) {
             let wait = draw_wait(&topology.nodes[..index], chance);
             topology.nodes[index].wait_for.extend(wait);
+            topology.nodes[index].stage_commands = stage_commands();
         }
     }
     topology
@@ -113,6 +115,14 @@ fn draw_wait(before: &[NodeSpec], chance: &mut Chance) -> Option<WaitFor> {
     let stage = *chance.pick(&[Stage::Create, Stage::CreateLinks, Stage::Configure])?;
     let until = *chance.pick(&[Stage::Create, Stage::CreateLinks, Stage::Configure, Stage::Healthy])?;
     Some(WaitFor { stage, node: chance.pick(before)?.name.clone(), until })
+}
+
+/// A command for each moment at which there can be one.
+fn stage_commands() -> Vec<StageCommand> {
+    let each = [Stage::CreateLinks, Stage::Configure, Stage::Healthy].into_iter();
+    let both = each.flat_map(|stage| [StagePhase::OnEnter, StagePhase::OnExit].map(|phase| (stage, phase)));
+    let target = CommandTarget::Container;
+    both.map(|(stage, phase)| StageCommand { stage, phase, target, argv: vec!["true".to_owned()] }).collect()
 }
 
 fn draw_node(number: u64, chance: &mut Chance) -> NodeSpec {

@@ -198,6 +198,7 @@ impl Simulation {
             exec: true,
             images: true,
             resources: true,
+            media: false,
             restart_keeps_interfaces: true,
             concurrency: 3,
             ..Default::default()

@@ -364,6 +364,7 @@ impl Provider for ContainerProvider {
             images: true,
             carrier: false,
             resources: true,
+            media: false,
             restart_keeps_interfaces: true,
             concurrency: self.client.settings().concurrency,
             missing: absent.into_iter().collect::<BTreeMap<_, _>>(),

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use lifecycle_core::name::IfName;
 use lifecycle_core::plugin::provider::{Carrier, InstanceRef};
 use lifecycle_core::{ErrorKind, Result};
+use lifecycle_crash::crash_point;
 use virt::domain::Domain;
 use virt::sys;
 
@@ -51,6 +52,7 @@ impl Yard {
         port.offload = tap.in_kernel;
         self.note(&mut record, ifname, &port)?;
         let xml = domain::interface(nic, ifname, &port)?;
+        crash_point("machine-plugging");
         daemon.call(|_| domain.attach_device_flags(&xml, live)).map(drop)
     }
 

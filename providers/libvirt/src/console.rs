@@ -110,7 +110,7 @@ impl Console for LibvirtProvider {
     async fn open(&self, instance: &InstanceRef, request: &ConsoleRequest) -> Result<ConsoleSession> {
         let error = |failure: Failure| failure.during("console", instance);
         if request.argv.is_some() {
-            let text = "a virtual machine runs no programs from outside; open its own console";
+            let text = "a virtual machine opens no terminal for a program; open its own console, or run it by `exec`";
             return Err(error(Failure::new(ErrorKind::Unsupported, text)));
         }
         let about = instance.clone();

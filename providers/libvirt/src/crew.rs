@@ -29,6 +29,8 @@ pub(crate) struct Crew {
     /// Work about one node is always the same thread's, so that it is done one piece after the other.
     writers: Vec<Sender<Job>>,
     readers: Vec<Sender<Job>>,
+    /// Threads that speak to programs in machines, which may be slow to answer, so that nothing else waits for those.
+    talkers: Vec<Sender<Job>>,
     deadline: Duration,
 }
 
@@ -45,6 +47,12 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         Self::change(&self.0, GIVEN_UP);
     }
+}
+
+/// The thread for a node.
+fn of(threads: &[Sender<Job>], node: NodeId) -> &Sender<Job> {
+    let turn = node.as_u64() % threads.len() as u64;
+    &threads[usize::try_from(turn).unwrap_or_default()]
 }
 
 impl Crew {
@@ -70,6 +78,7 @@ impl Crew {
         Ok(Self {
             writers: all("libvirt-writer", settings.concurrency.max(1)).map_err(failed)?,
             readers: all("libvirt-reader", READERS).map_err(failed)?,
+            talkers: all("libvirt-talker", settings.concurrency.max(1)).map_err(failed)?,
             deadline: settings.deadline(),
         })
     }
@@ -84,8 +93,26 @@ impl Crew {
         node: NodeId,
         work: impl FnOnce(&mut Daemon) -> Outcome<T> + Send + 'static,
     ) -> Outcome<T> {
-        let turn = node.as_u64() % self.writers.len() as u64;
-        self.run(&self.writers[usize::try_from(turn).unwrap_or_default()], work).await
+        self.run(of(&self.writers, node), work).await
+    }
+
+    /// Speaks to a program in a machine, after what is being spoken to it or to others on this thread. Dropped before it is
+    /// begun it is never done, and afterwards it goes on; its result is then dropped on the thread.
+    ///
+    /// # Errors
+    /// As those of [`act`](Self::act).
+    pub(crate) async fn talk<T: Send + 'static>(
+        &self,
+        node: NodeId,
+        work: impl FnOnce(&mut Daemon) -> Outcome<T> + Send + 'static,
+    ) -> Outcome<T> {
+        self.run(of(&self.talkers, node), work).await
+    }
+
+    /// Has something spoken to a program in a machine, when it is its turn. Nobody waits for it.
+    pub(crate) fn leave_word(&self, node: NodeId, work: impl FnOnce(&mut Daemon) + Send + 'static) {
+        // Without threads the crew is at its end.
+        let _ = of(&self.talkers, node).send(Box::new(work));
     }
 
     /// Looks at something.

@@ -6,17 +6,27 @@ use std::path::Path;
 
 use lifecycle_core::ErrorKind;
 use lifecycle_core::name::IfName;
+use lifecycle_core::plugin::provider::MediumKind;
+use lifecycle_core::plugin::vendor::Firmware;
 use quick_xml::events::BytesText;
 use quick_xml::events::Event;
 use quick_xml::reader::Reader;
 use quick_xml::writer::Writer;
 
+use crate::agent;
 use crate::failure::{Failure, Outcome};
-use crate::files::{Port, Record};
+use crate::files::{DISK, LOG, MEDIUM, NVRAM, Port, Record};
+use crate::image::Format;
 use crate::machine::{Machine, Nic};
 use crate::mark::{ELEMENT, URI, attribute};
 
 type Xml = Writer<Vec<u8>>;
+
+/// Places for what is no network card, and for cards that are plugged in while a machine runs, where each device needs a
+/// place of its own from the start.
+const PLACES: usize = 16;
+/// Serial lines that a machine has room for.
+const SERIAL_PORTS: u8 = 4;
 
 /// A network card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,10 +38,11 @@ pub(crate) enum Card<'a> {
 }
 
 /// Network cards in the order of their numbers: gaps are filled, so that the third is the third whatever links there are.
+/// Those that the machine has before its first are before them.
 pub(crate) fn cards<'a>(
     ports: &'a BTreeMap<IfName, Port>,
     is_there: impl Fn(&Port) -> bool,
-    least: u32,
+    machine: &Machine,
 ) -> Vec<Card<'a>> {
     /// More a machine has no room for.
     const MOST: u32 = 64;
@@ -46,10 +57,11 @@ pub(crate) fn cards<'a>(
             None => others.push((name, port)),
         }
     }
-    let last = numbered.keys().next_back().copied().unwrap_or_default().max(least.min(MOST));
+    let last = numbered.keys().next_back().copied().unwrap_or_default().max(machine.nics.min(MOST));
     let linked = |(name, port): &(&'a IfName, &'a Port)| is_there(port).then_some(Card::Linked(name, port));
     let in_order = (1..=last).map(|at| numbered.get(&at).and_then(linked).unwrap_or(Card::Reserved(at)));
-    in_order.chain(others.iter().filter_map(linked)).collect()
+    let before = (1..=u32::from(machine.reserved_nics)).map(|at| Card::Reserved(MOST + at));
+    before.chain(in_order).chain(others.iter().filter_map(linked)).collect()
 }
 
 /// The alias by which the card at a tap is found in a running machine.
@@ -57,8 +69,8 @@ pub(crate) fn alias(port: &Port) -> String {
     format!("ua-{}", port.tap)
 }
 
-/// A domain as it is to be defined.
-pub(crate) fn domain(record: &Record, disk: &Path, log: &Path, cards: &[Card<'_>]) -> Outcome<String> {
+/// A domain as it is to be defined, with its files in a directory.
+pub(crate) fn domain(record: &Record, files: &Path, cards: &[Card<'_>]) -> Outcome<String> {
     let machine = &record.machine;
     written(|xml| {
         let kind = if machine.kvm { "kvm" } else { "qemu" };
@@ -78,7 +90,7 @@ pub(crate) fn domain(record: &Record, disk: &Path, log: &Path, cards: &[Card<'_>
             let cpus = machine.cpus.to_string();
             let set = machine.cpu_set.as_deref().map(|set| ("cpuset", set));
             xml.create_element("vcpu").with_attributes(set).write_text_content(BytesText::new(&cpus))?;
-            boot(xml, machine)?;
+            boot(xml, machine, files)?;
             inside(xml, "features", |xml| empty(xml, "acpi", &[]))?;
             if machine.kvm {
                 empty(xml, "cpu", &[("mode", "host-passthrough")])?;
@@ -87,16 +99,21 @@ pub(crate) fn domain(record: &Record, disk: &Path, log: &Path, cards: &[Card<'_>
             text(xml, "on_poweroff", "destroy")?;
             text(xml, "on_reboot", "restart")?;
             text(xml, "on_crash", "destroy")?;
-            inside(xml, "devices", |xml| devices(xml, machine, disk, log, cards))
+            inside(xml, "devices", |xml| devices(xml, machine, files, cards))
         })?;
         Ok(())
     })
 }
 
-fn boot(xml: &mut Xml, machine: &Machine) -> io::Result<()> {
-    inside(xml, "os", |xml| {
+fn boot(xml: &mut Xml, machine: &Machine, files: &Path) -> io::Result<()> {
+    let efi = (machine.firmware == Firmware::Efi).then_some(("firmware", "efi"));
+    let os = xml.create_element("os").with_attributes(efi);
+    os.write_inner_content(|xml| {
         let model = machine.model.as_deref().map(|model| ("machine", model));
         xml.create_element("type").with_attributes(model).write_text_content(BytesText::new("hvm"))?;
+        if efi.is_some() {
+            text(xml, "nvram", &files.join(NVRAM).to_string_lossy())?;
+        }
         match &machine.kernel {
             Some(kernel) => {
                 text(xml, "kernel", &kernel.to_string_lossy())?;
@@ -107,29 +124,56 @@ fn boot(xml: &mut Xml, machine: &Machine) -> io::Result<()> {
             }
             None => empty(xml, "boot", &[("dev", "hd")]),
         }
-    })
+    })?;
+    Ok(())
 }
 
-fn devices(xml: &mut Xml, machine: &Machine, disk: &Path, log: &Path, cards: &[Card<'_>]) -> io::Result<()> {
+/// A disk or a disc: its file with its format, and where it is plugged in.
+fn disk(xml: &mut Xml, device: &str, file: (&Path, Format), (bus, name): (&str, &str)) -> io::Result<()> {
+    let element = xml.create_element("disk").with_attributes([("type", "file"), ("device", device)]);
+    element.write_inner_content(|xml| {
+        empty(xml, "driver", &[("name", "qemu"), ("type", file.1.word())])?;
+        empty(xml, "source", &[("file", &file.0.to_string_lossy())])?;
+        empty(xml, "target", &[("dev", name), ("bus", bus)])
+    })?;
+    Ok(())
+}
+
+fn devices(xml: &mut Xml, machine: &Machine, files: &Path, cards: &[Card<'_>]) -> io::Result<()> {
+    let (bus, [first, second]) = machine.bus.words();
     if machine.disk.is_some() {
-        let disk_element = xml.create_element("disk").with_attributes([("type", "file"), ("device", "disk")]);
-        disk_element.write_inner_content(|xml| {
-            empty(xml, "driver", &[("name", "qemu"), ("type", "qcow2")])?;
-            empty(xml, "source", &[("file", &disk.to_string_lossy())])?;
-            let (bus, name) = machine.bus.words();
-            empty(xml, "target", &[("dev", name), ("bus", bus)])
-        })?;
+        disk(xml, "disk", (&files.join(DISK), Format::Qcow2), (bus, first))?;
+    }
+    let medium = files.join(MEDIUM);
+    match machine.medium {
+        Some(MediumKind::Disk) => disk(xml, "disk", (&medium, Format::Raw), (bus, second))?,
+        Some(MediumKind::Disc) => disk(xml, "cdrom", (&medium, Format::Raw), machine.drive())?,
+        None => {}
     }
     for one in cards {
         card(xml, machine.nic, *one)?;
     }
-    let serial = xml.create_element("serial").with_attribute(("type", "pty"));
-    serial.write_inner_content(|xml| {
-        empty(xml, "log", &[("file", &log.to_string_lossy()), ("append", "on")])?;
-        empty(xml, "target", &[("port", "0")])
-    })?;
+    for port in 0..machine.serial_ports.clamp(1, SERIAL_PORTS) {
+        let serial = xml.create_element("serial").with_attribute(("type", "pty"));
+        serial.write_inner_content(|xml| {
+            if port == 0 {
+                empty(xml, "log", &[("file", &files.join(LOG).to_string_lossy()), ("append", "on")])?;
+            }
+            empty(xml, "target", &[("port", &port.to_string())])
+        })?;
+    }
     let console = xml.create_element("console").with_attribute(("type", "pty"));
     console.write_inner_content(|xml| empty(xml, "target", &[("type", "serial"), ("port", "0")]))?;
+    if machine.agent {
+        let channel = xml.create_element("channel").with_attribute(("type", "unix"));
+        channel.write_inner_content(|xml| empty(xml, "target", &[("type", "virtio"), ("name", agent::CHANNEL)]))?;
+    }
+    if machine.is_q35() {
+        empty(xml, "controller", &[("type", "pci"), ("index", "0"), ("model", "pcie-root")])?;
+        for _ in 0..cards.len() + PLACES {
+            empty(xml, "controller", &[("type", "pci"), ("model", "pcie-root-port")])?;
+        }
+    }
     empty(xml, "controller", &[("type", "usb"), ("model", "none")])?;
     empty(xml, "memballoon", &[("model", "none")])
 }
@@ -221,12 +265,34 @@ mod tests {
     use lifecycle_core::plugin::provider::InstanceRef;
 
     use super::*;
-    use crate::image::{Base, Format};
+    use crate::image::Base;
     use crate::machine::Bus;
     use crate::mark::{Mark, Owner};
 
     fn port(tap: &str) -> Port {
         Port { mac: Mac([2, 0, 0, 0, 0, 1]), mtu: 9500, tap: IfName::new(tap).unwrap(), carrier: true, offload: false }
+    }
+
+    fn machine() -> Machine {
+        Machine {
+            kvm: false,
+            memory: 1024,
+            cpus: 1,
+            cpu_set: None,
+            model: None,
+            disk: None,
+            bus: Bus::Virtio,
+            kernel: None,
+            initrd: None,
+            cmdline: String::new(),
+            nic: Nic::E1000,
+            nics: 0,
+            agent: true,
+            firmware: Firmware::Bios,
+            reserved_nics: 0,
+            serial_ports: 1,
+            medium: None,
+        }
     }
 
     #[test]
@@ -235,21 +301,14 @@ mod tests {
         let instance = InstanceRef { node: NodeId::from_u64(2), incarnation: 1, identifier: "n.2".to_owned() };
         let evil = "a='1'\"</cmdline><kernel>/etc/shadow</kernel>&";
         let machine = Machine {
-            kvm: false,
-            memory: 1024,
-            cpus: 1,
-            cpu_set: None,
             model: Some("pc'/><x y='".to_owned()),
             disk: Some(Base { path: "/b".into(), format: Format::Raw }),
-            bus: Bus::Virtio,
             kernel: Some("/k&<>".into()),
-            initrd: None,
             cmdline: evil.to_owned(),
-            nic: Nic::E1000,
-            nics: 0,
+            ..machine()
         };
         let record = Record::new(Mark { owner, lab: LabId::from_u64(3), instance }, machine);
-        let xml = domain(&record, Path::new("/d\"'"), Path::new("/l"), &[]).unwrap();
+        let xml = domain(&record, Path::new("/d\"'"), &[]).unwrap();
         let mut reader = Reader::from_str(&xml);
         let (mut kernels, mut unknown) = (0, 0);
         loop {
@@ -271,8 +330,9 @@ mod tests {
         let ports: BTreeMap<_, _> = [("eth10", "lt10"), ("eth2", "lt2"), ("eth3", "gone"), ("wan", "ltw")]
             .map(|(at, tap)| (name(at), port(tap)))
             .into();
-        let shown = |least| {
-            let cards = cards(&ports, |port| port.tap.as_str() != "gone", least);
+        let shown = |nics, reserved_nics| {
+            let machine = Machine { nics, reserved_nics, ..machine() };
+            let cards = cards(&ports, |port| port.tap.as_str() != "gone", &machine);
             cards
                 .iter()
                 .map(|card| match card {
@@ -282,8 +342,8 @@ mod tests {
                 .collect::<Vec<_>>()
                 .join(" ")
         };
-        assert_eq!(shown(0), "1 eth2 3 4 5 6 7 8 9 eth10 wan");
-        assert_eq!(shown(12), "1 eth2 3 4 5 6 7 8 9 eth10 11 12 wan");
+        assert_eq!(shown(0, 0), "1 eth2 3 4 5 6 7 8 9 eth10 wan");
+        assert_eq!(shown(12, 2), "65 66 1 eth2 3 4 5 6 7 8 9 eth10 11 12 wan");
     }
 
     #[test]

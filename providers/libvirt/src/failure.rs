@@ -87,6 +87,13 @@ impl Failure {
     }
 }
 
+/// What the plumbing says, in one sentence.
+impl From<lifecycle_linux::wiring::Failure> for Failure {
+    fn from(failure: lifecycle_linux::wiring::Failure) -> Self {
+        Self::new(failure.kind(), failure.to_string())
+    }
+}
+
 /// What a daemon that answers says.
 impl From<Cause> for Failure {
     fn from(cause: Cause) -> Self {
@@ -100,7 +107,9 @@ fn kind(code: ErrorNumber, message: &str) -> ErrorKind {
     match code {
         ErrorNumber::NoDomain | ErrorNumber::DeviceMissing => ErrorKind::NotFound,
         ErrorNumber::DomExist | ErrorNumber::OperationInvalid | ErrorNumber::ResourceBusy => ErrorKind::Conflict,
-        ErrorNumber::OperationTimeout => ErrorKind::Timeout,
+        // A guest's agent that is not there is no matter of the daemon's, which answers.
+        ErrorNumber::AgentUnresponsive | ErrorNumber::AgentUnsynced => ErrorKind::Conflict,
+        ErrorNumber::OperationTimeout | ErrorNumber::AgentCommandTimeout => ErrorKind::Timeout,
         ErrorNumber::NoMemory => ErrorKind::Exhausted,
         _ if says(&["No space left on device", "Cannot allocate memory", "Too many open files"]) => {
             ErrorKind::Exhausted

@@ -14,18 +14,26 @@ use lifecycle_core::ErrorKind;
 use lifecycle_core::attach::Mac;
 use lifecycle_core::id::NodeId;
 use lifecycle_core::name::IfName;
+use lifecycle_core::plugin::provider::{CreateNode, ManagementAddresses};
 use lifecycle_core::time::Timestamp;
+use lifecycle_crash::crash_point;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Failure, Outcome};
 use crate::image::Base;
 use crate::machine::Machine;
+use crate::management::Managed;
 use crate::mark::{self, Mark, Owner};
+use crate::medium;
 
 const RECORD: &str = "instance.json";
-const DISK: &str = "disk.qcow2";
+pub(crate) const DISK: &str = "disk.qcow2";
 const FRESH_DISK: &str = "fresh.qcow2";
-const LOG: &str = "console.log";
+/// The medium with its initial configuration.
+pub(crate) const MEDIUM: &str = "medium.img";
+/// What its firmware remembers.
+pub(crate) const NVRAM: &str = "nvram.fd";
+pub(crate) const LOG: &str = "console.log";
 /// Version of the record. A later one is refused.
 const VERSION: u32 = 1;
 
@@ -49,13 +57,21 @@ pub(crate) struct Record {
     pub mark: Mark,
     pub machine: Machine,
     pub ports: BTreeMap<IfName, Port>,
+    /// What it has on its management network.
+    #[serde(default)]
+    pub management: Option<Managed>,
     /// When it was started last; none when it was stopped since, or never started.
     pub started: Option<Timestamp>,
 }
 
 impl Record {
     pub(crate) fn new(mark: Mark, machine: Machine) -> Self {
-        Self { version: VERSION, mark, machine, ports: BTreeMap::new(), started: None }
+        Self { version: VERSION, mark, machine, ports: BTreeMap::new(), management: None, started: None }
+    }
+
+    /// Its addresses on its management network.
+    pub(crate) fn addresses(&self) -> ManagementAddresses {
+        self.management.as_ref().map(|it| it.lease.addresses).unwrap_or_default()
     }
 }
 
@@ -126,20 +142,31 @@ impl Files {
         write_into(&self.directory(&record.mark.instance.identifier), record)
     }
 
-    /// Makes what an instance has, the record first; what is there stays.
-    pub(crate) fn make(&self, record: &Record) -> Outcome<()> {
+    /// Makes the directory of an instance, with its record.
+    pub(crate) fn begin(&self, record: &Record) -> Outcome<()> {
         let directory = self.directory(&record.mark.instance.identifier);
         // QEMU runs as somebody else, who has to pass through and need not look around.
         let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(&directory);
         made.map_err(|error| Failure::of_file(error, directory.display()))?;
         sync(&self.root)?;
-        write_into(&directory, record)?;
+        write_into(&directory, record)
+    }
+
+    /// Makes what an instance has, the record first; what is there stays.
+    pub(crate) fn make(&self, record: &Record, request: &CreateNode) -> Outcome<()> {
+        self.begin(record)?;
+        crash_point("machine-recorded");
+        let directory = self.directory(&record.mark.instance.identifier);
+        if let Some(wanted) = request.medium.as_ref().filter(|_| !directory.join(MEDIUM).exists()) {
+            medium::make(wanted, &request.directory, &directory.join(MEDIUM))?;
+        }
         let disk = directory.join(DISK);
         match &record.machine.disk {
             Some(base) if !disk.exists() => {
                 // Half a disk is never taken for one.
                 let fresh = directory.join(FRESH_DISK);
                 overlay(base, &fresh)?;
+                crash_point("machine-disk-made");
                 fs::rename(&fresh, &disk).map_err(|error| Failure::of_file(error, disk.display()))?;
                 sync(&directory)
             }
@@ -161,6 +188,7 @@ impl Files {
                 fs::remove_file(entry.path()).map_err(failed)?;
             }
         }
+        crash_point("machine-emptied");
         fs::remove_dir_all(&directory).map_err(failed)
     }
 

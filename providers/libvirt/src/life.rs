@@ -7,6 +7,7 @@ use lifecycle_core::ErrorKind;
 use lifecycle_core::attach::{AttachKind, AttachPoint};
 use lifecycle_core::plugin::provider::{CreateNode, InstanceRef, PortRequest};
 use lifecycle_core::time::Timestamp;
+use lifecycle_crash::crash_point;
 use virt::domain::Domain;
 use virt::sys;
 
@@ -15,6 +16,7 @@ use crate::domain::{self, Card};
 use crate::failure::{Failure, Outcome};
 use crate::files::{Files, Port, Record};
 use crate::machine::Machine;
+use crate::management::Management;
 use crate::mark::{self, ELEMENT, Mark, Owner, URI};
 use crate::settings::{Acceleration, Settings};
 use crate::taps::{self, Taps};
@@ -25,6 +27,7 @@ pub(crate) struct Yard {
     pub settings: Settings,
     pub owner: Owner,
     pub files: Files,
+    pub management: Management,
 }
 
 /// What is called by a name.
@@ -85,7 +88,7 @@ impl Yard {
     }
 
     /// Makes an instance; nothing of its runs.
-    pub(crate) fn create(&self, daemon: &mut Daemon, request: &CreateNode) -> Outcome<InstanceRef> {
+    pub(crate) fn create(&self, daemon: &mut Daemon, request: &CreateNode) -> Outcome<Record> {
         let identifier = mark::identifier(request.node, &request.long_name);
         let instance = InstanceRef { node: request.node, incarnation: request.incarnation, identifier };
         let mark = Mark { owner: self.owner.clone(), lab: request.lab, instance };
@@ -110,23 +113,29 @@ impl Yard {
             Some(record) => record,
             None => {
                 let kvm = self.has_kvm(daemon)?;
-                let machine = Machine::of(&request.spec, &self.settings, request.interfaces, kvm)?;
+                let machine = Machine::of(request, &self.settings, kvm)?;
                 Record::new(mark, machine)
             }
         };
         // Somebody may have died in the middle of this.
         let made = match is_defined {
             true => Ok(()),
-            false => self.files.make(&record).and_then(|()| self.define(daemon, &mut record).map(drop)),
+            false => self.make(daemon, &mut record, request),
         };
-        let identifier = &record.mark.instance.identifier;
         match made {
             Err(failure) if is_new && !failure.kind.is_unknown() => {
-                self.files.remove(identifier)?;
+                self.management.strike(&record)?;
+                self.files.remove(&record.mark.instance.identifier)?;
                 Err(failure)
             }
-            made => made.map(|()| record.mark.instance),
+            made => made.map(|()| record),
         }
+    }
+
+    fn make(&self, daemon: &mut Daemon, record: &mut Record, request: &CreateNode) -> Outcome<()> {
+        self.management.enter(record, request)?;
+        self.files.make(record, request)?;
+        self.define(daemon, record).map(drop)
     }
 
     /// Whether KVM is to run processors.
@@ -160,10 +169,13 @@ impl Yard {
             }
         }
         let record = &*record;
-        let cards: Vec<Card<'_>> = domain::cards(&record.ports, |port| there.contains(&port.tap), record.machine.nics);
-        let (disk, log) = (self.files.disk(record), self.files.log(&record.mark.instance.identifier));
-        let xml = domain::domain(record, &disk, &log, &cards)?;
+        let management = self.management.connect(record)?;
+        let first = management.iter().map(|(name, port)| Card::Linked(name, port));
+        let others = domain::cards(&record.ports, |port| there.contains(&port.tap), &record.machine);
+        let cards: Vec<Card<'_>> = first.chain(others).collect();
+        let xml = domain::domain(record, &self.files.directory(&record.mark.instance.identifier), &cards)?;
         let defined = daemon.call(|connection| Domain::define_xml(connection, &xml));
+        crash_point("machine-defined");
         defined.or_else(|failure| match failure.kind.is_unknown() {
             true => Err(failure),
             false => match self.holder(daemon, &record.mark)? {
@@ -186,7 +198,10 @@ impl Yard {
         let before = record.started;
         record.started = Timestamp::try_from(SystemTime::now()).ok();
         self.files.write(&record)?;
-        match daemon.call(|_| domain.create()) {
+        crash_point("machine-starting");
+        let started = daemon.call(|_| domain.create());
+        crash_point("machine-started");
+        match started {
             Ok(_) => Ok(()),
             Err(failure) if failure.kind.is_unknown() => Err(failure),
             Err(failure) => {
@@ -205,7 +220,8 @@ impl Yard {
     pub(crate) fn ask_to_end(&self, daemon: &mut Daemon, instance: &InstanceRef) -> Outcome<bool> {
         self.existing(instance)?;
         let Some(domain) = self.running(daemon, instance)? else { return Ok(false) };
-        match daemon.call(|_| domain.shutdown()) {
+        // Never the guest's agent, whose answer would be waited for.
+        match daemon.call(|_| domain.shutdown_flags(sys::VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)) {
             Ok(_) => Ok(true),
             Err(failure) if failure.kind.is_unknown() => Err(failure),
             Err(failure) => {
@@ -218,7 +234,9 @@ impl Yard {
     /// Ends a machine by force.
     pub(crate) fn force_off(&self, daemon: &mut Daemon, instance: &InstanceRef) -> Outcome<()> {
         let Some(domain) = self.running(daemon, instance)? else { return Ok(()) };
-        match daemon.call(|_| domain.destroy()) {
+        let ended = daemon.call(|_| domain.destroy());
+        crash_point("machine-off");
+        match ended {
             Err(failure) if failure.kind.is_unknown() || self.running(daemon, instance)?.is_some() => Err(failure),
             _ => Ok(()),
         }
@@ -251,11 +269,14 @@ impl Yard {
                 | sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
                 | sys::VIR_DOMAIN_UNDEFINE_NVRAM;
             crate::failure::optional(daemon.call(|_| domain.undefine_flags(with)))?;
+            crash_point("machine-undefined");
         }
-        match record {
-            Some(record) => self.files.remove(&record.mark.instance.identifier),
-            None => Ok(()),
-        }
+        let Some(record) = record else {
+            self.management.untap(instance);
+            return Ok(());
+        };
+        self.management.strike(&record)?;
+        self.files.remove(&record.mark.instance.identifier)
     }
 
     /// Where a link of an instance ends: at a tap, which the machine takes when it starts.

@@ -29,15 +29,13 @@ fn doing(state: sys::virDomainState, reason: i32) -> Option<InstanceState> {
     }
 }
 
-fn node(mark: &Mark, state: InstanceState, started_at: Option<Timestamp>) -> ObservedNode {
-    ObservedNode {
-        instance: mark.instance.clone(),
-        lab: mark.lab,
-        state,
-        started_at,
-        management: ManagementAddresses::default(),
-        namespace: None,
-    }
+fn node(
+    mark: &Mark,
+    state: InstanceState,
+    started_at: Option<Timestamp>,
+    management: ManagementAddresses,
+) -> ObservedNode {
+    ObservedNode { instance: mark.instance.clone(), lab: mark.lab, state, started_at, management, namespace: None }
 }
 
 impl Yard {
@@ -50,7 +48,7 @@ impl Yard {
         };
         if let Some(state) = state.and_then(|(state, reason)| doing(state, reason)) {
             let run = domain.and_then(Domain::get_id);
-            return Ok((node(&record.mark, state, record.started), run));
+            return Ok((node(&record.mark, state, record.started, record.addresses()), run));
         }
         let state = if record.machine.disk.is_some() && !self.files.disk(record).exists() {
             InstanceState::Broken { reason: "its disk is gone".to_owned() }
@@ -60,7 +58,7 @@ impl Yard {
         } else {
             InstanceState::Created
         };
-        Ok((node(&record.mark, state, None), None))
+        Ok((node(&record.mark, state, None, record.addresses()), None))
     }
 
     /// One instance.
@@ -86,7 +84,9 @@ impl Yard {
             by_uuid.insert(uuid, (name, domain));
         }
         let mut all = Vec::new();
-        for record in self.files.all()? {
+        let records = self.files.all()?;
+        self.management.resume(&records);
+        for record in records {
             let domain = by_uuid.remove(&record.mark.uuid());
             all.push(self.seen(daemon, &record, domain.as_ref().map(|(_, domain)| domain))?);
         }
@@ -108,7 +108,8 @@ impl Yard {
 }
 
 fn without_files(mark: &Mark) -> Seen {
-    (node(mark, InstanceState::Broken { reason: "its files are gone".to_owned() }, None), None)
+    let state = InstanceState::Broken { reason: "its files are gone".to_owned() };
+    (node(mark, state, None, ManagementAddresses::default()), None)
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use lifecycle_core::Result;
 use lifecycle_core::attach::{AttachPoint, PlaceKind};
 use lifecycle_core::id::NodeId;
 use lifecycle_core::plugin::provider::{
-    Capacity, Carrier, Console, CreateNode, CreatedNode, HostResources, Images, InstanceRef, Logs, ManagementAddresses,
-    ObservedNode, PortRequest, ProviderCapabilities, ProviderEvent,
+    Capacity, Carrier, Console, CreateNode, CreatedNode, Exec, HostResources, Images, InstanceRef, Logs, ObservedNode,
+    PortRequest, ProviderCapabilities, ProviderEvent,
 };
 use lifecycle_core::plugin::{HostContext, Provider, ProviderPlugin};
 use tokio::sync::{Notify, watch};
@@ -22,6 +22,7 @@ use crate::daemon::Daemon;
 use crate::failure::Outcome;
 use crate::files::Files;
 use crate::life::Yard;
+use crate::management::Management;
 use crate::mark::{self, Owner};
 use crate::settings::{Acceleration, Settings};
 
@@ -57,7 +58,8 @@ impl LibvirtProvider {
         let owner = Owner::of(context);
         let crew = Arc::new(Crew::new(&settings)?);
         let files = Files::new(&settings.directory, &owner);
-        let yard = Arc::new(Yard { settings, owner, files });
+        let management = Management::new(&context.state_dir, &settings, &files);
+        let yard = Arc::new(Yard { settings, owner, files, management });
         Ok(Self { yard, crew, done: Arc::new(Notify::new()), alive: watch::Sender::new(()) })
     }
 
@@ -136,12 +138,13 @@ impl Provider for LibvirtProvider {
         }
         ProviderCapabilities {
             place: PlaceKind::Tap,
-            exec: false,
+            exec: true,
             logs: true,
             console: true,
             images: true,
             carrier: true,
             resources: true,
+            media: true,
             restart_keeps_interfaces: true,
             concurrency: self.yard.settings.concurrency,
             missing,
@@ -160,8 +163,8 @@ impl Provider for LibvirtProvider {
         };
         let wanted = request.clone();
         let made = self.act(&about, move |yard, daemon| yard.create(daemon, &wanted)).await;
-        let instance = made.map_err(|failure| failure.during("create node", &about))?;
-        Ok(CreatedNode { instance, management: ManagementAddresses::default() })
+        let record = made.map_err(|failure| failure.during("create node", &about))?;
+        Ok(CreatedNode { management: record.addresses(), instance: record.mark.instance })
     }
 
     async fn start_node(&self, instance: &InstanceRef) -> Result<()> {
@@ -205,6 +208,10 @@ impl Provider for LibvirtProvider {
         let (about, wanted) = (instance.clone(), port.clone());
         let point = self.act(instance, move |yard, _| yard.attach_point(&about, &wanted)).await;
         point.map_err(|failure| failure.during("attach point", instance))
+    }
+
+    fn exec(&self) -> Option<&dyn Exec> {
+        Some(self)
     }
 
     fn logs(&self) -> Option<&dyn Logs> {

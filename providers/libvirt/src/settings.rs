@@ -26,6 +26,9 @@ pub struct Settings {
     pub concurrency: usize,
     /// Milliseconds that the daemon has for one operation, besides the grace of a stop.
     pub deadline_ms: u64,
+    /// Milliseconds that a machine has, once it was started, until its guest agent answers; what is to be run in it after
+    /// its start waits that long.
+    pub agent_ms: u64,
     /// Milliseconds between two looks for what happened to nodes.
     pub look_ms: u64,
 }
@@ -54,6 +57,7 @@ impl Default for Settings {
             namespace: None,
             concurrency: 4,
             deadline_ms: 60_000,
+            agent_ms: 90_000,
             look_ms: 1_000,
         }
     }
@@ -80,6 +84,10 @@ impl Settings {
 
     pub(crate) const fn deadline(&self) -> Duration {
         Duration::from_millis(self.deadline_ms)
+    }
+
+    pub(crate) const fn agent(&self) -> Duration {
+        Duration::from_millis(self.agent_ms)
     }
 
     pub(crate) const fn look(&self) -> Duration {

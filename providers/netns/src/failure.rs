@@ -26,6 +26,13 @@ impl Failure {
     }
 }
 
+/// What the plumbing says, in one sentence.
+impl From<lifecycle_linux::wiring::Failure> for Failure {
+    fn from(failure: lifecycle_linux::wiring::Failure) -> Self {
+        Self::new(failure.kind(), failure.to_string())
+    }
+}
+
 /// Adds to a kernel's error what was being done.
 pub(crate) trait Doing<T> {
     /// Turns the error into "cannot `what`: cause".

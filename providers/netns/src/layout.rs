@@ -2,7 +2,6 @@
 //!
 //! ```text
 //! <state>/netns/nodes/<mark>/      identity.json, exit.json, log*, upper/ work/ tmp/, an ordinary user's root/
-//! <state>/netns/labs/<lab>/hosts   /etc/hosts of all nodes of a lab
 //! <state>/netns/images/<digest>/   unpacked tarballs
 //! <state>/netns/epoch              newest epoch seen
 //! <runtime>/netns/keeper.sock      the keeper's protocol        <runtime>/netns/broker.sock   sockets in namespaces
@@ -96,10 +95,6 @@ impl Layout {
 
     pub(crate) fn epoch(&self) -> PathBuf {
         self.state.join("epoch")
-    }
-
-    pub(crate) fn hosts(&self, lab: LabId) -> PathBuf {
-        self.state.join("labs").join(lab.to_string()).join("hosts")
     }
 
     pub(crate) fn images(&self) -> PathBuf {

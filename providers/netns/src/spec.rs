@@ -1,12 +1,12 @@
 //! What the keeper and the inits are told of an instance, as it lies in `identity.json`, and what an init leaves behind.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use lifecycle_core::id::ControllerId;
-use lifecycle_core::plugin::provider::{ExitRecord, ManagementAddresses};
+use lifecycle_core::plugin::provider::ExitRecord;
 use lifecycle_core::time::{BootId, Timestamp};
+use lifecycle_linux::management::Lease;
 use serde::{Deserialize, Serialize};
 
 use crate::layout::Mark;
@@ -41,21 +41,6 @@ pub(crate) enum Network {
     Own,
     Host,
     Shared(Mark),
-}
-
-/// The addresses that an instance holds on a management network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Lease {
-    pub network: String,
-    pub bridge: String,
-    #[serde(flatten)]
-    pub addresses: ManagementAddresses,
-}
-
-impl Lease {
-    pub(crate) fn all(&self) -> impl Iterator<Item = IpAddr> {
-        self.addresses.ipv4.map(IpAddr::V4).into_iter().chain(self.addresses.ipv6.map(IpAddr::V6))
-    }
 }
 
 /// What an instance may use.

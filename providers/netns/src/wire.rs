@@ -13,6 +13,7 @@
 use lifecycle_core::id::{ControllerId, NodeId};
 use lifecycle_core::plugin::provider::{ExitRecord, InstanceState};
 use lifecycle_core::time::Timestamp;
+use lifecycle_linux::management::Lease;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ use std::io;
 
 use crate::failure::Failure;
 use crate::layout::Mark;
-use crate::spec::{Lease, NodeFile};
+use crate::spec::NodeFile;
 
 /// Version of both protocols.
 pub(crate) const VERSION: u16 = 1;

@@ -19,7 +19,7 @@ use lifecycle_core::policy::blocked::Blocked;
 use lifecycle_core::policy::enforcement::Budget;
 use lifecycle_core::policy::link::{LinkKey, OperState};
 use lifecycle_core::time::{BootInstant, Deadline, Timestamp};
-use lifecycle_core::topology::{LinkAttrs, LinkSpec, Topology};
+use lifecycle_core::topology::{LinkAttrs, LinkSpec, StagePhase, Topology};
 use rusqlite::Row;
 use rusqlite::types::Value;
 use serde::{Deserialize, Serialize};
@@ -152,6 +152,7 @@ table! {
         exit: ExitRecord,
         deadline: Deadline,
         running_since: BootInstant,
+        healthy_commands: StagePhase,
     }
 }
 

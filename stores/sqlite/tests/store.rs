@@ -278,6 +278,7 @@ fn node(id: u64, lab: u64, name: &str) -> NodeRecord {
         stale_since: None,
         ready: ReadyState::default(),
         configured: false,
+        healthy_commands: None,
         exit: None,
         job: None,
         deadline: None,

@@ -15,16 +15,33 @@ use nix::unistd::Pid;
 
 const IMAGE: &str = "lifecycle-test:1";
 
-/// Each is linked to each. The machine's init gives its cards their addresses.
+/// The machine's kind, which looks for its configuration on a medium.
+const KIND: &str = "
+vendor: Tests
+kinds:
+  - kind: test_vm
+    machine: { chipset: i440fx, serial-ports: 2 }
+    startup-config: { method: METHOD, path: startup.cfg }
+    save: { command: [cat, /media/startup.cfg], file: vm.cfg }
+";
+const STARTUP_CONFIG: &str = "hostname vm\n";
+
+/// Each is linked to each. The machine's init gives its cards their addresses. It shares the management network with the
+/// bare namespace; containers have one of their own.
 const LAB: &str = r#"
 name: machines
 topology:
   defaults: {kind: linux}
   nodes:
     vm:
+      kind: test_vm
       provider: libvirt
       image: guest
-      cmd: SOON ip=10.9.1.1/24 ip=10.9.2.1/24
+      startup-config: vm.cfg
+      exec: [media]
+      healthcheck: {test: [CMD, test, -e, /media/startup.cfg], interval: 1, timeout: 20, retries: 1}
+      cmd: SOON dhcp ip=10.9.1.1/24 ip=10.9.2.1/24
+      mgmt-ipv4: 172.20.20.77
     ct:
       provider: docker
       image: lifecycle-test:1
@@ -33,7 +50,6 @@ topology:
       exec: [ip address add 10.9.1.2/24 dev eth1, ip address add 10.9.3.2/24 dev eth2]
     ns:
       provider: netns
-      network-mode: none
       exec: [ip address add 10.9.2.3/24 dev eth1, ip address add 10.9.3.3/24 dev eth2]
   links:
     - {type: veth, mtu: 1500, endpoints: [{node: vm, interface: eth1}, {node: ct, interface: eth1}]}
@@ -70,13 +86,16 @@ impl<'a> Bench<'a> {
         let directory = libvirt.directory().display();
         guest::make(&libvirt.directory().join("images/guest"));
         let settings = format!(
-            "images: [{{image: '*', root: host}}]\nplugins:\n  docker: {{endpoint: '{}'}}\n  libvirt: {{uri: '{}', directory: \
+            "images: [{{image: '*', root: host}}]\nvendors: [vendors]\nplugins:\n  docker: {{endpoint: '{}'}}\n  libvirt: {{uri: '{}', directory: \
              {directory}/vms, images: [{directory}/images], acceleration: qemu, memory_mb: 96}}\n  ovs: {{database: \
              '{database}', datapath: netdev}}\n",
             docker.endpoint(),
             libvirt.uri()
         );
         let config = sandbox.write("config.yaml", &settings).display().to_string();
+        let medium = if backend == "ovs" { "config-disk" } else { "iso" };
+        sandbox.write("vendors/tests.yml", &KIND.replace("METHOD", medium));
+        sandbox.write("vm.cfg", STARTUP_CONFIG);
         sandbox.write("machines.clab.yml", &LAB.replacen("SOON", guest::SOON, 1));
         let serve = sandbox.serve_with(&[("LIFECYCLE_CONFIG", &config)]);
         sandbox.ok(&["deploy", "--backend", backend, "-t", "machines.clab.yml"]);
@@ -90,7 +109,8 @@ impl<'a> Bench<'a> {
 
     fn all_reach_each_other(&self, when: &str) {
         until_up(self.sandbox);
-        let ways = [("ct", "10.9.1.1"), ("ns", "10.9.2.1"), ("ct", "10.9.3.3")];
+        // The last one is on the management network, found by its name.
+        let ways = [("ct", "10.9.1.1"), ("ns", "10.9.2.1"), ("ct", "10.9.3.3"), ("ns", "vm")];
         let answers = |from: &str, address: &str| {
             self.sandbox.run(&["exec", from, "--", "ping", "-c", "1", "-W", "1", address]).status.success()
         };
@@ -103,6 +123,18 @@ impl<'a> Bench<'a> {
         eventually_or(LONG, explain, || ways.iter().all(|(from, address)| answers(from, address)).then_some(()));
         // Libvirt takes away what slows a tap down, each time that a machine begins to hold it.
         eventually("the machine's second link has its rate", LONG, || self.taps().contains("qdisc tbf").then_some(()));
+    }
+
+    /// Commands are run in the machine: those of the lab file after its start, which found its configuration, its health
+    /// check, those of people, and the one that tells its configuration.
+    fn commands_are_run(&self) {
+        let explain = || format!("the machine is healthy: {:#}", node(self.sandbox, "vm"));
+        eventually_or(LONG, explain, || (node(self.sandbox, "vm")["is_ready"] == true).then_some(()));
+        assert_eq!(self.sandbox.ok(&["exec", "vm", "--", "cat", "/media/startup.cfg"]), STARTUP_CONFIG);
+        assert_eq!(self.sandbox.run(&["exec", "vm", "--", "sh", "-c", "exit 3"]).status.code(), Some(3));
+        self.sandbox.ok(&["save", "vm"]);
+        let saved = std::fs::read_to_string(self.sandbox.labs().join("clab-machines/vm/vm.cfg"));
+        assert_eq!(saved.unwrap(), STARTUP_CONFIG);
     }
 
     fn taps(&self) -> String {
@@ -146,7 +178,13 @@ impl<'a> Bench<'a> {
 fn a_mixed_lab(backend: &str) {
     let sandbox = Sandbox::new(User::Root);
     let mut bench = Bench::deploy(&sandbox, backend);
+    bench.commands_are_run();
     let untouched = |bench: &Bench<'_>| (bench.container_as_it_is(), fingerprint(&sandbox, "ns"));
+
+    // The address that is fixed for it is shown, and is not given to anybody else.
+    let shown = ["vm", "ns"].map(|name| node(&sandbox, name)["management_ips"]["ipv4"].clone());
+    assert_eq!(shown[0], "172.20.20.77");
+    assert!(shown[1].is_string() && shown[1] != shown[0], "{shown:?}");
 
     // A machine may leave checksums to whoever passes on what it sends.
     eventually("the machine sends back what it is sent", LONG, || {
@@ -184,7 +222,7 @@ fn a_mixed_lab(backend: &str) {
     let run = bench.run();
     sandbox.ok(&["stop", "ct"]);
     let says = |words: &str| sandbox.ok(&["logs", "vm", "--tail", "100"]).contains(words).then_some(());
-    eventually("the machine sees no carrier", LONG, || says("eth0 carrier 0"));
+    eventually("the machine sees no carrier", LONG, || says("eth1 carrier 0"));
     sandbox.ok(&["start", "ct"]);
     sandbox.ok(&["restart", "ns"]);
     bench.all_reach_each_other("after the others were restarted");
@@ -197,8 +235,9 @@ fn a_mixed_lab(backend: &str) {
     });
     bench.all_reach_each_other("after the others were killed");
 
-    // A tap is deleted by hand: the link is made again, and the machine is plugged in while it runs.
-    let tap = bench.taps().split(": ").nth(1).unwrap().to_owned();
+    // A link's tap is deleted by hand: the link is made again, and the machine is plugged in while it runs.
+    let taps = bench.taps();
+    let tap = taps.split(": ").find(|word| word.starts_with("lt")).unwrap().to_owned();
     bench.libvirt.ip(&["link", "delete", &tap]).unwrap();
     bench.all_reach_each_other("after a tap was deleted");
 

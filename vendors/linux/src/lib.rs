@@ -19,7 +19,13 @@ inventory::submit! { PLUGIN }
 fn linux() -> DataVendor {
     let bridge =
         |kind: &str| KindData { passive: true, provider: PluginName::new("bridge").ok(), ..KindData::new(kind) };
-    let ignored = StartupConfig { method: StartupMethod::Ignored, path: PathBuf::new(), writable: false };
+    let ignored = StartupConfig {
+        method: StartupMethod::Ignored,
+        path: PathBuf::new(),
+        writable: false,
+        label: None,
+        archive: None,
+    };
     let linux =
         KindData { label: "Linux".to_owned(), lend_tools: true, startup_config: Some(ignored), ..KindData::new(LINUX) };
     DataVendor::new(vec![linux, bridge("bridge"), bridge("ovs-bridge")])

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use super::{KindData, StartupMethod, VendorAction, VendorConfig, VendorContext, environment};
 use crate::error::{Error, ErrorKind, Result};
-use crate::plugin::provider::CreateNode;
+use crate::plugin::provider::{CreateNode, Medium, MediumKind};
 use crate::topology::Bind;
 
 /// A vendor whose kinds are data and nothing else.
 ///
-/// Before a node is made it gets what its kind and containerlab put into its environment, its initial configuration and,
-/// where its kind has a race to lose, its wait for interfaces. After each start the lines of `exec` run one after the
-/// other, split into words as a shell does, without a shell.
+/// Before a node is made it gets what its kind and containerlab put into its environment, its initial configuration, bound
+/// or on a medium, and, where its kind has a race to lose, its wait for interfaces. After each start the lines of `exec` run
+/// one after the other, split into words as a shell does, without a shell.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DataVendor {
     kinds: Vec<KindData>,
@@ -77,16 +77,8 @@ fn bring_startup_config(kind: &KindData, request: &mut CreateNode) -> Result<()>
             kind.kind
         ));
     };
-    match startup.method {
-        StartupMethod::Ignored => return Ok(()),
-        StartupMethod::Bind => {}
-        StartupMethod::Iso | StartupMethod::ConfigDisk => {
-            return refuse(format!(
-                "kind `{}` takes its `startup-config` from a medium (`{}`) that no provider can make yet; leave it out \
-                 and configure the running node",
-                kind.kind, startup.method
-            ));
-        }
+    if startup.method == StartupMethod::Ignored {
+        return Ok(());
     }
     if config.contains('\n') || config.contains("://") {
         let message = "`startup-config` must name a file here, not be the text or its address; write it to a file beside \
@@ -94,12 +86,24 @@ fn bring_startup_config(kind: &KindData, request: &mut CreateNode) -> Result<()>
         return refuse(message.to_owned());
     }
     request.spec.startup_config = None;
-    request.spec.binds.push(Bind {
-        source: PathBuf::from(config),
-        target: startup.path.clone(),
-        read_only: !startup.writable,
-        options: Vec::new(),
-    });
+    let medium = |kind| Medium {
+        kind,
+        source: PathBuf::from(&config),
+        path: startup.path.clone(),
+        label: startup.label.clone(),
+        archive: startup.archive.clone(),
+    };
+    match startup.method {
+        StartupMethod::Ignored => {}
+        StartupMethod::Bind => request.spec.binds.push(Bind {
+            source: PathBuf::from(config),
+            target: startup.path.clone(),
+            read_only: !startup.writable,
+            options: Vec::new(),
+        }),
+        StartupMethod::Iso => request.medium = Some(medium(MediumKind::Disc)),
+        StartupMethod::ConfigDisk => request.medium = Some(medium(MediumKind::Disk)),
+    }
     Ok(())
 }
 

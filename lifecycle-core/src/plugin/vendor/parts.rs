@@ -41,6 +41,12 @@ pub struct StartupConfig {
     /// Whether the node may write to the file that its user named.
     #[serde(default)]
     pub writable: bool,
+    /// What the medium is called, where the node looks for that.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// Name of the compressed tar archive on the medium that the file is in, where the node looks for one.
+    #[serde(default)]
+    pub archive: Option<String>,
 }
 
 /// Means of getting an initial configuration into a node.

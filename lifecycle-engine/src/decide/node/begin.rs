@@ -12,7 +12,7 @@ use lifecycle_core::policy::blocked::Blocked;
 use super::super::effect::Subject;
 use super::super::planted::{self, Bug};
 use super::super::{Cx, Why, jobs};
-use super::{Goal, NodeWork, Phase, end, ready, remake, stage};
+use super::{Goal, NodeWork, Phase, command, end, ready, remake, stage};
 
 /// Begins the work that a node needs, if any.
 pub(super) fn begin(cx: &mut Cx<'_>, id: NodeId) {
@@ -129,7 +129,7 @@ pub(super) fn settled(cx: &mut Cx<'_>, id: NodeId) {
     if node.actual != NodeState::Running || node.desired != NodeIntent::Running {
         return;
     }
-    if !node.configured {
+    if command::are_due(cx, id) {
         return open(cx, id, Goal::Run, Phase::Configure, false);
     }
     ready::watch(cx, id);

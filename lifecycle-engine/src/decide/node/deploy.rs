@@ -4,11 +4,12 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use lifecycle_core::attach::PlaceKind;
+use lifecycle_core::error::{Error, ErrorKind, Result};
 use lifecycle_core::id::NodeId;
 use lifecycle_core::machine::NodeState;
 use lifecycle_core::plugin::provider::CreateNode;
-use lifecycle_core::plugin::vendor::{KindData, VendorAction, VendorContext};
-use lifecycle_core::topology::{NetworkMode, NodeEnd, Stage};
+use lifecycle_core::plugin::vendor::KindData;
+use lifecycle_core::topology::{NetworkMode, Stage};
 
 use super::super::effect::{Action, Subject};
 use super::super::{Cx, Why, apply, link, placement};
@@ -82,11 +83,13 @@ pub(super) fn create(cx: &mut Cx<'_>, id: NodeId) -> Flow {
         Some(request) => request,
         None => return Flow::Wait,
     };
-    if let Some((vendor, kind)) = cx.world.kinds.get(&request.spec.kind)
-        && let Err(error) = vendor.before_create(&as_run(cx, id, kind), &mut request)
-    {
-        end::refused(cx, id, &error);
-        return Flow::Wait;
+    if let Some((vendor, kind)) = cx.world.kinds.get(&request.spec.kind) {
+        request.machine = kind.machine;
+        let prepared = vendor.before_create(&as_run(cx, id, kind), &mut request);
+        if let Err(error) = prepared.and_then(|()| can_have_medium(cx, id, &request)) {
+            end::refused(cx, id, &error);
+            return Flow::Wait;
+        }
     }
     let timeout = cx.world.settings.limits.starting;
     super::ask(cx, id, Action::CreateNode(Box::new(request)), timeout)
@@ -101,6 +104,21 @@ fn as_run<'a>(cx: &Cx<'_>, id: NodeId, kind: &'a KindData) -> Cow<'a, KindData> 
         }
         _ => Cow::Borrowed(kind),
     }
+}
+
+/// A container that is started from the kind of a machine finds no medium.
+fn can_have_medium(cx: &Cx<'_>, id: NodeId, request: &CreateNode) -> Result<()> {
+    let Some(node) = cx.world.nodes.get(&id).filter(|_| request.medium.is_some()) else { return Ok(()) };
+    let provider = node.host.as_ref().and_then(|host| cx.world.provider(host, &node.provider));
+    if provider.is_some_and(|provider| provider.capabilities.media) {
+        return Ok(());
+    }
+    let message = format!(
+        "kind `{}` takes its `startup-config` from a medium, which the provider `{}` cannot make; leave it out and \
+         configure the running node, or run it as a virtual machine",
+        request.spec.kind, node.provider
+    );
+    Err(Error::new(ErrorKind::Unsupported, "bring the startup-config", message).about(&request.name))
 }
 
 fn create_request(cx: &Cx<'_>, id: NodeId) -> Option<CreateNode> {
@@ -119,6 +137,8 @@ fn create_request(cx: &Cx<'_>, id: NodeId) -> Option<CreateNode> {
         directory: lab.topology.directory.clone(),
         management,
         interfaces: u32::try_from(interfaces).unwrap_or(u32::MAX),
+        machine: None,
+        medium: None,
         spec,
     })
 }
@@ -199,49 +219,4 @@ pub(super) fn start(cx: &mut Cx<'_>, id: NodeId) -> Flow {
     }
     let timeout = cx.deadline_of(id, NodeState::Starting).unwrap_or(cx.world.settings.limits.starting);
     super::ask(cx, id, Action::StartNode(instance.reference), timeout)
-}
-
-/// Runs the commands that follow a start: those of the vendor, then those of the user.
-pub(super) fn configure(cx: &mut Cx<'_>, id: NodeId) -> Flow {
-    slot::give(cx, id);
-    let commands = commands(cx, id);
-    let Some(node) = cx.world.nodes.get(&id) else { return Flow::Done };
-    let Some(instance) = node.instance.clone().filter(|_| node.actual == NodeState::Running) else {
-        // It ended before its commands could be run; its next start runs them.
-        return Flow::Done;
-    };
-    let in_vain = match stage::enter(cx, id, Stage::Configure) {
-        Gate::Open => None,
-        Gate::Shut => return Flow::Wait,
-        Gate::Overdue(text) => Some(text),
-        Gate::Vain(blocked) => Some(blocked.to_string()),
-    };
-    if let Some(why) = in_vain {
-        // It runs, so that this is a warning and not its end.
-        cx.change_node(id, |node| {
-            node.configured = true;
-            node.ready.warning = Some(format!("its commands were not run: {why}"));
-        });
-        return Flow::Done;
-    }
-    if commands.is_empty() {
-        cx.change_node(id, |node| node.configured = true);
-        return Flow::Done;
-    }
-    let timeout = cx.world.settings.limits.commands;
-    super::ask(cx, id, Action::RunCommands { instance: instance.reference, commands }, timeout)
-}
-
-fn commands(cx: &Cx<'_>, id: NodeId) -> Vec<Vec<String>> {
-    let Some(spec) = cx.world.spec(id) else { return Vec::new() };
-    let Some((vendor, kind)) = cx.world.kinds.get(&spec.kind) else { return Vec::new() };
-    let ends: Vec<&NodeEnd> = cx
-        .world
-        .links_at(id)
-        .flat_map(|link| link.spec.ends().into_iter().zip(link.nodes))
-        .filter(|(_, node)| *node == Some(id))
-        .filter_map(|(end, _)| end.as_node())
-        .collect();
-    let actions = vendor.after_start(kind, &VendorContext { spec, ends: &ends });
-    actions.into_iter().map(|VendorAction::Exec { argv }| argv).collect()
 }

@@ -196,7 +196,7 @@ pub(in super::super) fn lose_instance(ledger: &mut Ledger<'_>, id: NodeId) {
     ledger.change_node(id, |node| {
         node.instance = None;
         node.incarnation += step;
-        node.configured = false;
+        (node.configured, node.healthy_commands) = (false, None);
         node.recreate = false;
     });
     ledger.world.freed = true;

@@ -19,6 +19,7 @@
 //! An effect whose end is unknown is followed by `look`, which reads what is true before anything else is tried.
 
 mod begin;
+mod command;
 mod deploy;
 mod end;
 mod halt;
@@ -68,7 +69,7 @@ pub enum Phase {
     Wire,
     /// Starting its process.
     Start,
-    /// Running the commands that follow a start.
+    /// Running the commands of its way up, once its process runs.
     Configure,
     /// Choosing the place of the next instance, while the present one is left alone.
     Prepare,
@@ -101,11 +102,23 @@ pub struct NodeWork {
     pub stage: Option<Stage>,
     /// It waits for other nodes before it enters the next one.
     pub held: bool,
+    /// The commands that it runs before all others have ended.
+    pub begun: bool,
 }
 
 impl NodeWork {
     pub(super) fn new(goal: Goal, phase: Phase) -> Self {
-        Self { goal, then_run: false, phase, effect: None, slot: None, target: None, stage: None, held: false }
+        Self {
+            goal,
+            then_run: false,
+            phase,
+            effect: None,
+            slot: None,
+            target: None,
+            stage: None,
+            held: false,
+            begun: false,
+        }
     }
 
     /// Whether an effect on the node is under way, which has to end before another one begins.
@@ -155,7 +168,7 @@ pub(super) fn advance(cx: &mut Cx<'_>, id: NodeId) {
             Phase::Create => deploy::create(cx, id),
             Phase::Wire => deploy::wire(cx, id),
             Phase::Start => deploy::start(cx, id),
-            Phase::Configure => deploy::configure(cx, id),
+            Phase::Configure => command::run(cx, id),
             Phase::Prepare => remake::prepare(cx, id),
             Phase::Fetch => remake::fetch(cx, id),
             Phase::Stop => halt::stop(cx, id),

@@ -8,7 +8,7 @@ use lifecycle_core::plugin::provider::{InstanceState, ObservedNode};
 use super::super::effect::{Action, Done, Effect, Outcome, Subject};
 use super::super::planted;
 use super::super::{Cx, Why, jobs, passes, placement};
-use super::{Goal, Phase, end, ready, remake, set_phase};
+use super::{Flow, Goal, Phase, command, end, ready, remake, set_phase};
 use lifecycle_core::model::NodeInstance;
 
 /// Takes in how an effect on a node ended.
@@ -73,11 +73,7 @@ fn succeeded(cx: &mut Cx<'_>, id: NodeId, phase: Phase, goal: Goal, done: Done) 
         (Phase::Start, _) => runs(cx, id),
         (Phase::Configure, Done::Commands { log, ok }) => {
             jobs::log(cx, id, log.iter().cloned());
-            cx.change_node(id, |node| {
-                node.configured = true;
-                node.ready.warning = (!ok).then(|| log.last().cloned().unwrap_or_default());
-            });
-            end::done(cx, id);
+            commands_ended(cx, id, (!ok).then(|| log.last().cloned().unwrap_or_default()));
         }
         (Phase::Stop, _) if goal == Goal::Remove => {
             cx.node_becomes(id, NodeState::Stopped, Why::outcome());
@@ -93,12 +89,18 @@ fn succeeded(cx: &mut Cx<'_>, id: NodeId, phase: Phase, goal: Goal, done: Done) 
     }
 }
 
+fn commands_ended(cx: &mut Cx<'_>, id: NodeId, warning: Option<String>) {
+    if matches!(command::ended(cx, id, warning), Flow::Done) {
+        end::done(cx, id);
+    }
+}
+
 /// The process runs.
 fn runs(cx: &mut Cx<'_>, id: NodeId) {
     planted::override_a_stop(cx, id);
     cx.node_becomes(id, NodeState::Running, Why::outcome());
     end::succeeded(cx, id);
-    cx.change_node(id, |node| node.configured = false);
+    cx.change_node(id, |node| (node.configured, node.healthy_commands) = (false, None));
     set_phase(cx.world, id, Phase::Configure);
     // It may have ended right away, and only a look tells where its interfaces are.
     passes::observe_node(cx, id);
@@ -139,12 +141,8 @@ fn failed(cx: &mut Cx<'_>, id: NodeId, phase: Phase, asked: &Effect, error: &Err
     }
     if phase == Phase::Configure {
         // The node runs; that its commands could not be run is a warning, not the node's end.
-        cx.change_node(id, |node| {
-            node.configured = true;
-            node.ready.warning = Some(error.chain());
-        });
         jobs::log(cx, id, [error.chain()]);
-        return end::done(cx, id);
+        return commands_ended(cx, id, Some(error.chain()));
     }
     end::failed(cx, id, asked, error);
 }

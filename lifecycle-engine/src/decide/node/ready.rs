@@ -98,6 +98,7 @@ pub(super) fn watch(cx: &mut Cx<'_>, id: NodeId) {
                 node.ready.ready = true;
                 node.ready.reason = None;
             });
+            cx.world.touch_node(id);
         }
         return;
     };

@@ -13,6 +13,7 @@ use lifecycle_core::topology::{Stage, WaitFor};
 
 use super::super::effect::Subject;
 use super::super::{Cx, World};
+use super::command;
 
 /// Whether a node may enter a stage.
 pub(super) enum Gate {
@@ -97,7 +98,7 @@ fn facts(world: &World, node: &NodeRecord) -> StageFacts {
         state: node.actual,
         intent: if node.deleting { NodeIntent::Stopped } else { node.desired },
         awaits_links: awaits_links && entered && node.instance.is_some(),
-        configured: node.configured,
+        next: command::next(world, node.id),
         ready: node.ready.ready,
         ended: node.exit.is_some(),
         stale: node.stale_since.is_some(),

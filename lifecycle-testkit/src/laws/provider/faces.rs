@@ -41,7 +41,7 @@ async fn needs_shell(provider: &Arc<dyn Provider>, node: &InstanceRef) -> Verdic
 pub(super) async fn exec_returns_the_commands_own_result(bench: &Bench) -> Verdict {
     let provider = bench.provider();
     Skip::unless(provider.capabilities().exec, "exec")?;
-    let instance = bench.started(1).await;
+    let instance = bench.able(1).await;
     needs_shell(&provider, &instance).await?;
     let mut request = ExecRequest::new(["sh", "-c", "echo out $WORD; echo err >&2; exit 3"]);
     request.env.insert("WORD".to_owned(), "a  b".to_owned());
@@ -58,7 +58,7 @@ pub(super) async fn exec_returns_the_commands_own_result(bench: &Bench) -> Verdi
 pub(super) async fn exec_of_a_missing_command_is_not_found(bench: &Bench) -> Verdict {
     let provider = bench.provider();
     Skip::unless(provider.capabilities().exec, "exec")?;
-    let instance = bench.started(1).await;
+    let instance = bench.able(1).await;
     for command in ["/no/such/command", "no-such-command"] {
         let error = exec(&provider, &instance, &ExecRequest::new([command])).await.expect_err(command);
         assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
@@ -84,7 +84,7 @@ pub(super) async fn exec_in_a_node_that_does_not_run_is_a_conflict(bench: &Bench
 pub(super) async fn exec_ends_with_its_time(bench: &Bench) -> Verdict {
     let provider = bench.provider();
     Skip::unless(provider.capabilities().exec, "exec")?;
-    let instance = bench.started(1).await;
+    let instance = bench.able(1).await;
     needs_shell(&provider, &instance).await?;
     let mut request = ExecRequest::new(["sleep", "4242"]);
     request.timeout = Some(Duration::from_millis(300));

@@ -19,7 +19,9 @@ use lifecycle_core::policy::blocked::Blocked;
 use lifecycle_core::policy::enforcement::{Budget, EnforcementPolicy};
 use lifecycle_core::policy::link::{EndOwner, LinkEnd, LinkKey, OperReason, OperState};
 use lifecycle_core::time::{BootId, BootInstant, Deadline, Timestamp};
-use lifecycle_core::topology::{Bind, Endpoint, LinkAttrs, LinkSpec, ManagementNetwork, NodeSpec, Topology};
+use lifecycle_core::topology::{
+    Bind, Endpoint, LinkAttrs, LinkSpec, ManagementNetwork, NodeSpec, StagePhase, Topology,
+};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -240,6 +242,7 @@ impl Records {
             stale_since: None,
             ready: ReadyState::default(),
             configured: false,
+            healthy_commands: None,
             exit: None,
             job: None,
             deadline: None,
@@ -284,6 +287,7 @@ impl Records {
                 warning: self.maybe(Self::text),
             },
             configured: self.flag(),
+            healthy_commands: self.maybe(|r| r.one_of(<StagePhase as strum::VariantArray>::VARIANTS)),
             exit: self.maybe(Self::exit),
             job: self.maybe(|r| JobId::from_u64(r.fresh())),
             deadline: self.maybe(Self::deadline),

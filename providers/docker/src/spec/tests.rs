@@ -22,6 +22,8 @@ fn request(change: impl FnOnce(&mut NodeSpec)) -> CreateNode {
         directory: "/".into(),
         management: None,
         interfaces: 3,
+        machine: None,
+        medium: None,
     }
 }
 

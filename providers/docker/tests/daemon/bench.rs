@@ -139,6 +139,8 @@ impl Corner {
             directory: "/tmp".into(),
             management: None,
             interfaces: 1,
+            machine: None,
+            medium: None,
         }
     }
 

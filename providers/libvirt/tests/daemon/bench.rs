@@ -122,6 +122,8 @@ impl Bench {
             directory: "/tmp".into(),
             management: None,
             interfaces: 1,
+            machine: None,
+            medium: None,
         }
     }
 

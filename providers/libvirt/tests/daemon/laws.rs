@@ -1,4 +1,5 @@
-//! The laws that every provider keeps to. Their node is a machine with nothing to boot: it runs until it is powered off.
+//! The laws that every provider keeps to. Their node is a machine with nothing to boot, which runs until it is powered off;
+//! where commands are to be run, it is the tests' own guest.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use lifecycle_testkit::laws::provider::{ProviderFixture, suite as laws};
 use lifecycle_testkit::laws::{Skip, Suite, Verdict};
 
 use crate::WORD;
-use crate::bench::{self, BLANK, Bench};
+use crate::bench::{self, BLANK, Bench, GUEST};
 
 pub(crate) fn suite() -> Suite {
     laws(WORD, || {
@@ -41,6 +42,10 @@ impl ProviderFixture for Fixture {
 
     fn sleeper(&self) -> NodeSpec {
         bench::spec("sleeper", BLANK)
+    }
+
+    fn commanded(&self) -> NodeSpec {
+        bench::spec("commanded", GUEST)
     }
 
     fn script(&self, _script: &str) -> Result<NodeSpec, Skip> {

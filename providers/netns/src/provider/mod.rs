@@ -23,21 +23,24 @@ use lifecycle_core::plugin::provider::{
 use lifecycle_core::plugin::{HostContext, Provider, ProviderPlugin};
 use lifecycle_core::{Error, ErrorKind, Result};
 use lifecycle_linux::identity::boot_id;
+use lifecycle_linux::management::{Entry, Lease, Locked, Register};
 use lifecycle_linux::namespace::NamespaceAccess;
 use tokio::sync::Mutex;
 
 use crate::failure::{Doing, Failure};
 use crate::keeper::userns;
 use crate::layout::{Layout, Mark};
-use crate::mgmt::{Book, Entry, Wiring};
+use crate::mgmt::{Book, Wiring};
 use crate::settings::Settings;
 use crate::spec::NodeFile;
 use crate::wire::{Answer, Call, Key, Status};
 use client::Client;
 
+/// What the provider is called.
+const NAME: &str = "netns";
 /// The provider, for a registry.
 pub const PLUGIN: ProviderPlugin =
-    ProviderPlugin { name: "netns", make: |context| Ok(Arc::new(NetnsProvider::new(context)?)) };
+    ProviderPlugin { name: NAME, make: |context| Ok(Arc::new(NetnsProvider::new(context)?)) };
 
 inventory::submit! { PLUGIN }
 
@@ -49,6 +52,7 @@ pub struct NetnsProvider {
     settings: Arc<Settings>,
     client: Client,
     access: Arc<NamespaceAccess>,
+    register: Register,
     /// None until it was read from the keeper.
     book: Mutex<Option<Book>>,
 }
@@ -72,6 +76,7 @@ impl NetnsProvider {
             layout,
             settings,
             access: Arc::new(NamespaceAccess::new()),
+            register: Register::new(&context.state_dir, NAME),
             book: Mutex::new(None),
         })
     }
@@ -114,18 +119,14 @@ impl NetnsProvider {
     }
 
     /// Writes down who has which names and addresses, before anything of a new instance exists.
-    async fn enter(
-        &self,
-        mark: &Mark,
-        request: &CreateNode,
-        names: &[String],
-    ) -> Result<Option<crate::spec::Lease>, Failure> {
+    async fn enter(&self, mark: &Mark, request: &CreateNode, names: &[String]) -> Result<Option<Lease>, Failure> {
         let mut slot = self.book.lock().await;
         let book = self.known(&mut slot).await?;
-        let lease = book.lease(mark, request)?;
-        let entry = Entry { names: names.to_vec(), lease: lease.clone() };
+        let register = self.register().await?;
+        let lease = book.lease(&register, mark, request)?;
+        let entry = Entry { lab: mark.lab, names: names.to_vec(), lease: lease.clone() };
         if book.entries.insert(*mark, entry.clone()).as_ref() != Some(&entry) {
-            book.write_hosts(&self.layout, mark.lab)?;
+            register.write(book.entries.values(), mark.lab)?;
         }
         Ok(lease)
     }
@@ -135,14 +136,22 @@ impl NetnsProvider {
         let mut slot = self.book.lock().await;
         let book = self.known(&mut slot).await?;
         let Some(entry) = book.entries.remove(mark) else { return Ok(()) };
-        book.write_hosts(&self.layout, mark.lab)?;
+        self.register().await?.write(book.entries.values(), mark.lab)?;
         let Some(lease) = entry.lease else { return Ok(()) };
         book.gone.insert(mark.node);
         if book.uses(&lease.bridge) {
             return Ok(());
         }
-        let gone = book.gone.clone();
-        self.blocking(move |wiring| wiring.remove_bridge(&lease.bridge, &gone)).await
+        let (gone, register) = (book.gone.clone(), self.register.clone());
+        self.blocking(move |wiring| {
+            // Nobody comes to be on it meanwhile.
+            let register = register.lock()?;
+            match register.is_used_by_others(&lease.bridge) {
+                true => Ok(()),
+                false => wiring.remove_bridge(&lease.bridge, &gone),
+            }
+        })
+        .await
     }
 
     /// The book, read from the keeper if this is the first look at it.
@@ -152,6 +161,13 @@ impl NetnsProvider {
             *slot = Some(Book { entries, ..Book::default() });
         }
         slot.as_mut().ok_or_else(|| Failure::new(ErrorKind::Failed, "nobody knows which addresses are in use"))
+    }
+
+    /// The host's register, as soon as no other provider works on it.
+    async fn register(&self) -> Result<Locked, Failure> {
+        let register = self.register.clone();
+        let locked = tokio::task::spawn_blocking(move || register.lock()).await;
+        Ok(locked.map_err(std::io::Error::other).doing("look who has which address")??)
     }
 
     /// Works on the management network, on a thread that may wait.
@@ -258,7 +274,7 @@ fn unexpected(answer: &Answer) -> Failure {
 }
 
 fn entry_of(status: Status) -> Entry {
-    Entry { names: status.names, lease: status.lease }
+    Entry { lab: status.mark.lab, names: status.names, lease: status.lease }
 }
 
 fn reference(status: &Status) -> InstanceRef {
@@ -290,6 +306,7 @@ impl Provider for NetnsProvider {
             images: true,
             carrier: false,
             resources: true,
+            media: false,
             restart_keeps_interfaces: true,
             concurrency: available_parallelism().map_or(2, |count| count.get() * 2),
             missing,

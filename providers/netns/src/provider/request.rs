@@ -8,8 +8,9 @@ use lifecycle_core::ErrorKind;
 use lifecycle_core::plugin::HostContext;
 use lifecycle_core::plugin::provider::CreateNode;
 use lifecycle_core::topology::{Bind, Dns, NetworkMode, NodeSpec};
+use lifecycle_linux::management::{Register, names_of};
 
-use super::NetnsProvider;
+use super::{NAME, NetnsProvider};
 use crate::failure::Failure;
 use crate::image::{self, StandInRoot};
 use crate::layout::{Layout, Mark};
@@ -81,15 +82,13 @@ pub(super) fn node_file(
     env.extend(spec.labels.iter().map(|(name, value)| (format!("CLAB_LABEL_{}", label(name)), value.clone())));
     env.extend(spec.env.clone());
     let name = request.name.to_string();
-    let mut names = vec![request.long_name.clone(), name.clone(), format!("{name}.{}.io", request.lab_name)];
-    names.extend(spec.aliases.clone());
     let command = image::command(&stand_in, spec);
     Ok(NodeFile {
         version: FILE_VERSION,
         mark,
         controller: context.controller,
         identifier,
-        names,
+        names: names_of(request),
         management: None,
         hostname: hostname(spec.hostname.as_deref().unwrap_or(&name))?,
         sysctls: sysctls(spec, network == Network::Own),
@@ -106,7 +105,7 @@ pub(super) fn node_file(
             directory: "/".into(),
             binds: binds(settings, &request.directory, &spec.binds)?,
             tmpfs: tmpfs(&spec.tmpfs)?,
-            hosts: layout.hosts(request.lab),
+            hosts: Register::new(&context.state_dir, NAME).hosts(request.lab),
             hidden: vec![context.state_dir.clone(), context.runtime_dir.clone()],
             processors: spec.resources.cpu_set.as_deref().map(processors).transpose()?.unwrap_or_default(),
             shm: spec.extra.get("shm-size").map(size).transpose()?.unwrap_or(SHM),

@@ -80,6 +80,8 @@ impl Corner {
             directory: self.lab(),
             management: None,
             interfaces: 1,
+            machine: None,
+            medium: None,
         }
     }
 

@@ -19,6 +19,8 @@ fn request(kind: &KindData, interfaces: u32) -> CreateNode {
         directory: PathBuf::from("/"),
         management: None,
         interfaces,
+        machine: None,
+        medium: None,
     }
 }
 
@@ -121,9 +123,15 @@ fn an_option_is_a_variable_with_a_default() {
 }
 
 #[test]
-fn an_initial_configuration_is_bound_or_refused_by_name() {
+fn an_initial_configuration_is_bound_or_on_a_medium_or_refused() {
     let with = |method| KindData {
-        startup_config: Some(StartupConfig { method, path: "/mnt/flash/startup-config".into(), writable: false }),
+        startup_config: Some(StartupConfig {
+            method,
+            path: "/mnt/flash/startup-config".into(),
+            writable: false,
+            label: Some("config".to_owned()),
+            archive: None,
+        }),
         ..KindData::new("ceos")
     };
     let kind = with(StartupMethod::Bind);
@@ -133,11 +141,20 @@ fn an_initial_configuration_is_bound_or_refused_by_name() {
     let bind = &bound.spec.binds[0];
     assert_eq!((bind.source.as_path(), bind.read_only), (Path::new("configs/r1.cfg"), true));
     assert_eq!((bind.target.as_path(), bound.spec.startup_config), (Path::new("/mnt/flash/startup-config"), None));
+    for (method, expected) in [(StartupMethod::Iso, MediumKind::Disc), (StartupMethod::ConfigDisk, MediumKind::Disk)] {
+        let kind = with(method);
+        let mut given = request(&kind, 0);
+        given.spec.startup_config = Some("r1.cfg".to_owned());
+        prepare(kind, &mut given).unwrap();
+        let medium = given.medium.unwrap();
+        assert_eq!((medium.kind, medium.source.as_path()), (expected, Path::new("r1.cfg")));
+        assert_eq!((medium.label.as_deref(), given.spec.startup_config), (Some("config"), None));
+        assert!(given.spec.binds.is_empty());
+    }
     for (kind, config, why) in [
         (kind, "hostname r1\nend", "must name a file"),
         (KindData::new("x"), "r1.cfg", "takes no `startup-config`"),
-        (with(StartupMethod::Iso), "r1.cfg", "(`iso`)"),
-        (with(StartupMethod::ConfigDisk), "r1.cfg", "(`config-disk`)"),
+        (with(StartupMethod::Iso), "https://host/r1.cfg", "must name a file"),
     ] {
         let mut refused = request(&kind, 0);
         refused.spec.startup_config = Some(config.to_owned());
