@@ -212,6 +212,8 @@ mod tests {
             directory: "/".into(),
             management: Some(network),
             interfaces: 0,
+            machine: None,
+            medium: None,
         }
     }
 
