@@ -15,7 +15,7 @@ use lifecycle_linux::wiring::bridge::quiet;
 use lifecycle_linux::wiring::label::port_mac;
 use lifecycle_linux::wiring::{Outcome, TapRequest};
 
-use crate::connect::{End, Plan};
+use crate::plan::{End, Plan};
 use crate::worker::Worker;
 
 /// An end that has interfaces: the number of its plan, and which end of it.

@@ -13,6 +13,7 @@ mod failure;
 mod name;
 mod news;
 mod park;
+mod plan;
 mod read;
 mod removal;
 mod settings;
