@@ -133,7 +133,7 @@ pub(crate) fn bad_vendor_files_are_told(user: User) {
     }
     let said = sandbox.fails(2, &["--vendor-dir", "nowhere", "validate", "x.clab.yml"]);
     assert!(said.contains("nowhere"), "{said}");
-    // A kind of the catalogue that asks for what nobody can do yet is blocked by name.
+    // A kind of the catalogue that asks for what its node's provider cannot do is blocked, with what can be done.
     sandbox.write("r.cfg", "hostname r\n");
     sandbox.write(
         "xr.clab.yml",
@@ -143,7 +143,7 @@ pub(crate) fn bad_vendor_files_are_told(user: User) {
     let mut serve = sandbox.serve_with(&[("LIFECYCLE_CONFIG", &config)]);
     sandbox.ok(&["deploy", "--no-wait", "-t", "xr.clab.yml"]);
     eventually("it is blocked", LONG, || {
-        node(&sandbox, "r")["blocked"].as_str().filter(|why| why.contains("(`iso`)")).map(|_| ())
+        node(&sandbox, "r")["blocked"].as_str().filter(|why| why.contains("from a medium")).map(|_| ())
     });
     sandbox.ok(&["destroy", "--all"]);
     serve.end(Signal::SIGTERM);
