@@ -31,7 +31,7 @@ type Test = fn(User);
 fn main() {
     let mut arguments = Arguments::from_args();
     // Each test has a machine's worth of processes; two at a time are enough for two cores.
-    arguments.test_threads.get_or_insert(2);
+    arguments.test_threads.get_or_insert(4);
     let mut trials: Vec<Trial> = Vec::new();
     let both: &[(&str, Test)] = &[
         ("quickstart", life::quickstart),
