@@ -30,7 +30,7 @@ type Test = fn(User);
 
 fn main() {
     let mut arguments = Arguments::from_args();
-    // Each test has a machine's worth of processes; two at a time are enough for two cores.
+    // Most of the time is spent waiting for processes, daemons and machines.
     arguments.test_threads.get_or_insert(4);
     let mut trials: Vec<Trial> = Vec::new();
     let both: &[(&str, Test)] = &[
