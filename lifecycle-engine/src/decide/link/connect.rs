@@ -104,9 +104,9 @@ fn plan(cx: &mut Cx<'_>, id: LinkId) -> Result<Vec<(HostName, Action)>, Obstacle
     };
     cx.change_link(id, |link| {
         let other_backend = std::mem::replace(&mut link.backend, backend.clone()) != backend;
-        let stands_otherwise = link.applied.is_some_and(|applied| applied != link.attrs() || other_backend);
         (link.host, link.span, link.path_mtu) = (Some(near.clone()), span, path_mtu);
         link.next_backend = None;
+        let stands_otherwise = link.applied.is_some_and(|applied| applied != link.attrs() || other_backend);
         if stands_otherwise || other_backend && link.has_parked() {
             // It may have been built with other attributes or by another backend, and a link that is there is taken as it
             // is.

@@ -15,7 +15,7 @@ use lifecycle_core::topology::LinkSpec;
 use super::super::effect::Action;
 use super::super::planted::Bug;
 use super::super::{Cx, World, node};
-use super::{Wish, connect, is_lost};
+use super::{Wish, backend_answers, connect, is_lost};
 
 const SIDES: [Side; 2] = [Side::A, Side::B];
 
@@ -99,7 +99,8 @@ pub(super) fn park(cx: &mut Cx<'_>, id: LinkId) -> Option<Action> {
 /// Whether a link that is being removed still has the interface of one of a link's ends, and can be removed.
 pub(super) fn waits_for_another(world: &World, link: &LinkRecord) -> bool {
     let may_stand = |other: &LinkRecord| other.identity.is_some() || other.applied.is_some();
-    let in_reach = |other: &LinkRecord| !other.hosts().any(|host| is_lost(world, host, &other.backend));
+    let lost = |other: &LinkRecord| other.hosts().any(|host| is_lost(world, host, &other.backend));
+    let in_reach = |other: &LinkRecord| !lost(other) && backend_answers(world, other);
     SIDES.into_iter().filter_map(|side| link.interface(side)).any(|interface| {
         let mut others = world.links_at(interface.0).filter(|other| other.id != link.id && other.deleting);
         others.any(|other| {
