@@ -104,3 +104,8 @@ pub fn fingerprint(sandbox: &Sandbox, name: &str) -> String {
         .collect();
     format!("{pid} {interfaces:?} {}", node(sandbox, name)["boot_started_at"])
 }
+
+/// What would be another if a link had flapped since.
+pub fn steadiness(link: &Value) -> Value {
+    serde_json::json!([link["state_since"], link["ends"][0]["epoch"], link["ends"][1]["epoch"]])
+}

@@ -69,20 +69,8 @@ fn as_root<T: Into<Cell>>(measure: impl FnOnce() -> Result<T>) -> Result<Cell> {
 fn node_of(number: u64, image: &str, cmd: Option<Vec<String>>) -> Result<CreateNode> {
     let name = NodeName::new(format!("n{number}"))?;
     let spec = NodeSpec { image: Some(image.to_owned()), cmd, ..NodeSpec::new(name.clone(), "linux") };
-    Ok(CreateNode {
-        node: NodeId::from_u64(number),
-        incarnation: 1,
-        lab: LabId::from_u64(1),
-        lab_name: LabName::new("bench")?,
-        long_name: format!("clab-bench-{name}"),
-        name,
-        spec,
-        directory: "/".into(),
-        management: None,
-        interfaces: 0,
-        machine: None,
-        medium: None,
-    })
+    let lab = (LabId::from_u64(1), LabName::new("bench")?);
+    Ok(CreateNode::new(NodeId::from_u64(number), lab, format!("clab-bench-{name}"), spec))
 }
 
 /// Settings with which our backend uses a private switch.

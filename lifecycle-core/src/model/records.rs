@@ -220,6 +220,11 @@ impl LinkRecord {
         Some((self.nodes[side.index()]?, &end.ifname))
     }
 
+    /// The side at which it ends at an interface of a node.
+    pub fn side_at(&self, interface: (NodeId, &IfName)) -> Option<Side> {
+        [Side::A, Side::B].into_iter().find(|side| self.interface(*side) == Some(interface))
+    }
+
     /// The end that is parked for it at a side. What was parked for an incarnation that it has no more is a leftover.
     pub fn parked(&self, side: Side) -> Option<&ParkedEnd> {
         let parked = self.parked.as_ref().filter(|parked| parked.incarnation == self.incarnation)?;

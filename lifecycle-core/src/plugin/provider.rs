@@ -110,6 +110,27 @@ pub struct CreateNode {
     pub medium: Option<Medium>,
 }
 
+impl CreateNode {
+    /// A request for the first instance of a node, by its long name, and of its lab: relative to the root directory, without a
+    /// management network, interfaces or anything from a vendor.
+    pub fn new(node: NodeId, (lab, lab_name): (LabId, LabName), long_name: impl Into<String>, spec: NodeSpec) -> Self {
+        Self {
+            node,
+            incarnation: 1,
+            lab,
+            lab_name,
+            name: spec.name.clone(),
+            long_name: long_name.into(),
+            spec,
+            directory: "/".into(),
+            management: None,
+            interfaces: 0,
+            machine: None,
+            medium: None,
+        }
+    }
+}
+
 /// A medium with one file, which a machine has plugged in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Medium {

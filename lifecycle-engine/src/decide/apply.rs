@@ -2,9 +2,9 @@
 
 mod backends;
 mod cabling;
+mod problems;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use lifecycle_core::id::{LabId, LinkId, NodeId};
@@ -13,8 +13,7 @@ use lifecycle_core::model::{AuditAction, LabRecord, LinkRecord, NodeRecord, Node
 use lifecycle_core::name::{IfName, LabName, NodeName, PluginName};
 use lifecycle_core::policy::enforcement::Budget;
 use lifecycle_core::policy::link::{EndOwner, LinkEnd, LinkKey, OperReason, OperState};
-use lifecycle_core::policy::stage::Moment;
-use lifecycle_core::topology::{CommandTarget, Endpoint, LinkAttrs, LinkSpec, NodeSpec, StageCommand, Topology};
+use lifecycle_core::topology::{Endpoint, LinkAttrs, LinkSpec, NodeSpec, Topology};
 
 use self::backends::BackendChanges;
 use super::input::{CommandError, Plan, Reply};
@@ -34,7 +33,7 @@ pub fn plan(world: &World, topology: &Topology) -> Result<Plan, CommandError> {
 
 /// The same, with what becomes of links for which another backend is wished.
 fn prepare(world: &World, topology: &Topology) -> Result<(Plan, BackendChanges), CommandError> {
-    let problems = problems(world, topology);
+    let problems = problems::problems(world, topology);
     if !problems.is_empty() {
         return Err(CommandError::Invalid { problems });
     }
@@ -106,93 +105,6 @@ fn needs_recreation(world: &World, node: &NodeRecord, topology: &Topology, spec:
     let comparable = |spec: &NodeSpec| NodeSpec { desired: NodeIntent::Running, wait_for: Vec::new(), ..spec.clone() };
     world.spec(node.id).is_none_or(|old| comparable(old) != comparable(spec))
         || provider_of_node(world, node.id) != provider_of(world, topology, spec)
-}
-
-/// Why a command of a stage cannot be run.
-fn problem_of_command(spec: &NodeSpec, command: &StageCommand) -> Option<String> {
-    let why = match command.target {
-        CommandTarget::Host => "on the host, where nothing of a lab is run; write `target: container`",
-        CommandTarget::Container if Moment::of(command.stage, command.phase).is_none() => {
-            "in a node that has ended; use another stage"
-        }
-        CommandTarget::Container => return None,
-    };
-    Some(format!("node {}: a command of stages.{}.exec would have to run {why}", spec.name, command.stage))
-}
-
-/// Everything that is wrong with a topology on these hosts.
-fn problems(world: &World, topology: &Topology) -> Vec<String> {
-    let mut problems = Vec::new();
-    let mut names = BTreeSet::new();
-    for spec in &topology.nodes {
-        if !names.insert(&spec.name) {
-            problems.push(format!("node {}: there are two nodes of this name", spec.name));
-        }
-        if world.kinds.get(&spec.kind).is_none() {
-            let known: Vec<&str> = world.kinds.all().map(|kind| kind.kind.as_str()).collect();
-            problems.push(format!("node {}: unknown kind `{}`; known: {}", spec.name, spec.kind, known.join(", ")));
-        }
-        problems.extend(spec.stage_commands.iter().filter_map(|command| problem_of_command(spec, command)));
-        let provider = provider_of(world, topology, spec);
-        if !world.hosts.values().any(|host| host.providers.contains_key(&provider)) {
-            let known: BTreeSet<&PluginName> = world.hosts.values().flat_map(|host| host.providers.keys()).collect();
-            let known: Vec<&str> = known.into_iter().map(PluginName::as_str).collect();
-            problems.push(format!(
-                "node {}: no provider is called `{provider}`; known: {}",
-                spec.name,
-                known.join(", ")
-            ));
-        }
-        if let Some(host) = spec.host.as_ref().filter(|host| !world.hosts.contains_key(*host)) {
-            let known: Vec<&str> = world.hosts.keys().map(|host| host.as_str()).collect();
-            problems.push(format!("node {}: no host is called `{host}`; known: {}", spec.name, known.join(", ")));
-        }
-    }
-    for spec in &topology.nodes {
-        for wait in spec.wait_for.iter().filter(|wait| !names.contains(&wait.node)) {
-            problems.push(format!("node {}: it waits for {}, and there is no such node", spec.name, wait.node));
-        }
-    }
-    let mut ends: BTreeMap<String, usize> = BTreeMap::new();
-    for spec in &topology.links {
-        let text = link_text(spec);
-        if spec.ends().iter().all(|end| end.as_node().is_none()) {
-            problems.push(format!("link {text}: neither end is at a node"));
-        }
-        if let Endpoint::Vxlan { remote, stitch, .. } = &spec.b {
-            if *stitch {
-                problems.push(format!(
-                    "link {text}: no network backend can stitch; write `vxlan` instead of `vxlan-stitch`"
-                ));
-            } else if remote.parse::<IpAddr>().is_err() {
-                problems.push(format!("link {text}: `remote` has to be an address, and `{remote}` is a name"));
-            }
-        }
-        if let Some(backend) = spec.backend.as_ref().or(topology.settings.backend.as_ref())
-            && !world.hosts.values().any(|host| host.backends.contains_key(backend))
-        {
-            let known: BTreeSet<&PluginName> = world.hosts.values().flat_map(|host| host.backends.keys()).collect();
-            let known: Vec<&str> = known.into_iter().map(PluginName::as_str).collect();
-            problems
-                .push(format!("link {text}: no network backend is called `{backend}`; known: {}", known.join(", ")));
-        }
-        for end in spec.ends() {
-            if let Some(node) = end.as_node()
-                && !names.contains(&node.node)
-            {
-                problems.push(format!("link {text}: there is no node {}", node.node));
-            }
-            if is_exclusive(end) {
-                *ends.entry(end_text(end, "")).or_default() += 1;
-            }
-        }
-        if key_of_text(spec).is_none() {
-            problems.push(format!("link {text}: both ends are the same interface"));
-        }
-    }
-    let shared = ends.into_iter().filter(|(_, count)| *count > 1);
-    problems.extend(shared.map(|(end, count)| format!("{end}: {count} links end here; an interface takes one")));
-    problems
 }
 
 /// The provider that runs a node: the node's own choice, what its kind needs, the lab's choice, the default.

@@ -201,20 +201,10 @@ mod tests {
     fn request(name: &str) -> CreateNode {
         let text = serde_json::json!({ "name": "clab", "ipv4": "10.0.0.0/29" });
         let network: ManagementNetwork = serde_json::from_value(text).unwrap();
-        CreateNode {
-            node: NodeId::from_u64(7),
-            incarnation: 1,
-            lab: LabId::from_u64(3),
-            lab_name: LabName::new("lab").unwrap(),
-            name: NodeName::new(name).unwrap(),
-            long_name: format!("clab-lab-{name}"),
-            spec: NodeSpec::new(NodeName::new(name).unwrap(), "linux"),
-            directory: "/".into(),
-            management: Some(network),
-            interfaces: 0,
-            machine: None,
-            medium: None,
-        }
+        let (long_name, spec) = (format!("clab-lab-{name}"), NodeSpec::new(NodeName::new(name).unwrap(), "linux"));
+        let lab = (LabId::from_u64(3), LabName::new("lab").unwrap());
+        let request = CreateNode::new(NodeId::from_u64(7), lab, long_name, spec);
+        CreateNode { management: Some(network), ..request }
     }
 
     fn enter(register: &Register, own: &mut Vec<Entry>, request: &CreateNode) -> Outcome<Option<IpAddr>> {

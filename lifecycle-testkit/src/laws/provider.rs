@@ -3,7 +3,6 @@
 mod cases;
 mod faces;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -131,21 +130,10 @@ impl Bench {
     /// A request for incarnation 1 of node `number`, made from `spec`.
     fn request(&self, number: u64, mut spec: NodeSpec) -> CreateNode {
         let name = NodeName::new(format!("n{number}")).expect("a node's name");
-        spec.name = name.clone();
-        CreateNode {
-            node: NodeId::from_u64(0x5eed_0000 + number),
-            incarnation: 1,
-            lab: LabId::from_u64(0x1ab),
-            lab_name: LabName::new("laws").expect("a lab's name"),
-            long_name: format!("laws-{name}"),
-            name,
-            spec,
-            directory: PathBuf::from("/"),
-            management: None,
-            interfaces: 1,
-            machine: None,
-            medium: None,
-        }
+        let (node, long_name) = (NodeId::from_u64(0x5eed_0000 + number), format!("laws-{name}"));
+        spec.name = name;
+        let lab = (LabId::from_u64(0x1ab), LabName::new("laws").expect("a lab's name"));
+        CreateNode { interfaces: 1, ..CreateNode::new(node, lab, long_name, spec) }
     }
 
     fn sleeper(&self, number: u64) -> CreateNode {

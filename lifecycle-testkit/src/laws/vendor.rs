@@ -1,7 +1,6 @@
 //! The laws of [`VendorConfig`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
 use lifecycle_core::id::{LabId, NodeId};
 use lifecycle_core::name::{IfName, LabName, NodeName, PortName};
@@ -95,21 +94,10 @@ fn hooks_are_pure(vendor: &dyn VendorConfig, ports: &[&str]) -> Verdict {
 }
 
 fn request(kind: &KindData) -> CreateNode {
-    let name = NodeName::new("n1").expect("a node's name");
-    CreateNode {
-        node: NodeId::from_u64(1),
-        incarnation: 1,
-        lab: LabId::from_u64(1),
-        lab_name: LabName::new("laws").expect("a lab's name"),
-        long_name: "laws-n1".to_owned(),
-        spec: NodeSpec::new(name.clone(), &kind.kind),
-        name,
-        directory: PathBuf::from("/"),
-        management: None,
-        interfaces: 2,
-        machine: None,
-        medium: None,
-    }
+    let lab = LabName::new("laws").expect("a lab's name");
+    let spec = NodeSpec::new(NodeName::new("n1").expect("a node's name"), &kind.kind);
+    let request = CreateNode::new(NodeId::from_u64(1), (LabId::from_u64(1), lab), "laws-n1", spec);
+    CreateNode { interfaces: 2, ..request }
 }
 
 /// The ports that the kind's data name, many of each range.

@@ -77,12 +77,7 @@ impl Worker {
                 AttachKind::Dummy => birth = Birth::Dummy,
                 place => {
                     let place = self.place(place, Some(&other.place))?;
-                    let label = Label {
-                        controller: self.controller,
-                        link: request.link,
-                        incarnation: request.incarnation,
-                        side,
-                    };
+                    let label = Label::of(self.controller, request.mark(side));
                     ends.push(End { point, place, label, master: None, mtu });
                 }
             }

@@ -248,23 +248,10 @@ mod tests {
     use super::*;
 
     fn request(extras: serde_json::Value) -> CreateNode {
-        let name = NodeName::new("r1").unwrap();
-        let mut spec = NodeSpec::new(name.clone(), "linux");
+        let mut spec = NodeSpec::new(NodeName::new("r1").unwrap(), "linux");
         spec.extra.insert("extras".to_owned(), json!({ "libvirt": extras }));
-        CreateNode {
-            node: NodeId::from_u64(1),
-            incarnation: 1,
-            lab: LabId::from_u64(1),
-            lab_name: LabName::new("lab").unwrap(),
-            name,
-            long_name: "clab-lab-r1".to_owned(),
-            spec,
-            directory: "/".into(),
-            management: None,
-            interfaces: 2,
-            machine: None,
-            medium: None,
-        }
+        let lab = (LabId::from_u64(1), LabName::new("lab").unwrap());
+        CreateNode { interfaces: 2, ..CreateNode::new(NodeId::from_u64(1), lab, "clab-lab-r1", spec) }
     }
 
     fn with_kernel() -> (tempfile::TempDir, Settings) {

@@ -4,7 +4,7 @@
 use libtest_mimic::Trial;
 use lifecycle_linux::testing::open_vswitch::OpenVswitch;
 use lifecycle_tests::census::eventually;
-use lifecycle_tests::nodes::{enter, fingerprint, init, until_up};
+use lifecycle_tests::nodes::{enter, fingerprint, init, steadiness, until_up};
 use lifecycle_tests::sandbox::{LONG, Sandbox, User};
 use lifecycle_tests::trial::{Need, trial};
 use nix::sys::signal::Signal;
@@ -114,10 +114,9 @@ fn cable_anew(user: User, backend: &str) {
     sandbox.assert_clean();
 }
 
-/// What would be another if the link that stays had flapped.
+/// What tells whether the link that stays flapped.
 fn bystander(lab: &Value) -> Value {
     let links = lab["links"].as_array().unwrap();
     let at_eth2 = |link: &&Value| link["ends"].as_array().unwrap().iter().any(|end| end["interface"] == "eth2");
-    let link = links.iter().find(at_eth2).unwrap_or_else(|| panic!("no link at eth2: {lab:#}"));
-    serde_json::json!([link["state_since"], link["ends"][0]["epoch"], link["ends"][1]["epoch"]])
+    steadiness(links.iter().find(at_eth2).unwrap_or_else(|| panic!("no link at eth2: {lab:#}")))
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Trial;
 use lifecycle_linux::testing::open_vswitch::OpenVswitch;
 use lifecycle_tests::census::{eventually, eventually_or};
-use lifecycle_tests::nodes::{enter, fingerprint, init, is_up, until_up};
+use lifecycle_tests::nodes::{enter, fingerprint, init, is_up, steadiness, until_up};
 use lifecycle_tests::sandbox::{LONG, Sandbox, User};
 use lifecycle_tests::trial::{Need, trial};
 use nix::sys::signal::Signal;
@@ -120,12 +120,9 @@ fn is_first(link: &Value) -> bool {
     link["ends"][0]["node"] == "a" || link["ends"][1]["node"] == "a"
 }
 
-/// What would be another if the link that stays had flapped.
+/// What tells whether the link that stays flapped.
 fn other_link(lab: &Value) -> Vec<Value> {
-    let links = lab["links"].as_array().unwrap().iter().filter(|link| !is_first(link));
-    links
-        .map(|link| serde_json::json!([link["state_since"], link["ends"][0]["epoch"], link["ends"][1]["epoch"]]))
-        .collect()
+    lab["links"].as_array().unwrap().iter().filter(|link| !is_first(link)).map(steadiness).collect()
 }
 
 /// Frames from one node to the other, at short intervals.

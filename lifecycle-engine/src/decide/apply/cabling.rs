@@ -34,7 +34,6 @@ pub(super) fn plugged_elsewhere(world: &World, lab: LabId, topology: &Topology) 
 
 /// The link of a topology that ends at an interface of a node.
 fn ending_at<'a>(topology: &'a Topology, end: &Endpoint) -> Option<&'a LinkSpec> {
-    let interface = |end: &Endpoint| end.as_node().map(|end| (end.node.clone(), end.ifname.clone()));
-    let wanted = interface(end)?;
-    topology.links.iter().find(|spec| spec.ends().iter().any(|end| interface(end).as_ref() == Some(&wanted)))
+    let end = end.as_node()?;
+    topology.links.iter().find(|spec| spec.side_at(&end.node, &end.ifname).is_some())
 }

@@ -242,8 +242,7 @@ fn place(world: &World, link: &LinkRecord, side: Side) -> Result<PlaceKind, Obst
 
 /// The address of the interface at a side of a link: what stands there keeps the one that it has.
 fn mac(link: &LinkRecord, side: Side) -> Mac {
-    let half = span::half(link, if link.span.is_some() { side } else { Side::A });
-    let built = half.map(|(_, half)| half).filter(|half| half.incarnation == link.incarnation);
+    let built = span::half(link, side).map(|(_, half)| half).filter(|half| half.incarnation == link.incarnation);
     let stands = built.and_then(|half| half.end(side)).or_else(|| Some(&link.parked(side)?.end));
     stands.map_or_else(|| naming::mac(link.id, link.incarnation, side), |end| end.point.mac)
 }

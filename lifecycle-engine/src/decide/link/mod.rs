@@ -257,8 +257,7 @@ fn ask(cx: &mut Cx<'_>, id: LinkId, phase: LinkPhase, action: impl Fn(Box<LinkId
 /// Asks for an effect on what was built at a side.
 fn ask_at(cx: &mut Cx<'_>, id: LinkId, side: Side, phase: LinkPhase, action: impl Fn(Box<LinkIdentity>) -> Action) {
     let Some(link) = cx.world.links.get(&id) else { return };
-    let half = span::half(link, if link.span.is_some() { side } else { Side::A });
-    let Some((host, identity)) = half else { return };
+    let Some((host, identity)) = span::half(link, side) else { return };
     let asked = (host.clone(), action(Box::new(identity.clone())));
     begin(cx, id, phase, vec![asked]);
 }

@@ -7,7 +7,7 @@
 
 use lifecycle_core::id::LinkId;
 use lifecycle_core::model::{LinkRecord, ParkedEnd};
-use lifecycle_core::name::{IfName, NodeName, PluginName};
+use lifecycle_core::name::PluginName;
 use lifecycle_core::plugin::network::{EndIdentity, EndMark};
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::LinkSpec;
@@ -22,8 +22,11 @@ const SIDES: [Side; 2] = [Side::A, Side::B];
 /// The end of another link that an end goes to.
 type Heir = (LinkId, Side);
 
+/// Who takes over the ends of a link.
+pub(super) type Heirs = [Option<Heir>; 2];
+
 /// Who takes over the ends of a link that is being removed.
-pub(super) fn heirs(world: &World, link: &LinkRecord) -> [Option<Heir>; 2] {
+pub(super) fn heirs(world: &World, link: &LinkRecord) -> Heirs {
     // Once something went wrong, whatever is left of it has to go.
     let goes = link.deleting && link.budget.last_error.is_none();
     SIDES.map(|side| if goes { heir(world, link, side) } else { None })
@@ -33,7 +36,7 @@ fn heir(world: &World, link: &LinkRecord, side: Side) -> Option<Heir> {
     let (end, interface) = (parkable(world, link, side)?, link.interface(side)?);
     let comers = world.links_at(interface.0).filter(|other| other.id != link.id && !other.deleting);
     comers.filter(|other| other.identity.is_none() && other.applied.is_none()).find_map(|other| {
-        let at = SIDES.into_iter().find(|at| other.interface(*at) == Some(interface))?;
+        let at = other.side_at(interface)?;
         let by = connect::chosen(world, other, Wish::of(world, other)).ok();
         takes(&other.spec, at, end, by.as_ref().unwrap_or(likely(Wish::of(world, other))), link)
             .then_some((other.id, at))
@@ -43,13 +46,8 @@ fn heir(world: &World, link: &LinkRecord, side: Side) -> Option<Heir> {
 /// Whether an end of a link stays in place when the link is removed and another one, for which `wish` is, ends there.
 pub(in super::super) fn stays(world: &World, link: &LinkRecord, side: Side, other: &LinkSpec, wish: Wish<'_>) -> bool {
     let Some(end) = parkable(world, link, side) else { return false };
-    let same =
-        |at: &Side| other.ends()[at.index()].as_node().map(|end| (&end.node, &end.ifname)) == node_end(link, side);
-    SIDES.iter().find(|at| same(at)).is_some_and(|at| takes(other, *at, end, likely(wish), link))
-}
-
-fn node_end(link: &LinkRecord, side: Side) -> Option<(&NodeName, &IfName)> {
-    link.spec.ends()[side.index()].as_node().map(|end| (&end.node, &end.ifname))
+    let at = link.spec.ends()[side.index()].as_node().and_then(|end| other.side_at(&end.node, &end.ifname));
+    at.is_some_and(|at| takes(other, at, end, likely(wish), link))
 }
 
 /// The backend that builds a link, as far as can be told before its nodes have a place.
@@ -76,9 +74,9 @@ fn parkable<'a>(world: &World, link: &'a LinkRecord, side: Side) -> Option<&'a E
 }
 
 /// Records what is to be parked of a link for others, and asks for it. None when nothing is.
-pub(super) fn park(cx: &mut Cx<'_>, id: LinkId) -> Option<Action> {
+pub(super) fn park(cx: &mut Cx<'_>, id: LinkId, heirs: Heirs) -> Option<Action> {
     let link = cx.world.links.get(&id)?;
-    let (heirs, identity) = (heirs(cx.world, link), link.identity.clone()?);
+    let identity = link.identity.clone()?;
     let (host, backend, attrs) = (link.host.clone(), link.backend.clone(), link.applied.unwrap_or(link.attrs()));
     let unrecorded = cx.world.has_bug(Bug::ParksWithoutARecord);
     let mut marks = [None; 2];
@@ -103,9 +101,6 @@ pub(super) fn waits_for_another(world: &World, link: &LinkRecord) -> bool {
     let in_reach = |other: &LinkRecord| !lost(other) && backend_answers(world, other);
     SIDES.into_iter().filter_map(|side| link.interface(side)).any(|interface| {
         let mut others = world.links_at(interface.0).filter(|other| other.id != link.id && other.deleting);
-        others.any(|other| {
-            let has_it = SIDES.into_iter().any(|side| other.interface(side) == Some(interface));
-            has_it && may_stand(other) && in_reach(other)
-        })
+        others.any(|other| other.side_at(interface).is_some() && may_stand(other) && in_reach(other))
     })
 }

@@ -5,11 +5,13 @@ use lifecycle_core::id::{LinkId, NodeId};
 use lifecycle_core::machine::LinkState;
 use lifecycle_core::model::{AuditAction, LinkRecord, SubjectKind};
 use lifecycle_core::plugin::network::LinkIdentity;
+use lifecycle_core::policy::link::Side;
 
 use super::super::effect::Action;
 use super::super::ledger::Entry;
 use super::super::planted::Bug;
 use super::super::{Cx, Ledger, Why, World, apply, node};
+use super::park::Heirs;
 use super::{LinkPhase, ask, begin, connect, handover, is_attachable, is_early, lost_its_place, outcome, park, span};
 
 /// Removes what was built, so that it can be built anew.
@@ -18,7 +20,7 @@ pub(super) fn rebuild(cx: &mut Cx<'_>, id: LinkId) {
     if given_up {
         return super::refresh_oper(cx, id, None);
     }
-    disconnect(cx, id);
+    disconnect(cx, id, Heirs::default());
 }
 
 /// Removes what is left of a link between two hosts that lost the place of one of its ends.
@@ -26,10 +28,11 @@ pub(super) fn remove_halves(cx: &mut Cx<'_>, id: LinkId) {
     if cx.world.links.get(&id).is_some_and(|link| !link.rebuild) {
         cx.change_link(id, |link| link.rebuild = true);
     }
-    disconnect(cx, id);
+    disconnect(cx, id, Heirs::default());
 }
 
-fn disconnect(cx: &mut Cx<'_>, id: LinkId) {
+/// Removes what was built; ends that other links take over stay.
+fn disconnect(cx: &mut Cx<'_>, id: LinkId, heirs: Heirs) {
     if is_early(cx, id) {
         return;
     }
@@ -37,7 +40,7 @@ fn disconnect(cx: &mut Cx<'_>, id: LinkId) {
         cx.link_becomes(id, LinkState::Down, Why::enforcement().because("it is being removed"));
     }
     let host = cx.world.links.get(&id).and_then(|link| link.host.clone());
-    match host.zip(park::park(cx, id)) {
+    match host.zip(park::park(cx, id, heirs)) {
         Some(parking) => begin(cx, id, LinkPhase::Disconnect, vec![parking]),
         None => ask(cx, id, LinkPhase::Disconnect, Action::Disconnect),
     }
@@ -52,7 +55,11 @@ pub(super) fn remove(cx: &mut Cx<'_>, id: LinkId) {
     if lost_its_place(cx.world, link) {
         // A switch outlives the namespaces of its ports; the backend sees to it when it is told that a port is gone.
         let switched = link.span.is_some() || has_bridge(link) || is_switched(cx.world, link);
-        return if switched { disconnect(cx, id) } else { forget(cx, id) };
+        if !switched {
+            return forget(cx, id);
+        }
+        let heirs = park::heirs(cx.world, link);
+        return disconnect(cx, id, heirs);
     }
     if link.identity.is_none() {
         let may_be_there = link.applied.is_some() && is_attachable(cx.world, link);
@@ -71,8 +78,9 @@ pub(super) fn remove(cx: &mut Cx<'_>, id: LinkId) {
     }
     // A namespace that goes takes its links along, which is much faster than removing them one by one.
     let going = link.nodes.iter().flatten().any(|node| !node::is_attachable(cx.world, *node));
-    if !going || park::heirs(cx.world, link).iter().any(Option::is_some) {
-        disconnect(cx, id);
+    let heirs = park::heirs(cx.world, link);
+    if !going || heirs.iter().any(Option::is_some) {
+        disconnect(cx, id, heirs);
     }
 }
 
@@ -102,8 +110,12 @@ pub(super) fn forget(cx: &mut Cx<'_>, id: LinkId) {
             links.remove(&id);
         }
         cx.world.touch_node(node);
+    }
+    for (node, ifname) in [Side::A, Side::B].into_iter().filter_map(|side| link.interface(side)) {
         // Another link may wait for its interface.
-        cx.world.touch_links_at(node);
+        let waiting = cx.world.links_at(node).filter(|other| other.side_at((node, ifname)).is_some());
+        let waiting: Vec<LinkId> = waiting.map(|other| other.id).collect();
+        waiting.into_iter().for_each(|other| cx.world.touch_link(other));
     }
     let entry = Entry::new(AuditAction::Deleted, Why::enforcement()).states(Some(link.actual.to_string()), None);
     cx.record(SubjectKind::Link, id.to_string(), link.spec.to_string(), Some(link.lab), entry);

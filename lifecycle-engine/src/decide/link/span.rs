@@ -193,11 +193,11 @@ pub(super) fn is_of_another_family(link: &LinkRecord, to: &Tunnel) -> bool {
     built.is_some_and(|built| built.remote.is_ipv4() != to.remote.is_ipv4())
 }
 
-/// The half of a link that holds the end at a side.
+/// What was built that holds the end of a link at a side: the half there, or all of a link within a host.
 pub(super) fn half(link: &LinkRecord, side: Side) -> Option<(&HostName, &LinkIdentity)> {
-    match side {
-        Side::A => link.host.as_ref().zip(link.identity.as_ref()),
-        Side::B => link.span.as_ref().and_then(|span| Some((&span.host, span.identity.as_ref()?))),
+    match (side, &link.span) {
+        (Side::B, Some(span)) => Some((&span.host, span.identity.as_ref()?)),
+        _ => link.host.as_ref().zip(link.identity.as_ref()),
     }
 }
 

@@ -127,19 +127,13 @@ fn create_request(cx: &Cx<'_>, id: NodeId) -> Option<CreateNode> {
     let spec = cx.world.complete(cx.world.spec(id)?);
     let management = lab.topology.management.clone().filter(|_| spec.network_mode == NetworkMode::Own);
     let interfaces = cx.world.links_at(id).flat_map(|link| link.nodes).filter(|end| *end == Some(id)).count();
+    let named = (lab.id, lab.topology.name.clone());
     Some(CreateNode {
-        node: id,
         incarnation: node.incarnation,
-        lab: lab.id,
-        lab_name: lab.topology.name.clone(),
-        name: node.name.clone(),
-        long_name: lab.topology.long_name(&node.name),
         directory: lab.topology.directory.clone(),
         management,
         interfaces: u32::try_from(interfaces).unwrap_or(u32::MAX),
-        machine: None,
-        medium: None,
-        spec,
+        ..CreateNode::new(id, named, lab.topology.long_name(&node.name), spec)
     })
 }
 

@@ -7,24 +7,11 @@ use super::*;
 use crate::mark::Owner;
 
 fn request(change: impl FnOnce(&mut NodeSpec)) -> CreateNode {
-    let name = NodeName::new("r1").unwrap();
-    let mut spec = NodeSpec::new(name.clone(), "linux");
+    let mut spec = NodeSpec::new(NodeName::new("r1").unwrap(), "linux");
     spec.image = Some("router:1".to_owned());
     change(&mut spec);
-    CreateNode {
-        node: NodeId::from_u64(1),
-        incarnation: 1,
-        lab: LabId::from_u64(2),
-        lab_name: LabName::new("lab").unwrap(),
-        name,
-        long_name: "clab-lab-r1".to_owned(),
-        spec,
-        directory: "/".into(),
-        management: None,
-        interfaces: 3,
-        machine: None,
-        medium: None,
-    }
+    let lab = (LabId::from_u64(2), LabName::new("lab").unwrap());
+    CreateNode { interfaces: 3, ..CreateNode::new(NodeId::from_u64(1), lab, "clab-lab-r1", spec) }
 }
 
 fn mark() -> Mark {

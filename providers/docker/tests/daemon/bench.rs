@@ -128,20 +128,11 @@ impl Corner {
     /// A node whose process is a script.
     pub(crate) fn script(&self, number: u64, script: &str) -> CreateNode {
         let name = format!("n{number}");
-        CreateNode {
-            node: NodeId::from_u64(self.number << 8 | number),
-            incarnation: 1,
-            lab: self.lab(),
-            lab_name: LabName::new(format!("lab{}", self.number)).unwrap(),
-            name: NodeName::new(&name).unwrap(),
-            long_name: format!("clab-lab{}-{name}", self.number),
-            spec: spec(&name, script),
-            directory: "/tmp".into(),
-            management: None,
-            interfaces: 1,
-            machine: None,
-            medium: None,
-        }
+        let (node, lab) = (NodeId::from_u64(self.number << 8 | number), format!("lab{}", self.number));
+        let long_name = format!("clab-{lab}-{name}");
+        let lab = (self.lab(), LabName::new(lab).unwrap());
+        let request = CreateNode::new(node, lab, long_name, spec(&name, script));
+        CreateNode { directory: "/tmp".into(), interfaces: 1, ..request }
     }
 
     /// A management network of this corner's own.

@@ -111,20 +111,10 @@ impl Bench {
 
     pub(crate) fn request(&self, number: u64, image: &str) -> CreateNode {
         let name = format!("n{number}");
-        CreateNode {
-            node: NodeId::from_u64(self.number << 8 | number),
-            incarnation: 1,
-            lab: LabId::from_u64(self.number << 8),
-            lab_name: LabName::new("vms").unwrap(),
-            name: NodeName::new(&name).unwrap(),
-            long_name: format!("clab-vms-{name}"),
-            spec: spec(&name, image),
-            directory: "/tmp".into(),
-            management: None,
-            interfaces: 1,
-            machine: None,
-            medium: None,
-        }
+        let lab = (LabId::from_u64(self.number << 8), LabName::new("vms").unwrap());
+        let node = NodeId::from_u64(self.number << 8 | number);
+        let request = CreateNode::new(node, lab, format!("clab-vms-{name}"), spec(&name, image));
+        CreateNode { directory: "/tmp".into(), interfaces: 1, ..request }
     }
 
     /// Makes the tap of an attach point, as a network backend does.

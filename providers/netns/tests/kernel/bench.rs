@@ -69,20 +69,10 @@ impl Corner {
     /// A request for incarnation 1 of a node of kind linux.
     pub(crate) fn request(&self, number: u64) -> CreateNode {
         let name = NodeName::new(format!("n{number}")).unwrap();
-        CreateNode {
-            node: NodeId::from_u64(number),
-            incarnation: 1,
-            lab: LabId::from_u64(0x1ab),
-            lab_name: LabName::new("test").unwrap(),
-            long_name: format!("clab-test-{name}"),
-            spec: NodeSpec::new(name.clone(), "linux"),
-            name,
-            directory: self.lab(),
-            management: None,
-            interfaces: 1,
-            machine: None,
-            medium: None,
-        }
+        let (long_name, spec) = (format!("clab-test-{name}"), NodeSpec::new(name, "linux"));
+        let lab = (LabId::from_u64(0x1ab), LabName::new("test").unwrap());
+        let request = CreateNode::new(NodeId::from_u64(number), lab, long_name, spec);
+        CreateNode { directory: self.lab(), interfaces: 1, ..request }
     }
 
     /// A node whose process is `sh -c script`.

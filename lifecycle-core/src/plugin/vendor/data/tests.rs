@@ -7,21 +7,9 @@ use crate::plugin::vendor::{InterfaceWait, KindOption, StartupConfig};
 use crate::topology::NodeSpec;
 
 fn request(kind: &KindData, interfaces: u32) -> CreateNode {
-    let name = NodeName::new("r1").unwrap();
-    CreateNode {
-        node: NodeId::from_u64(1),
-        incarnation: 1,
-        lab: LabId::from_u64(1),
-        lab_name: LabName::new("ring").unwrap(),
-        long_name: "clab-ring-r1".to_owned(),
-        spec: NodeSpec::new(name.clone(), &kind.kind),
-        name,
-        directory: PathBuf::from("/"),
-        management: None,
-        interfaces,
-        machine: None,
-        medium: None,
-    }
+    let (lab, spec) = (LabName::new("ring").unwrap(), NodeSpec::new(NodeName::new("r1").unwrap(), &kind.kind));
+    let request = CreateNode::new(NodeId::from_u64(1), (LabId::from_u64(1), lab), "clab-ring-r1", spec);
+    CreateNode { interfaces, ..request }
 }
 
 fn prepare(kind: KindData, request: &mut CreateNode) -> Result<()> {
