@@ -10,10 +10,12 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use lifecycle_core::attach::{AttachKind, AttachPoint};
 use lifecycle_core::error::{Error, ErrorKind, Result};
+use lifecycle_core::id::LinkId;
 use lifecycle_core::name::{HostName, PluginName};
 use lifecycle_core::plugin::OverlayBackend;
-use lifecycle_core::plugin::network::{LinkRequest, NetworkBackend, NetworkEvent};
+use lifecycle_core::plugin::network::{EndMark, LinkIdentity, LinkRequest, NetworkBackend, NetworkEvent};
 use lifecycle_core::plugin::provider::{ExecOutput, ExecRequest, InstanceRef, Provider, ProviderEvent};
+use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::Admin;
 
 use crate::decide::{Action, ConnectPlan, Done, Effect, EndPlan, HostState, News, Outcome};
@@ -97,7 +99,7 @@ impl LocalHost {
             Action::Connect(plan) => self.connect(backend, plan).await,
             Action::Disconnect(identity) => backend.disconnect(identity).await.map(|()| Done::Nothing),
             Action::Release(identity) => backend.release(identity).await.map(|()| Done::Nothing),
-            Action::Park { identity, heirs } => backend.park(identity, *heirs).await.map(|()| Done::Nothing),
+            Action::Park { identity, heirs } => self.park(backend, identity, *heirs).await,
             Action::Verify(identity) => backend.verify(identity).await.map(|report| Done::Report(Box::new(report))),
             Action::SetParams { identity, attrs } => backend.set_params(identity, attrs).await.map(|()| Done::Nothing),
             Action::SetCarrier { identity, side, up } => {
@@ -133,12 +135,31 @@ impl LocalHost {
         };
         let identity = backend.connect(&request).await?;
         for point in [&request.a, &request.b] {
-            // The link stands in any case; what a machine did not take is found when it is verified.
-            if let Err(error) = self.tell_carrier(point, plan.attrs.admin == Admin::Up).await {
-                tracing::warn!(link = %plan.link, interface = %point.ifname, %error, "a machine does not take its link");
-            }
+            self.try_tell_carrier(plan.link, point, plan.attrs.admin == Admin::Up).await;
         }
         Ok(Done::Connected(Box::new(identity)))
+    }
+
+    async fn park(
+        &self,
+        backend: &dyn NetworkBackend,
+        identity: &LinkIdentity,
+        heirs: [Option<EndMark>; 2],
+    ) -> Outcome {
+        backend.park(identity, heirs).await?;
+        for (side, heir) in [Side::A, Side::B].into_iter().zip(heirs) {
+            if let Some((heir, end)) = heir.zip(identity.end(side)) {
+                self.try_tell_carrier(heir.link, &end.point, false).await;
+            }
+        }
+        Ok(Done::Nothing)
+    }
+
+    /// Tells a machine what was done already: what it does not take of that is found when its link is verified.
+    async fn try_tell_carrier(&self, link: LinkId, point: &AttachPoint, up: bool) {
+        if let Err(error) = self.tell_carrier(point, up).await {
+            tracing::warn!(%link, interface = %point.ifname, %error, "a machine does not take its link");
+        }
     }
 
     /// Tells a virtual machine whether its link has carrier, which it does not see of a tap by itself. One that runs takes

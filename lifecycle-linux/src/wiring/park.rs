@@ -2,7 +2,7 @@
 
 use lifecycle_core::name::IfName;
 
-use super::label::{Label, Owner, port_owner};
+use super::label::{Label, Owner, owner, port_owner};
 use super::{Outcome, Place, are_peers, is_finished};
 use crate::netlink::{Change, Link, Which, change_link};
 
@@ -20,31 +20,38 @@ pub fn port_behind(node: Option<&Link>, switch: &Place, label: &Label) -> Outcom
     Ok(port.and_then(|port| Some((IfName::new(&port.name).ok()?, port))))
 }
 
-/// An end of a link in a node with its port, each in its namespace.
+/// An end of a link with its port, each in its namespace; a tap is its own port.
 #[derive(Debug)]
 pub struct Parkable<'a> {
-    end: (&'a Place, &'a Link),
+    node: Option<(&'a Place, &'a Link)>,
     port: (&'a Place, Link),
 }
 
 impl<'a> Parkable<'a> {
     /// The end, provided that the interface with the index `port` in the switch's namespace is its port, and is still that of
-    /// the link that `is_its` tells, or `heir`'s already.
+    /// the link that `is_its` tells, or `heir`'s already. `node` is the interface in the node; none for a tap.
     ///
     /// # Errors
     /// When a namespace cannot be read.
     pub fn find(
-        end: (&'a Place, &'a Link),
+        node: Option<(&'a Place, &'a Link)>,
         switch: &'a Place,
         port: u32,
         is_its: impl Fn(Owner) -> bool,
         heir: &Label,
     ) -> Outcome<Option<Self>> {
         let Some(port) = switch.link(Which::Index(port))? else { return Ok(None) };
-        let owner = port_owner(&port, heir.controller);
+        let owner = match node {
+            Some(_) => port_owner(&port, heir.controller),
+            None => owner(&port, heir.controller),
+        };
         let stands = is_its(owner) || owner == Owner::End(*heir);
-        let whole = stands && are_peers(end.0, end.1, switch, &port)?;
-        Ok(whole.then_some(Self { end, port: (switch, port) }))
+        let whole = stands
+            && match node {
+                Some((place, node)) => are_peers(place, node, switch, &port)?,
+                None => true,
+            };
+        Ok(whole.then_some(Self { node, port: (switch, port) }))
     }
 
     /// Takes the end's carrier and gives it `heir`'s label: the port first, of which alone it is told whose an end is.
@@ -53,10 +60,11 @@ impl<'a> Parkable<'a> {
     /// When the kernel refuses.
     pub fn park(&self, heir: &Label) -> Outcome<()> {
         let (alias, port_alias) = (heir.to_string(), heir.of_port());
-        let off = Change { up: Some(false), master: Some(0), alias: Some(&port_alias), ..Change::default() };
+        let of_port = if self.node.is_some() { &port_alias } else { &alias };
+        let off = Change { up: Some(false), master: Some(0), alias: Some(of_port), ..Change::default() };
         let (switch, port) = &self.port;
         switch.route(|route| route.run(change_link(Which::Index(port.index), &off)))?;
-        let (place, node) = self.end;
+        let Some((place, node)) = self.node else { return Ok(()) };
         let label = Change { alias: Some(&alias), ..Change::default() };
         Ok(place.route(|route| route.run(change_link(Which::Index(node.index), &label)))?)
     }

@@ -86,7 +86,7 @@ impl Facts {
                           `sysctl net.bridge.bridge-nf-call-iptables=0`, or use another backend";
             missing.insert("unfiltered bridges".to_owned(), reason.to_owned());
         }
-        let (attaches, parks) = (label::attaches(), [PlaceKind::Namespace].into());
+        let (attaches, parks) = (label::attaches(), [PlaceKind::Namespace, PlaceKind::Tap].into());
         let mut can =
             NetworkCapabilities { pairs, switched: true, missing, attaches, parks, ..NetworkCapabilities::default() };
         shaping::declare(&self.missing, &mut can);

@@ -60,7 +60,8 @@ impl Worker {
         let (Some(switch), Some((place, node))) = (&stand.switch, &stand.ends[side]) else { return Ok(()) };
         let is_its = |owner: Owner| owner.may_be_of(identity.link, identity.incarnation);
         let port = stand.segment.ports[side];
-        if let Some(end) = Parkable::find((place, node), switch, port, is_its, heir)? {
+        let node = (!is_own_port(&ends_of(identity)?[side].point.place)).then_some((&**place, node));
+        if let Some(end) = Parkable::find(node, switch, port, is_its, heir)? {
             self.news.forget((switch.cookie, port));
             end.park(heir)?;
             (stand.ends[side], stand.ports[side]) = (None, None);

@@ -47,7 +47,7 @@ impl Worker {
         let switch = self.switch()?;
         for Heirloom { heir, end: (place, node), host, .. } in &parked {
             let is_its = |owner: Owner| owner.may_be_of(identity.link, identity.incarnation);
-            if let Some(end) = Parkable::find((place, node), &switch, *host, is_its, heir)? {
+            if let Some(end) = Parkable::find(Some((place, node)), &switch, *host, is_its, heir)? {
                 self.news.forget((switch.cookie, *host));
                 self.news.forget((place.cookie, node.index));
                 end.park(heir)?;

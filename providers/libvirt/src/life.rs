@@ -284,12 +284,18 @@ impl Yard {
         let mut record = self.existing(instance)?;
         let &PortRequest { ref ifname, mac, mtu } = request;
         let tap = taps::name(&self.owner, instance.node, ifname)?;
-        let known = record.ports.get(ifname);
-        if known.is_none_or(|known| (known.mac, known.mtu) != (mac, mtu)) {
+        if !self.is_wired(record.ports.get(ifname), request)? {
             record.ports.insert(ifname.clone(), Port { mac, mtu, tap: tap.clone(), carrier: true, offload: true });
             self.files.write(&record)?;
         }
         // Opened by the daemon, which is root, and handed down.
         Ok(request.at(instance, AttachKind::Tap { name: tap, owner: 0, flags: taps::FLAGS }))
+    }
+
+    /// Whether a port is known as it is wanted. The card at a tap that stands, as one that was parked does, keeps its MTU until
+    /// it is plugged in anew: libvirt changes it of none that is plugged in.
+    fn is_wired(&self, known: Option<&Port>, wanted: &PortRequest) -> Outcome<bool> {
+        let Some(known) = known.filter(|known| known.mac == wanted.mac) else { return Ok(false) };
+        Ok(known.mtu == wanted.mtu || Taps::open(&self.settings)?.look(&known.tap)?.is_some())
     }
 }

@@ -254,6 +254,7 @@ fn a_mixed_lab(backend: &str) {
     eventually("it is no longer stale", LONG, || node(&sandbox, "vm")["stale_since"].is_null().then_some(()));
     bench.all_reach_each_other("after the daemons came back");
     assert_eq!((untouched(&bench), bench.run()), (before, run), "somebody was restarted");
+    is_cabled_anew(&bench, backend);
 
     sandbox.ok(&["destroy", "--all"]);
     assert_eq!(bench.domain(), "", "domains are left");
@@ -264,4 +265,24 @@ fn a_mixed_lab(backend: &str) {
     bench.serve.end(Signal::SIGTERM);
     drop((bench.docker, bench.libvirt, bench.switch));
     sandbox.assert_clean();
+}
+
+/// The machine's links exchange what is at their far ends, and the machine keeps its cards, with their addresses.
+fn is_cabled_anew(bench: &Bench<'_>, backend: &str) {
+    let sandbox = bench.sandbox;
+    let (ct, ns) = ("{node: ct, interface: eth1}", "{node: ns, interface: eth1}");
+    let exchanged = LAB.replace(ct, "THERE").replace(ns, ct).replace("THERE", ns).replacen("SOON", guest::SOON, 1);
+    sandbox.write("machines.clab.yml", &exchanged);
+    let cards = || ["eth1", "eth2"].map(|card| bench.read("vm", &format!("/sys/class/net/{card}/ifindex")));
+    let before = (cards(), bench.run());
+    let apply = ["apply", "--backend", backend, "-t", "machines.clab.yml"];
+    let plan = sandbox.ok(&[&apply[..], &["--dry-run"]].concat());
+    assert!(plan.contains("interface vm:eth1, from vm:eth1 -- ct:eth1 to vm:eth1 -- ns:eth1: in place"), "{plan}");
+    sandbox.ok(&apply);
+    until_up(sandbox);
+    assert_eq!((cards(), bench.run()), before, "the machine's cards are others");
+    let address = ["exec", "ct", "--", "ip", "address", "add", "10.9.2.2/24", "dev", "eth1"];
+    sandbox.ok(&address);
+    let ping = ["exec", "ct", "--", "ping", "-c", "1", "-W", "1", "10.9.2.1"];
+    eventually("the machine answers its new neighbour", LONG, || sandbox.run(&ping).status.success().then_some(()));
 }

@@ -40,6 +40,7 @@ fn suite(name: &'static str, reach: Reach) -> Suite {
         attributes::a_rate_slows_down,
         attributes::what_the_kernel_lacks_is_said,
         taps::a_tap_is_the_end_of_a_link,
+        taps::a_parked_tap_stays_with_its_machine,
         many::links_at_once,
         tunnels::only_root_reaches_other_hosts,
     );
