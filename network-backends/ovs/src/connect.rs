@@ -1,7 +1,7 @@
 //! Building links, many at once: each wholly or not at all.
 //!
-//! The interfaces are made first, then their ports in one transaction, some links at a time; then the switch is waited for,
-//! once for all. What it could not attach is taken back.
+//! The interfaces are made first, then their ports in one transaction. What is left to be done about the interfaces is done
+//! while the switch attaches the ports; then the switch is waited for, once for all. What it could not attach is taken back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,9 +25,6 @@ use crate::tags::Pools;
 use crate::tunnel;
 use crate::worker::Worker;
 
-/// Links whose interfaces are made before their ports are committed.
-const AT_ONCE: usize = 32;
-
 impl Worker {
     /// Builds links, about which no two requests are the same, or finds that they stand already.
     pub(crate) fn connect_all(&mut self, requests: &[(LinkRequest, IfName)]) -> Vec<Outcome<LinkIdentity>> {
@@ -48,12 +45,7 @@ impl Worker {
         if let Err(failure) = cleared {
             plans.drain(..).for_each(|(index, _)| outcomes[index] = Some(Err(failure.again())));
         }
-        // While the switch attaches the ports of some, the interfaces of the next are made.
-        let mut wired = Vec::new();
-        for some in plans.chunks(AT_ONCE) {
-            let refs: Vec<_> = some.iter().map(|(_, plan)| plan).collect();
-            wired.extend(self.wire(&refs));
-        }
+        let wired = self.wire(&plans.iter().map(|(_, plan)| plan).collect::<Vec<_>>());
         let newest = wired.iter().filter_map(|wired| *wired.as_ref().ok()?).max();
         let attached =
             newest.map_or(Ok(()), |number| self.client().and_then(|client| self.await_switch(&client, number)));
@@ -74,13 +66,16 @@ impl Worker {
             .collect()
     }
 
-    /// Makes the interfaces of links and commits their ports, without waiting for the switch; see [`Worker::plug`].
+    /// Makes the interfaces of links and commits their ports, without waiting for the switch; see [`Worker::plug`]. All in one
+    /// transaction: for each, the switch looks at all ports that it has.
     fn wire(&mut self, plans: &[&Plan<'_>]) -> Vec<Outcome<Option<i64>>> {
         let born = self.bear(plans);
         let whole: Vec<_> = plans.iter().zip(&born).filter(|(_, born)| born.is_ok()).map(|(plan, _)| *plan).collect();
         let mut plugged = self.plug(&whole).into_iter();
         let result = |born: Outcome<()>| born.and_then(|()| plugged.next().unwrap_or(Ok(None)));
-        born.into_iter().map(result).collect()
+        let mut wired: Vec<_> = born.into_iter().map(result).collect();
+        self.finish(plans, &mut wired);
+        wired
     }
 
     /// Commits the ports of links in one transaction. When it is refused, each link gets a transaction of its own, so that one
