@@ -36,6 +36,8 @@ const IDLE: Duration = Duration::from_millis(20);
 const BATCH: usize = 256;
 /// When several came in at once, so long is waited for more of them: each transaction costs the switch a look at all its ports.
 const MORE: Duration = Duration::from_micros(500);
+/// How long a first one waits for a second: as good as nothing for one that comes alone, and enough for one that was sent with it.
+const SECOND: Duration = Duration::from_micros(50);
 /// How long a connection to the database may take, before whatever needs it is given up.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -354,7 +356,7 @@ where
         if ticket.begin() {
             batch.push((job, ticket));
         }
-        let more = if batch.len() > 1 { inbox.recv_timeout(MORE).ok() } else { inbox.try_recv().ok() };
+        let more = inbox.recv_timeout(if batch.len() > 1 { MORE } else { SECOND }).ok();
         match more.map(&same) {
             Some(Ok(job)) => next = Some(job),
             Some(Err(other)) => last = Some(other),
