@@ -107,6 +107,17 @@ pub const CRASH_POINTS: &[&str] = &[
     "machine-tap-removed",
     "machine-address-given-back",
     "machine-emptied",
+    // The provider of containers is.
+    "container-holder-loaded",
+    "container-network-made",
+    "container-holder-made",
+    "container-holder-started",
+    "container-made",
+    "container-started",
+    "container-stopped",
+    "container-removed",
+    "container-holder-removed",
+    "container-network-removed",
     // A controller ends.
     "stopping",
     "effects-ended",

@@ -6,6 +6,8 @@
 //! virtual machines.
 #![allow(clippy::unwrap_used)]
 
+#[path = "crash_points/containers.rs"]
+mod containers;
 #[path = "crash_points/machines.rs"]
 mod machines;
 
@@ -129,8 +131,8 @@ fn works(point: &str) -> &'static [(Work, u32)] {
         "switch-part-changed" => &[(Change, 1)],
         "switch-ports-removed" => &[(Change, 1), (Destroy, 1), (Mend, 1)],
         "switch-swept" => &[(Change, 1), (Destroy, 1)],
-        // See the module for machines.
-        _ if point.starts_with("machine-") => &[],
+        // See the modules for machines and containers.
+        _ if point.starts_with("machine-") || point.starts_with("container-") => &[],
         around => match around.split_once('-').map(|(_, effect)| effect) {
             Some("list_nodes" | "read_capacity" | "observe_links" | "verify") => &[(Begin, 1)],
             Some("create_node" | "start_node" | "connect") => &[(Deploy, 2)],
@@ -230,7 +232,18 @@ fn main() {
         trials.push(trial(&name, needs, test));
     }
     trials.extend(machines::trials());
-    libtest_mimic::run(&arguments, trials).exit();
+    trials.extend(containers::trials());
+    trials.push(every_point_is_passed(&trials));
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    containers::end();
+    conclusion.exit();
+}
+
+/// A trial that knows which others there are.
+fn every_point_is_passed(trials: &[Trial]) -> Trial {
+    let is_tried = |point: &&&str| trials.iter().any(|trial| trial.name().contains(&format!("::{point}::")));
+    let untried: Vec<&str> = CRASH_POINTS.iter().filter(|point| !is_tried(point)).copied().collect();
+    trial("every_point_is_passed", &[], move || assert_eq!(untried, [""; 0], "nobody dies there"))
 }
 
 /// A host besides the one that the controller runs on: a network namespace.

@@ -40,6 +40,8 @@ pub struct Place {
     named: Option<NsRef>,
     route: RefCell<RouteSocket>,
     prober: OnceCell<Prober>,
+    /// Numbers by which it knows others, by their cookies: each holds as long as both live, and no cookie is given twice.
+    numbers: RefCell<HashMap<u64, i32>>,
     used: RefCell<Instant>,
 }
 
@@ -55,6 +57,7 @@ impl Place {
             named,
             route: RefCell::new(route),
             prober: OnceCell::new(),
+            numbers: RefCell::default(),
             used: RefCell::new(Instant::now()),
         })
     }
@@ -82,6 +85,16 @@ impl Place {
         Ok(self.route(|route| route.link(which))?)
     }
 
+    /// The number by which it knows another namespace.
+    fn number_of(&self, other: &Self) -> Outcome<i32> {
+        if let Some(number) = self.numbers.borrow().get(&other.cookie) {
+            return Ok(*number);
+        }
+        let number = self.route(|route| route.nsid(other.ns.as_fd()))?;
+        self.numbers.borrow_mut().insert(other.cookie, number);
+        Ok(number)
+    }
+
     /// What sends and receives test frames here.
     ///
     /// # Errors
@@ -107,9 +120,7 @@ pub fn are_peers(a: &Place, link_a: &Link, b: &Place, link_b: &Link) -> Outcome<
         return Ok(link_a.lower_nsid.is_none() && link_b.lower_nsid.is_none());
     }
     // Both sides must say so: an index alone names an interface in every namespace.
-    let from_a = a.route(|route| route.nsid(b.ns.as_fd()))?;
-    let from_b = b.route(|route| route.nsid(a.ns.as_fd()))?;
-    Ok((link_a.lower_nsid, link_b.lower_nsid) == (Some(from_a), Some(from_b)))
+    Ok((link_a.lower_nsid, link_b.lower_nsid) == (Some(a.number_of(b)?), Some(b.number_of(a)?)))
 }
 
 /// Whose namespace "the host's" is for an end on the host: the host's own, or the one that a broker lives in, which an

@@ -22,12 +22,10 @@ use crate::worker::Worker;
 type At = (usize, usize);
 
 impl Worker {
-    /// Makes the pairs of interfaces that do not stand, each in its final places, and sets up what is ours. An end that was
-    /// finished before is as its node wants it.
+    /// Makes the pairs of interfaces that do not stand, each in its final places, and sets up those on the switch's side.
     pub(crate) fn bear(&self, plans: &[&Plan<'_>]) -> Vec<Outcome<()>> {
         let mut outcomes: Vec<Outcome<()>> = plans.iter().map(|_| Ok(())).collect();
-        let ends = (0..plans.len()).flat_map(|plan| [(plan, 0), (plan, 1)]);
-        let ends: Vec<At> = ends.filter(|(plan, end)| plans[*plan].ends[*end].tunnel().is_none()).collect();
+        let ends = ends(plans);
         let missing = ends.iter().filter(|(plan, end)| !plans[*plan].pairs[*end]);
         let (taps, veths): (Vec<At>, Vec<At>) = missing.partition(|(plan, end)| plans[*plan].ends[*end].is_tap());
         for (plan, end) in taps {
@@ -38,19 +36,34 @@ impl Worker {
         let veths = veths.into_iter().map(|at| (at, self.pair(plans, at))).collect();
         self.run_on_switch(plans, veths, &mut outcomes);
         crash_point("switch-pairs-made");
-        let ports = ends.iter().map(|at| (*at, set_up_port(plans, *at))).collect();
-        self.run_on_switch(plans, ports, &mut outcomes);
+        let new = ends.into_iter().filter(|(plan, end)| !plans[*plan].was_set_up(*end));
+        let new = new.map(|at| (at, set_up_port(plans, at))).collect();
+        self.run_on_switch(plans, new, &mut outcomes);
+        outcomes
+    }
+
+    /// Does what is left about the interfaces of links that are `wired` once their ports are committed: of the ends that stood
+    /// before those on the switch's side, and the other ones of all. An end that was finished before is as its node wants it.
+    ///
+    /// This is work for the time in which the switch is busy. It hears of changes in its namespace as well, and would look at
+    /// all its ports once more before it took up what was committed.
+    pub(crate) fn finish<T>(&self, plans: &[&Plan<'_>], wired: &mut [Outcome<T>]) {
+        let ends = ends(plans);
+        let stood = ends.iter().filter(|(plan, end)| plans[*plan].was_set_up(*end));
+        let stood = stood.filter_map(|at| Some((*at, vec![set_as_wanted(plans, *at)?]))).collect();
+        self.run_on_switch(plans, stood, wired);
         for (plan, end) in ends {
-            if outcomes[plan].is_ok() {
-                outcomes[plan] = self.finish_end(plans[plan], end);
+            if wired[plan].is_ok()
+                && let Err(failure) = self.finish_end(plans[plan], end)
+            {
+                wired[plan] = Err(failure);
             }
         }
-        outcomes
     }
 
     /// Carries out what is to be done about ends in the switch's namespace. Of several requests about one end the last
     /// one counts.
-    fn run_on_switch(&self, plans: &[&Plan<'_>], work: Vec<(At, Vec<Request>)>, outcomes: &mut [Outcome<()>]) {
+    fn run_on_switch<T>(&self, plans: &[&Plan<'_>], work: Vec<(At, Vec<Request>)>, outcomes: &mut [Outcome<T>]) {
         let (mut requests, mut last) = (Vec::new(), Vec::new());
         for ((plan, _), more) in work {
             if outcomes[plan].is_ok() {
@@ -103,6 +116,12 @@ impl Worker {
     }
 }
 
+/// The ends that have interfaces.
+fn ends(plans: &[&Plan<'_>]) -> Vec<At> {
+    let ends = (0..plans.len()).flat_map(|plan| [(plan, 0), (plan, 1)]);
+    ends.filter(|(plan, end)| plans[*plan].ends[*end].tunnel().is_none()).collect()
+}
+
 /// What both interfaces of an end are set to.
 fn change(plan: &Plan<'_>, index: usize) -> Change<'static> {
     let attrs = &plan.request.attrs;
@@ -117,4 +136,18 @@ fn set_up_port(plans: &[&Plan<'_>], (plan, index): At) -> Vec<Request> {
     let (name, alias) = (end.interface(), if end.is_tap() { end.label.to_string() } else { end.label.of_port() });
     let change = Change { alias: Some(&alias), ..change(plans[plan], index) };
     vec![quiet(Which::Name(name)), change_link(Which::Name(name), &change)]
+}
+
+/// Sets a port that stood before to what is wanted, unless it is. Each change has the switch look at all its ports.
+fn set_as_wanted(plans: &[&Plan<'_>], (plan, index): At) -> Option<Request> {
+    let (end, attrs) = (&plans[plan].ends[index], &plans[plan].request.attrs);
+    let host = end.host.as_ref()?;
+    let up = attrs.admin == Admin::Up;
+    let change = Change {
+        up: Some(up).filter(|up| *up != host.admin_up),
+        mtu: Some(attrs.mtu).filter(|mtu| *mtu != host.mtu),
+        ..Change::default()
+    };
+    let differs = change.up.is_some() || change.mtu.is_some();
+    differs.then(|| change_link(Which::Index(host.index), &change))
 }

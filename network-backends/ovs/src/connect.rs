@@ -1,15 +1,14 @@
 //! Building links, many at once: each wholly or not at all.
 //!
-//! The interfaces are made first, then their ports in one transaction, some links at a time; then the switch is waited for,
-//! once for all. What it could not attach is taken back.
+//! The interfaces are made first, then their ports in one transaction. What is left to be done about the interfaces is done
+//! while the switch attaches the ports; then the switch is waited for, once for all. What it could not attach is taken back.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use lifecycle_core::error::ErrorKind;
 use lifecycle_core::id::ControllerId;
 use lifecycle_core::name::IfName;
 use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, LinkRequest, Shaping, SwitchPort};
-use lifecycle_core::policy::segment::{SegmentKind, SegmentPool};
 use lifecycle_core::topology::Admin;
 use lifecycle_crash::crash_point;
 use lifecycle_linux::netlink::{Which, delete_link};
@@ -22,11 +21,9 @@ use crate::ovsdb::Replica;
 use crate::plan::{Plan, parked_ports};
 use crate::removal::{Doomed, commit};
 use crate::switch::{Bridge, Draft, Port, hands_off};
+use crate::tags::Pools;
 use crate::tunnel;
 use crate::worker::Worker;
-
-/// Links whose interfaces are made before their ports are committed.
-const AT_ONCE: usize = 32;
 
 impl Worker {
     /// Builds links, about which no two requests are the same, or finds that they stand already.
@@ -48,12 +45,7 @@ impl Worker {
         if let Err(failure) = cleared {
             plans.drain(..).for_each(|(index, _)| outcomes[index] = Some(Err(failure.again())));
         }
-        // While the switch attaches the ports of some, the interfaces of the next are made.
-        let mut wired = Vec::new();
-        for some in plans.chunks(AT_ONCE) {
-            let refs: Vec<_> = some.iter().map(|(_, plan)| plan).collect();
-            wired.extend(self.wire(&refs));
-        }
+        let wired = self.wire(&plans.iter().map(|(_, plan)| plan).collect::<Vec<_>>());
         let newest = wired.iter().filter_map(|wired| *wired.as_ref().ok()?).max();
         let attached =
             newest.map_or(Ok(()), |number| self.client().and_then(|client| self.await_switch(&client, number)));
@@ -74,13 +66,16 @@ impl Worker {
             .collect()
     }
 
-    /// Makes the interfaces of links and commits their ports, without waiting for the switch; see [`Worker::plug`].
+    /// Makes the interfaces of links and commits their ports, without waiting for the switch; see [`Worker::plug`]. All in one
+    /// transaction: for each, the switch looks at all ports that it has.
     fn wire(&mut self, plans: &[&Plan<'_>]) -> Vec<Outcome<Option<i64>>> {
         let born = self.bear(plans);
         let whole: Vec<_> = plans.iter().zip(&born).filter(|(_, born)| born.is_ok()).map(|(plan, _)| *plan).collect();
         let mut plugged = self.plug(&whole).into_iter();
         let result = |born: Outcome<()>| born.and_then(|()| plugged.next().unwrap_or(Ok(None)));
-        born.into_iter().map(result).collect()
+        let mut wired: Vec<_> = born.into_iter().map(result).collect();
+        self.finish(plans, &mut wired);
+        wired
     }
 
     /// Commits the ports of links in one transaction. When it is refused, each link gets a transaction of its own, so that one
@@ -101,23 +96,8 @@ impl Worker {
             return Ok(None);
         }
         let (controller, userspace) = (self.controller, self.userspace);
-        let mut pools = std::mem::take(&mut self.pools);
-        let mut exhausted = None;
-        let number = self.transact_again("connect links", |db| {
-            exhausted = None;
-            match draft(db, plans, &mut pools, controller, userspace) {
-                Ok(draft) => draft,
-                Err(failure) => {
-                    exhausted = Some(failure);
-                    Draft::default()
-                }
-            }
-        });
-        self.pools = pools;
-        if let Some(failure) = exhausted {
-            return Err(failure);
-        }
-        let number = number?;
+        let number =
+            self.transact_with_tags("connect links", |db, pools| draft(db, plans, pools, controller, userspace))?;
         crash_point("switch-ports-committed");
         if number.is_some() || plans.iter().all(|plan| plan.plugged == [true; 2]) {
             return Ok(number);
@@ -240,7 +220,7 @@ impl Worker {
 fn draft(
     db: &Replica,
     plans: &[&Plan<'_>],
-    pools: &mut HashMap<String, SegmentPool>,
+    pools: &mut Pools,
     controller: ControllerId,
     userspace: bool,
 ) -> Outcome<Draft> {
@@ -259,52 +239,33 @@ fn draft(
             Some(bridge) if !bridge.passes_all => draft.pass_all(bridge),
             Some(_) => {}
         }
-        let pool = pools.entry(name.to_string()).or_insert_with(|| SegmentPool::new(SegmentKind::Tag));
-        // What was handed out in an earlier draft is either carried now or free again.
-        let mut fresh = Vec::new();
         let known = hands_off(db, name.as_str(), controller);
-        let mut qos = None;
-        pool.observe(tags.keys().copied());
-        let mut outcome = Ok(());
-        'plans: for plan in plans.iter().filter(|plan| plan.bridge == name) {
-            let ports = plan.ends.each_ref().map(|end| Port::named(db, end.port_name.as_str(), controller));
-            let whole = |ports: &[&Port]| {
-                let tag = ports[0].tag;
-                let kept_off = |port: &Port| port.tunnel.is_some() || port.qos == known;
-                ports.iter().all(|port| port.tag == tag && port.passes_all && kept_off(port))
-                    && tag.is_some_and(|tag| tags.get(&tag) == Some(&2))
-            };
-            if let [Some(a), Some(b)] = &ports
-                && whole(&[a, b])
-            {
-                continue;
-            }
-            let tag = match pool.allocate() {
-                Ok(tag) => tag,
-                Err(error) => {
-                    outcome = Err(Failure::new(ErrorKind::Exhausted, error.to_string()));
-                    break;
-                }
-            };
-            fresh.push(tag);
+        let whole = |ports: &[Option<Port>; 2]| {
+            let [Some(a), Some(b)] = ports else { return false };
+            let kept_off = |port: &Port| port.tunnel.is_some() || port.qos == known;
+            let in_place = |port: &Port| port.tag == a.tag && port.passes_all && kept_off(port);
+            in_place(a) && in_place(b) && a.tag.is_some_and(|tag| tags.get(&tag) == Some(&2))
+        };
+        let here = plans.iter().filter(|plan| plan.bridge == name);
+        let here = here
+            .map(|plan| (plan, plan.ends.each_ref().map(|end| Port::named(db, end.port_name.as_str(), controller))));
+        let undone: Vec<_> = here.filter(|(_, ports)| !whole(ports)).collect();
+        if undone.is_empty() {
+            continue;
+        }
+        let fresh = pools.fresh(name.as_str(), tags.keys().copied(), undone.len())?;
+        let qos = draft.keep_hands_off(known.as_ref(), name, controller);
+        for ((plan, ports), tag) in undone.iter().zip(fresh) {
             draft.demand_free(name.as_str(), tag);
-            let qos = qos.get_or_insert_with(|| draft.keep_hands_off(known.as_ref(), name, controller));
-            for (end, port) in plan.ends.iter().zip(&ports) {
-                match port {
+            for (end, port) in plan.ends.iter().zip(ports) {
+                match (port, end.tunnel()) {
                     // What leaves through a tunnel goes through no device of the kernel's.
-                    Some(port) => draft.retag(&port.uuid, tag, end.tunnel().is_none().then_some(qos)),
-                    None => match end.tunnel() {
-                        None => draft.add_port(name, (&end.port_name, &end.label), end.interface(), tag, qos),
-                        Some(tunnel) => outcome = draft.add_tunnel(db, name, &end.label, tag, tunnel),
-                    },
-                }
-                if outcome.is_err() {
-                    break 'plans;
+                    (Some(port), tunnel) => draft.retag(&port.uuid, tag, tunnel.is_none().then_some(&qos)),
+                    (None, None) => draft.add_port(name, (&end.port_name, &end.label), end.interface(), tag, &qos),
+                    (None, Some(tunnel)) => draft.add_tunnel(db, name, &end.label, tag, tunnel)?,
                 }
             }
         }
-        fresh.into_iter().for_each(|tag| pool.free(tag));
-        outcome?;
     }
     if !draft.is_empty() {
         missing.into_iter().for_each(|name| draft.add_bridge(name, controller, userspace));

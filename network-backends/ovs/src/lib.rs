@@ -18,6 +18,7 @@ mod read;
 mod removal;
 mod settings;
 mod switch;
+mod tags;
 mod tunnel;
 mod worker;
 

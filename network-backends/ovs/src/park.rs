@@ -3,14 +3,12 @@
 
 use std::rc::Rc;
 
-use lifecycle_core::error::ErrorKind;
 use lifecycle_core::plugin::network::{EndMark, LinkIdentity};
 use lifecycle_core::policy::link::Side;
-use lifecycle_core::policy::segment::{SegmentKind, SegmentPool};
 use lifecycle_crash::crash_point;
 use lifecycle_linux::netlink::Link;
 use lifecycle_linux::wiring::label::{Label, Owner};
-use lifecycle_linux::wiring::{Failure, Outcome, Parkable, Place};
+use lifecycle_linux::wiring::{Outcome, Parkable, Place};
 
 use crate::detail::{self, PortIdentity};
 use crate::ovsdb::{Replica, Uuid};
@@ -69,32 +67,18 @@ impl Worker {
             let port = Port::by_uuid(db, &it.port, controller)?;
             port.label().filter(|label| label.is_of(identity.link, identity.incarnation)).map(|_| port)
         };
-        let mut pools = std::mem::take(&mut self.pools);
-        let pool = pools.entry(bridge.clone()).or_insert_with(|| SegmentPool::new(SegmentKind::Tag));
-        let mut exhausted = None;
-        let number = self.transact_again("park ends of links", |db| {
+        let number = self.transact_with_tags("park ends of links", |db, pools| {
+            let carried = Bridge::named(db, bridge, controller).map(|it| it.tags(db)).unwrap_or_default();
+            let still: Vec<_> = parked.iter().filter_map(|it| Some((it, still(db, it)?))).collect();
+            let fresh = pools.fresh(bridge, carried.into_keys(), still.len())?;
             let mut draft = Draft::default();
-            pool.observe(Bridge::named(db, bridge, controller).iter().flat_map(|it| it.tags(db).into_keys()));
-            let mut fresh = Vec::new();
-            for it in parked {
-                let Some(port) = still(db, it) else { continue };
-                match pool.allocate() {
-                    Ok(tag) => {
-                        fresh.push(tag);
-                        draft.demand_free(bridge, tag);
-                        draft.park(db, &port.uuid, tag, &it.heir);
-                    }
-                    Err(error) => exhausted = Some(Failure::new(ErrorKind::Exhausted, error.to_string())),
-                }
+            for ((it, port), tag) in still.iter().zip(fresh) {
+                draft.demand_free(bridge, tag);
+                draft.park(db, &port.uuid, tag, &it.heir);
             }
-            fresh.into_iter().for_each(|tag| pool.free(tag));
-            if exhausted.is_some() { Draft::default() } else { draft }
-        });
-        self.pools = pools;
-        if let Some(failure) = exhausted {
-            return Err(failure);
-        }
-        match number? {
+            Ok(draft)
+        })?;
+        match number {
             Some(number) => self.await_switch(&*self.client()?, number),
             None => Ok(()),
         }

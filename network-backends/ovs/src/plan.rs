@@ -29,7 +29,7 @@ pub(crate) struct End<'a> {
     /// The interface at the link's end, if it is another one than that on the switch's side.
     node: Option<Link>,
     /// The one on the switch's side: a tap, or a veth's other end.
-    host: Option<Link>,
+    pub(crate) host: Option<Link>,
     /// The name of the port, which it may have from the link that it was made for.
     pub(crate) port_name: IfName,
     port: Option<Port>,
@@ -186,6 +186,13 @@ impl Worker {
 }
 
 impl Plan<'_> {
+    /// Whether the interface on the switch's side of an end stood before and bears its label, which it gets when it is set up.
+    pub(crate) fn was_set_up(&self, index: usize) -> bool {
+        let end = &self.ends[index];
+        let labelled = |host: &Link| end.host_owner(host) == Owner::End(end.label);
+        self.pairs[index] && end.host.as_ref().is_some_and(labelled)
+    }
+
     /// Whether an end stood and was finished before, so that it is as its node wants it.
     pub(crate) fn is_left_to_its_node(&self, index: usize) -> bool {
         let end = &self.ends[index];

@@ -17,7 +17,6 @@ use lifecycle_core::error::ErrorKind;
 use lifecycle_core::id::{ControllerId, LinkId};
 use lifecycle_core::name::IfName;
 use lifecycle_core::plugin::network::{LinkIdentity, LinkRequest};
-use lifecycle_core::policy::segment::SegmentPool;
 use lifecycle_core::time::BootId;
 use lifecycle_linux::capability::{Feature, Missing};
 use lifecycle_linux::identity::boot_id;
@@ -29,6 +28,7 @@ use crate::news::listener;
 use crate::ovsdb::{Client, Endpoint};
 use crate::settings::Settings;
 use crate::switch::{DATABASE, LOCK, WATCHED};
+use crate::tags::Pools;
 
 /// How long namespaces stay open after the last piece of work, for the next one that usually follows.
 const IDLE: Duration = Duration::from_millis(20);
@@ -36,6 +36,8 @@ const IDLE: Duration = Duration::from_millis(20);
 const BATCH: usize = 256;
 /// When several came in at once, so long is waited for more of them: each transaction costs the switch a look at all its ports.
 const MORE: Duration = Duration::from_micros(500);
+/// How long a first one waits for a second: as good as nothing for one that comes alone, and enough for one that was sent with it.
+const SECOND: Duration = Duration::from_micros(50);
 /// How long a connection to the database may take, before whatever needs it is given up.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -71,8 +73,8 @@ pub(crate) struct Worker {
     pub(crate) places: Places,
     pub(crate) news: Arc<News>,
     pub(crate) health: Arc<Health>,
-    /// Numbers of segments, by the name of their bridge.
-    pub(crate) pools: HashMap<String, SegmentPool>,
+    /// Tags, by the bridge that they are on.
+    pub(crate) pools: Pools,
     /// A removal that the switch was not yet seen to have carried out.
     pub(crate) removal: Option<i64>,
     /// How many ports it has to let go for that.
@@ -110,7 +112,7 @@ impl Worker {
             places: Places::new(Arc::clone(&news), settings.namespace.clone()),
             news,
             health,
-            pools: HashMap::new(),
+            pools: Pools::default(),
             removal: None,
             leaving: 0,
             // Somebody before may have removed ports that the switch holds still.
@@ -354,7 +356,7 @@ where
         if ticket.begin() {
             batch.push((job, ticket));
         }
-        let more = if batch.len() > 1 { inbox.recv_timeout(MORE).ok() } else { inbox.try_recv().ok() };
+        let more = inbox.recv_timeout(if batch.len() > 1 { MORE } else { SECOND }).ok();
         match more.map(&same) {
             Some(Ok(job)) => next = Some(job),
             Some(Err(other)) => last = Some(other),

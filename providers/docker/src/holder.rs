@@ -9,6 +9,7 @@ use std::io;
 use bollard::query_parameters::ImportImageOptions;
 use futures_util::StreamExt;
 use lifecycle_core::ErrorKind;
+use lifecycle_crash::crash_point;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -156,6 +157,7 @@ pub(crate) async fn ensure(client: &Client) -> Result<String, Failure> {
             Ok(())
         })
         .await?;
+    crash_point("container-holder-loaded");
     Ok(name)
 }
 

@@ -9,6 +9,7 @@ use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptions};
 use lifecycle_core::ErrorKind;
 use lifecycle_core::policy::naming::OurName;
 use lifecycle_core::topology::ManagementNetwork;
+use lifecycle_crash::crash_point;
 use serde_json::Value;
 
 use crate::client::{Client, optional};
@@ -27,6 +28,7 @@ pub(crate) async fn ensure(client: &Client, network: &ManagementNetwork) -> Resu
     }
     let request = request(network);
     let Err(failure) = client.act(Duration::ZERO, async |docker| docker.create_network(request).await).await else {
+        crash_point("container-network-made");
         return Ok(());
     };
     // Another node's creation was faster, or it took effect though no answer came. A network that is being made has its
@@ -59,7 +61,7 @@ pub(crate) async fn release(client: &Client) -> Result<(), Failure> {
             continue;
         };
         match client.act(Duration::ZERO, async |docker| docker.remove_network(&id).await).await {
-            Ok(()) => {}
+            Ok(()) => crash_point("container-network-removed"),
             // It went, or somebody came to be on it.
             Err(failure) if matches!(failure.status(), Some(403 | 404 | 409)) => {}
             Err(failure) => return Err(failure),

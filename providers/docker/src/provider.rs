@@ -21,6 +21,7 @@ use lifecycle_core::plugin::provider::{
 use lifecycle_core::plugin::{HostContext, Provider, ProviderPlugin};
 use lifecycle_core::topology::{ManagementNetwork, NetworkMode};
 use lifecycle_core::{ErrorKind, Result};
+use lifecycle_crash::crash_point;
 use lifecycle_linux::namespace::NamespaceAccess;
 use tokio::sync::watch;
 
@@ -155,6 +156,7 @@ impl ContainerProvider {
         }
         let body = spec::holder(request, mark, image, network)?;
         let there = self.make(mark, Part::Holder, body).await?;
+        crash_point("container-holder-made");
         match there.as_ref().map(Container::status) {
             Some(Status::RUNNING | Status::PAUSED) => {}
             None | Some(Status::CREATED) => self.start(&Part::Holder.name(&mark.instance.identifier)).await?,
@@ -163,6 +165,7 @@ impl ContainerProvider {
                 return Err(Failure::new(ErrorKind::Conflict, "its network namespace is gone; destroy it first"));
             }
         }
+        crash_point("container-holder-started");
         let found = Container::find(&self.client, &Part::Holder.name(&mark.instance.identifier)).await?;
         found.ok_or_else(|| Failure::new(ErrorKind::Conflict, "its holder was removed as soon as it was made"))
     }
@@ -217,6 +220,7 @@ impl ContainerProvider {
                 host.network_mode = Some(network);
             }
             self.make(&mark, Part::Node, body).await.map_err(image_missing)?;
+            crash_point("container-made");
             Ok::<_, Failure>(management)
         };
         match made.await {
@@ -244,13 +248,17 @@ impl ContainerProvider {
             InstanceState::Paused => {
                 self.client.act(Duration::ZERO, async |docker| docker.unpause_container(node.id()).await).await
             }
-            _ => self.start(node.id()).await.map_err(|mut failure| {
-                // A program that is not there or not to be run says so here; the request itself was understood before.
-                if failure.kind == ErrorKind::InvalidInput {
-                    failure.kind = ErrorKind::Failed;
-                }
-                failure
-            }),
+            _ => {
+                let started = self.start(node.id()).await;
+                crash_point("container-started");
+                started.map_err(|mut failure| {
+                    // A program that is not there or not to be run says so here; the request itself was understood before.
+                    if failure.kind == ErrorKind::InvalidInput {
+                        failure.kind = ErrorKind::Failed;
+                    }
+                    failure
+                })
+            }
         }
     }
 
@@ -260,14 +268,18 @@ impl ContainerProvider {
         let seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
         let options = StopContainerOptions { signal: None, t: Some(i32::try_from(seconds).unwrap_or(i32::MAX)) };
         let limit = Duration::from_secs(seconds);
-        already(self.client.act(limit, async |docker| docker.stop_container(node.id(), Some(options)).await).await)
+        let ended = self.client.act(limit, async |docker| docker.stop_container(node.id(), Some(options)).await).await;
+        crash_point("container-stopped");
+        already(ended)
     }
 
     async fn destroy(&self, instance: &InstanceRef) -> Result<(), Failure> {
         if let Some(parts) = self.parts(instance).await? {
             // The node first: without it nobody misses what is held.
-            for container in [parts.node, parts.holder].into_iter().flatten() {
+            for (container, point) in [(parts.node, "container-removed"), (parts.holder, "container-holder-removed")] {
+                let Some(container) = container else { continue };
                 self.remove(container.id()).await?;
+                crash_point(point);
             }
         }
         // Also where nothing is left of the instance: an earlier attempt may have come no further.
