@@ -54,14 +54,15 @@ impl<'a> Parkable<'a> {
         Ok(whole.then_some(Self { node, port: (switch, port) }))
     }
 
-    /// Takes the end's carrier and gives it `heir`'s label: the port first, of which alone it is told whose an end is.
+    /// Takes the end's carrier and gives it `heir`'s label: the port first, of which alone it is told whose an end is. With
+    /// `master` 0 the port is taken off its bridge; a switch that is told otherwise keeps it.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn park(&self, heir: &Label) -> Outcome<()> {
+    pub fn park(&self, heir: &Label, master: Option<u32>) -> Outcome<()> {
         let (alias, port_alias) = (heir.to_string(), heir.of_port());
         let of_port = if self.node.is_some() { &port_alias } else { &alias };
-        let off = Change { up: Some(false), master: Some(0), alias: Some(of_port), ..Change::default() };
+        let off = Change { up: Some(false), master, alias: Some(of_port), ..Change::default() };
         let (switch, port) = &self.port;
         switch.route(|route| route.run(change_link(Which::Index(port.index), &off)))?;
         let Some((place, node)) = self.node else { return Ok(()) };

@@ -63,7 +63,7 @@ impl Worker {
         let node = (!is_own_port(&ends_of(identity)?[side].point.place)).then_some((&**place, node));
         if let Some(end) = Parkable::find(node, switch, port, is_its, heir)? {
             self.news.forget((switch.cookie, port));
-            end.park(heir)?;
+            end.park(heir, Some(0))?;
             (stand.ends[side], stand.ports[side]) = (None, None);
         }
         Ok(())

@@ -108,7 +108,7 @@ impl NetworkBackend for OvsBackend {
         let mut can = NetworkCapabilities {
             switched: true,
             attaches: label::attaches(),
-            parks: [Namespace].into(),
+            parks: [Namespace, Tap].into(),
             ..NetworkCapabilities::default()
         };
         shaping::declare(&self.missing.lock().unwrap_or_else(PoisonError::into_inner), &mut can);

@@ -3,6 +3,7 @@
 
 use std::rc::Rc;
 
+use lifecycle_core::attach::AttachKind;
 use lifecycle_core::plugin::network::{EndMark, LinkIdentity};
 use lifecycle_core::policy::link::Side;
 use lifecycle_crash::crash_point;
@@ -20,6 +21,7 @@ use crate::worker::Worker;
 struct Heirloom {
     heir: Label,
     end: (Rc<Place>, Link),
+    is_tap: bool,
     /// Index of its interface on the switch's side.
     host: u32,
     /// Its port's row.
@@ -35,20 +37,22 @@ impl Worker {
         for (side, heir) in [Side::A, Side::B].into_iter().zip(heirs) {
             let Some((heir, end)) = heir.zip(identity.end(side)) else { continue };
             let heir = Label::of(self.controller, heir);
-            let port = PortIdentity::read(identity, side);
+            let (port, is_tap) =
+                (PortIdentity::read(identity, side), matches!(end.point.place, AttachKind::Tap { .. }));
             if let Some((end, port)) = self.standing_end(identity, end)?.zip(port) {
-                parked.push(Heirloom { heir, end, host: port.ifindex, port: port.uuid });
+                parked.push(Heirloom { heir, end, is_tap, host: port.ifindex, port: port.uuid });
             }
         }
         self.isolate(identity, &parked)?;
         crash_point("switch-ports-parked");
         let switch = self.switch()?;
-        for Heirloom { heir, end: (place, node), host, .. } in &parked {
+        for Heirloom { heir, end: (place, end), is_tap, host, .. } in &parked {
             let is_its = |owner: Owner| owner.may_be_of(identity.link, identity.incarnation);
-            if let Some(end) = Parkable::find(Some((place, node)), &switch, *host, is_its, heir)? {
+            let node = (!is_tap).then_some((&**place, end));
+            if let Some(parkable) = Parkable::find(node, &switch, *host, is_its, heir)? {
                 self.news.forget((switch.cookie, *host));
-                self.news.forget((place.cookie, node.index));
-                end.park(heir)?;
+                self.news.forget((place.cookie, end.index));
+                parkable.park(heir, None)?;
             }
         }
         crash_point("switch-ends-parked");

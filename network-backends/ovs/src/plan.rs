@@ -90,18 +90,21 @@ impl Worker {
                 AttachKind::Tap { .. } => None,
                 _ => place.link(Which::Name(&point.ifname))?,
             };
+            let parked = || parked.get(&(request.link, side)).into_iter().flatten();
             let (port_name, host) = match port_behind(node.as_ref(), &switch, &label)? {
                 Some((name, host)) => (name, Some(host)),
                 None => {
-                    let name = label.port_name();
+                    // No interface in a node tells which port was parked with a tap.
+                    let is_tap = matches!(point.place, AttachKind::Tap { .. });
+                    let behind_tap = parked().next().filter(|_| is_tap).and_then(|(name, _)| IfName::new(name).ok());
+                    let name = behind_tap.unwrap_or_else(|| label.port_name());
                     let host = switch.link(Which::Name(interface(&point.place, &name)))?;
                     (name, host)
                 }
             };
             let port = client.read(|db| Port::named(db, port_name.as_str(), controller));
             // One that was parked for this end and is not the one that stands is in nobody's way and would stay.
-            let fallen = parked.get(&(request.link, side)).into_iter().flatten();
-            let fallen = fallen.filter(|(name, _)| *name != port_name.as_str());
+            let fallen = parked().filter(|(name, _)| *name != port_name.as_str());
             doomed.ports.extend(fallen.map(|(_, uuid)| uuid.clone()));
             let end = End { point, place, label, node, host, port_name, port };
             end.refuse_what_is_not_ours()?;

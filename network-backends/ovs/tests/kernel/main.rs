@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         taps::a_machine_at_a_tap_is_joined,
         taps::a_tap_that_was_deleted_is_made_again,
         taps::links_of_machines_are_apart,
+        taps::a_parked_tap_stays_with_its_machine,
         faults::a_switch_that_ended_is_not_up_and_comes_back,
         faults::nothing_is_left_of_a_link_that_the_switch_did_not_take,
         faults::a_database_that_ended_is_followed_again,

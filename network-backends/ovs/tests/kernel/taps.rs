@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use lifecycle_core::attach::{AttachKind, AttachPoint, PlaceKind};
 use lifecycle_core::plugin::NetworkBackend;
+use lifecycle_core::plugin::network::LinkIdentity;
 use lifecycle_core::policy::link::Side;
 use lifecycle_core::topology::LinkAttrs;
 use lifecycle_linux::netlink::{Which, add_address, delete_link};
@@ -122,6 +123,32 @@ pub(crate) async fn links_of_machines_are_apart(fixture: &Fixture) -> Verdict {
     let report = fixture.backend.verify(&joined).await.unwrap();
     assert!(report.is_intact() && report.problems.is_empty(), "{report:?}");
     fixture.backend.disconnect(&joined).await.unwrap();
+    fixture.assert_empty_switch();
+    Ok(())
+}
+
+pub(crate) async fn a_parked_tap_stays_with_its_machine(fixture: &Fixture) -> Verdict {
+    let (end, old, new) = (tap(fixture)?, fixture.point(), fixture.point());
+    let before = fixture.connect(1, &end, &old).await;
+    let machine = opened(fixture);
+    fixture.comes_up(&before, PATIENCE).await;
+
+    let heir = fixture.request(2, &new, &end).mark(Side::B);
+    for _ in 0..2 {
+        fixture.backend.park(&before, [Some(heir), None]).await.unwrap();
+        assert!(fixture.link(&old).is_none() && !fixture.backend.verify(&before).await.unwrap().is_intact());
+        let found = fixture.backend.observe(&fixture.namespaces()).await.unwrap();
+        assert_eq!(found.iter().map(|found| found.link).collect::<Vec<_>>(), [heir.link], "{found:?}");
+    }
+    let now = fixture.connect(2, &new, &end).await;
+    assert_eq!(now.b.as_ref().unwrap().ifindex, before.a.ifindex, "the tap was made anew");
+    let port = |identity: &LinkIdentity, side| identity.end(side).unwrap().plugged.as_ref().unwrap().port.clone();
+    assert_eq!(port(&now, Side::B), port(&before, Side::A), "the port was made anew");
+    assert_eq!(now, fixture.connect(2, &new, &end).await);
+    give_address(fixture, &new);
+    fixture.comes_up(&now, PATIENCE).await;
+    assert!(machine.is_answered(ADDRESS, PATIENCE));
+    fixture.backend.disconnect(&now).await.unwrap();
     fixture.assert_empty_switch();
     Ok(())
 }
