@@ -140,12 +140,21 @@ fn image(machine: Machine) -> io::Result<(String, Vec<u8>)> {
     Ok((name, archive(files)?))
 }
 
-/// Sees to it that the daemon has the image, and says what it is called.
-pub(crate) async fn ensure(client: &Client) -> Result<String, Failure> {
-    let made = |error: io::Error| Failure::new(ErrorKind::Failed, format!("cannot make the holder's image: {error}"));
-    let (name, archive) = image(machine()?).map_err(made)?;
+fn built() -> Result<(String, Vec<u8>), Failure> {
+    let failed = |error: io::Error| Failure::new(ErrorKind::Failed, format!("cannot make the holder's image: {error}"));
+    image(machine()?).map_err(failed)
+}
+
+/// What the image is called, whether the daemon has it or not.
+pub(crate) fn name() -> Result<String, Failure> {
+    built().map(|(name, _)| name)
+}
+
+/// Sees to it that the daemon has the image.
+pub(crate) async fn ensure(client: &Client) -> Result<(), Failure> {
+    let (name, archive) = built()?;
     if optional(client.ask(async |docker| docker.inspect_image(&name).await).await)?.is_some() {
-        return Ok(name);
+        return Ok(());
     }
     client
         .act(std::time::Duration::ZERO, async |docker| {
@@ -158,7 +167,7 @@ pub(crate) async fn ensure(client: &Client) -> Result<String, Failure> {
         })
         .await?;
     crash_point("container-holder-loaded");
-    Ok(name)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use lifecycle_core::attach::NsRef;
 use lifecycle_core::id::NodeId;
-use lifecycle_core::plugin::provider::{ExitRecord, InstanceState, ManagementAddresses, ObservedNode};
+use lifecycle_core::plugin::provider::{ExitRecord, InstanceRef, InstanceState, ManagementAddresses, ObservedNode};
 use lifecycle_core::time::Timestamp;
 use lifecycle_linux::namespace::NamespaceAccess;
 
@@ -76,6 +76,11 @@ impl Container {
         self.0.host_config.as_ref()?.network_mode.as_deref()
     }
 
+    /// Whether it was made for a network; without one it has nothing but a loopback.
+    pub(crate) fn is_on_network(&self) -> bool {
+        self.network_mode() != Some("none")
+    }
+
     /// Its addresses, which only an instance's holder has.
     pub(crate) fn addresses(&self) -> ManagementAddresses {
         let networks = self.0.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
@@ -130,13 +135,26 @@ pub(crate) struct Parts {
     pub holder: Option<Container>,
 }
 
-/// Whose network an instance uses, and whether it is there.
+/// Whose network an instance uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Network {
+    Host,
+    /// A container's, with its first process.
+    Held {
+        id: String,
+        pid: i64,
+    },
+    /// What is wrong.
+    Gone(&'static str),
+}
+
+/// The place that this comes to on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Place {
     Host,
     Namespace(NsRef),
     /// What is wrong.
-    Gone(String),
+    Gone(&'static str),
 }
 
 impl Parts {
@@ -151,22 +169,29 @@ impl Parts {
         }
     }
 
+    /// Whose network it uses, as far as the daemon tells.
+    pub(crate) async fn network(&self, client: &Client) -> Result<Network, Failure> {
+        if self.node.as_ref().is_some_and(|node| node.network_mode() == Some("host")) {
+            return Ok(Network::Host);
+        }
+        let Some(owner) = self.owner(client).await? else {
+            return Ok(Network::Gone("the container that holds its network namespace was removed"));
+        };
+        Ok(match owner.pid() {
+            Some(pid) => Network::Held { id: owner.id().to_owned(), pid },
+            None => Network::Gone("the container that holds its network namespace does not run any more"),
+        })
+    }
+
     /// Where its interfaces are.
     pub(crate) async fn place(&self, client: &Client, access: &Arc<NamespaceAccess>) -> Result<Place, Failure> {
-        if self.node.as_ref().is_some_and(|node| node.network_mode() == Some("host")) {
-            return Ok(Place::Host);
-        }
-        let gone = |text: &str| Ok(Place::Gone(text.to_owned()));
-        let Some(owner) = self.owner(client).await? else {
-            return gone("the container that holds its network namespace was removed");
-        };
-        let Some(pid) = owner.pid() else {
-            return gone("the container that holds its network namespace does not run any more");
-        };
-        match crate::namespace::of_container(access, owner.id(), pid).await? {
-            Some(ns) => Ok(Place::Namespace(ns)),
-            None => gone("the container that holds its network namespace has just ended"),
-        }
+        Ok(match self.network(client).await? {
+            Network::Host => Place::Host,
+            Network::Gone(reason) => Place::Gone(reason),
+            Network::Held { id, pid } => crate::namespace::of_container(access, &id, pid)
+                .await?
+                .map_or(Place::Gone("the container that holds its network namespace has just ended"), Place::Namespace),
+        })
     }
 
     /// The instance in the engine's words.
@@ -195,6 +220,28 @@ impl Parts {
             namespace: if let Place::Namespace(ns) = place { Some(ns) } else { None },
         })
     }
+}
+
+/// An instance whose two containers stand under their names: two looks at once, however many containers there are.
+/// Nothing, where it takes a list to tell.
+pub(crate) async fn whole(client: &Client, owner: &Owner, instance: &InstanceRef) -> Result<Option<Parts>, Failure> {
+    // A controller may never have learned it.
+    if instance.identifier.is_empty() {
+        return Ok(None);
+    }
+    let look = async |part: Part| {
+        let name = part.name(&instance.identifier);
+        let is_it = |container: &Container| {
+            let is_marked = |(mark, its): &(Mark, Part)| (&mark.owner, &mark.instance, *its) == (owner, instance, part);
+            container.name() == name && container.mark().as_ref().is_some_and(is_marked)
+        };
+        Ok::<_, Failure>(Container::find(client, &name).await?.filter(is_it))
+    };
+    let (Some(node), Some(holder)) = futures_util::try_join!(look(Part::Node), look(Part::Holder))? else {
+        return Ok(None);
+    };
+    let mark = node.mark().map(|(mark, _)| mark);
+    Ok(mark.map(|mark| Parts { mark, node: Some(node), holder: Some(holder) }))
 }
 
 /// All instances of an owner, or all of one of its nodes.

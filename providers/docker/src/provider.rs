@@ -28,7 +28,7 @@ use tokio::sync::watch;
 use crate::client::{Client, already};
 use crate::failure::Failure;
 use crate::mark::{self, Mark, Owner, Part};
-use crate::observe::{self, Container, Parts, Place};
+use crate::observe::{self, Container, Network, Parts, Place};
 use crate::settings::Settings;
 use crate::{events, holder, management, spec};
 
@@ -86,6 +86,9 @@ impl ContainerProvider {
 
     /// The containers of an instance.
     async fn parts(&self, instance: &InstanceRef) -> Result<Option<Parts>, Failure> {
+        if let Some(found) = observe::whole(&self.client, &self.owner, instance).await? {
+            return Ok(Some(found));
+        }
         let all = observe::instances(&self.client, &self.owner, Some(instance.node)).await?;
         Ok(all.into_iter().find(|parts| parts.mark.instance.incarnation == instance.incarnation))
     }
@@ -96,8 +99,8 @@ impl ContainerProvider {
         self.parts(instance).await?.ok_or_else(missing)
     }
 
-    /// Makes a container, unless it is there already: then as it is.
-    async fn make(&self, mark: &Mark, part: Part, body: ContainerCreateBody) -> Result<Option<Container>, Failure> {
+    /// Makes a container, unless it is there already.
+    async fn make(&self, mark: &Mark, part: Part, body: ContainerCreateBody) -> Result<Made, Failure> {
         let name = part.name(&mark.instance.identifier);
         let began = Instant::now();
         loop {
@@ -108,11 +111,11 @@ impl ContainerProvider {
                 .act(Duration::ZERO, async |docker| docker.create_container(Some(options), body).await)
                 .await;
             match made {
-                Ok(_) => return Ok(None),
+                Ok(made) => return Ok(Made::New(made.id)),
                 Err(failure) if failure.kind == ErrorKind::Conflict => {
                     match Container::find(&self.client, &name).await? {
                         Some(found) if !matches!(found.status(), Status::REMOVING | Status::DEAD) => {
-                            return ours(found, mark, part).map(Some);
+                            return ours(found, mark, part).map(Made::Before);
                         }
                         // The name is taken, but it is not yet or no longer a container's.
                         _ if began.elapsed() < self.client.settings().deadline() => tokio::time::sleep(LOOK).await,
@@ -131,14 +134,16 @@ impl ContainerProvider {
     }
 
     /// Makes the container that holds an instance's network namespace, and has it hold.
-    async fn hold(&self, request: &CreateNode, mark: &Mark) -> Result<Container, Failure> {
+    async fn hold(&self, request: &CreateNode, mark: &Mark) -> Result<(String, ManagementAddresses), Failure> {
         let network = management_of(request);
         let mut attempt = 0;
         loop {
             attempt += 1;
             match self.hold_once(request, mark, network).await {
-                // The last node of a network took it along, or somebody removed the image.
-                Err(failure) if failure.kind == ErrorKind::NotFound && attempt < ATTEMPTS => {}
+                // The last node of a network took it along, or the image is not there yet or no longer.
+                Err(failure) if failure.kind == ErrorKind::NotFound && attempt < ATTEMPTS => {
+                    holder::ensure(&self.client).await?;
+                }
                 other => return other,
             }
         }
@@ -149,25 +154,30 @@ impl ContainerProvider {
         request: &CreateNode,
         mark: &Mark,
         network: Option<&ManagementNetwork>,
-    ) -> Result<Container, Failure> {
-        let image = holder::ensure(&self.client).await?;
+    ) -> Result<(String, ManagementAddresses), Failure> {
         if let Some(network) = network {
             management::ensure(&self.client, network).await?;
         }
-        let body = spec::holder(request, mark, image, network)?;
-        let there = self.make(mark, Part::Holder, body).await?;
+        let body = spec::holder(request, mark, holder::name()?, network)?;
+        let made = self.make(mark, Part::Holder, body).await?;
         crash_point("container-holder-made");
-        match there.as_ref().map(Container::status) {
-            Some(Status::RUNNING | Status::PAUSED) => {}
-            None | Some(Status::CREATED) => self.start(&Part::Holder.name(&mark.instance.identifier)).await?,
+        match made.status() {
+            Status::RUNNING | Status::PAUSED => {}
+            Status::CREATED => self.start(made.id()).await?,
             // Started once more, it would hold another namespace than the one that things were attached to.
-            Some(_) => {
-                return Err(Failure::new(ErrorKind::Conflict, "its network namespace is gone; destroy it first"));
-            }
+            _ => return Err(Failure::new(ErrorKind::Conflict, "its network namespace is gone; destroy it first")),
         }
         crash_point("container-holder-started");
-        let found = Container::find(&self.client, &Part::Holder.name(&mark.instance.identifier)).await?;
-        found.ok_or_else(|| Failure::new(ErrorKind::Conflict, "its holder was removed as soon as it was made"))
+        // Addresses are the daemon's to tell.
+        let addresses = match network {
+            None => ManagementAddresses::default(),
+            Some(_) => {
+                let found = Container::find(&self.client, made.id()).await?;
+                let removed = || Failure::new(ErrorKind::Conflict, "its holder was removed as soon as it was made");
+                found.ok_or_else(removed)?.addresses()
+            }
+        };
+        Ok((made.id().to_owned(), addresses))
     }
 
     /// In the daemon's words, whose network an instance uses.
@@ -175,8 +185,8 @@ impl ContainerProvider {
         let joined = |id: &str| (format!("container:{id}"), ManagementAddresses::default());
         match &request.spec.network_mode {
             NetworkMode::Own | NetworkMode::None => {
-                let holder = self.hold(request, mark).await?;
-                Ok((joined(holder.id()).0, holder.addresses()))
+                let (id, addresses) = self.hold(request, mark).await?;
+                Ok((joined(&id).0, addresses))
             }
             NetworkMode::Host => Ok(("host".to_owned(), ManagementAddresses::default())),
             NetworkMode::Node(name) => {
@@ -238,11 +248,11 @@ impl ContainerProvider {
 
     async fn begin(&self, instance: &InstanceRef) -> Result<(), Failure> {
         let parts = self.existing(instance).await?;
-        let broken = |text: String| Failure::new(ErrorKind::Conflict, format!("{text}; it has to be made anew"));
-        if let Place::Gone(reason) = parts.place(&self.client, &self.access).await? {
+        let broken = |text: &str| Failure::new(ErrorKind::Conflict, format!("{text}; it has to be made anew"));
+        if let Network::Gone(reason) = parts.network(&self.client).await? {
             return Err(broken(reason));
         }
-        let node = parts.node.ok_or_else(|| broken("its container was removed".to_owned()))?;
+        let node = parts.node.ok_or_else(|| broken("its container was removed"))?;
         match node.state() {
             InstanceState::Running => Ok(()),
             InstanceState::Paused => {
@@ -274,7 +284,9 @@ impl ContainerProvider {
     }
 
     async fn destroy(&self, instance: &InstanceRef) -> Result<(), Failure> {
-        if let Some(parts) = self.parts(instance).await? {
+        let parts = self.parts(instance).await?;
+        let is_on_network = parts.as_ref().and_then(|parts| parts.holder.as_ref()).is_none_or(Container::is_on_network);
+        if let Some(parts) = parts {
             // The node first: without it nobody misses what is held.
             for (container, point) in [(parts.node, "container-removed"), (parts.holder, "container-holder-removed")] {
                 let Some(container) = container else { continue };
@@ -283,7 +295,7 @@ impl ContainerProvider {
             }
         }
         // Also where nothing is left of the instance: an earlier attempt may have come no further.
-        management::release(&self.client).await
+        if is_on_network { management::release(&self.client).await } else { Ok(()) }
     }
 
     async fn remove(&self, id: &str) -> Result<(), Failure> {
@@ -326,6 +338,30 @@ impl ContainerProvider {
             Place::Host => Ok(AttachKind::HostNet),
             Place::Namespace(ns) => Ok(AttachKind::Namespace(ns)),
             Place::Gone(reason) => Err(Failure::new(ErrorKind::Conflict, reason)),
+        }
+    }
+}
+
+/// A container that was asked for.
+enum Made {
+    /// By its identifier, not started yet.
+    New(String),
+    /// It was there already, and is as it is.
+    Before(Container),
+}
+
+impl Made {
+    fn id(&self) -> &str {
+        match self {
+            Self::New(id) => id,
+            Self::Before(container) => container.id(),
+        }
+    }
+
+    fn status(&self) -> Status {
+        match self {
+            Self::New(_) => Status::CREATED,
+            Self::Before(container) => container.status(),
         }
     }
 }
