@@ -254,9 +254,10 @@ fn draft(
             continue;
         }
         let fresh = pools.fresh(name.as_str(), tags.keys().copied(), undone.len())?;
+        // Before any port is added that would have to be looked at.
+        fresh.iter().for_each(|tag| draft.demand_free(name.as_str(), *tag));
         let qos = draft.keep_hands_off(known.as_ref(), name, controller);
         for ((plan, ports), tag) in undone.iter().zip(fresh) {
-            draft.demand_free(name.as_str(), tag);
             for (end, port) in plan.ends.iter().zip(ports) {
                 match (port, end.tunnel()) {
                     // What leaves through a tunnel goes through no device of the kernel's.

@@ -1,18 +1,17 @@
 //! The client as its users see it: transactions, and a replica that follows the database.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use std::{fmt, iter};
 
 use serde_json::{Value, json};
 
-use super::session;
-use super::{Change, Done, Endpoint, Message, Operation, Refused, Replica, read_answer};
+use super::{Change, Done, Endpoint, Operation, Refused, Replica, message, read_answer, session};
 
 /// What the client has heard; told on its thread, which must not be held up.
 #[derive(Debug)]
@@ -200,15 +199,21 @@ impl Client {
         operations: &[Operation],
         patience: Duration,
     ) -> Result<Vec<Done>, ClientError> {
-        let mut params = vec![json!(database)];
-        params.extend(operations.iter().map(|operation| operation.value().clone()));
-        match self.request("transact", params.into(), patience)? {
+        // Written at once: a copy of the operations for each step on the way would cost more than the rest.
+        let operations_as_text = operations.iter().map(|operation| operation.value().to_string());
+        let params: Vec<String> = iter::once(json!(database).to_string()).chain(operations_as_text).collect();
+        match self.request("transact", format_args!("[{}]", params.join(",")), patience)? {
             Ok(answer) => Ok(read_answer(&answer, operations.len())?),
             Err(error) => Err(ClientError::Misunderstood(error.to_string())),
         }
     }
 
-    fn request(&self, method: &str, params: Value, patience: Duration) -> Result<Result<Value, Value>, ClientError> {
+    fn request(
+        &self,
+        method: &str,
+        params: impl fmt::Display,
+        patience: Duration,
+    ) -> Result<Result<Value, Value>, ClientError> {
         let (reply, answer) = mpsc::channel();
         let id = {
             let mut state = self.shared.lock();
@@ -219,7 +224,7 @@ impl Client {
             state.next_id += 1;
             let id = state.next_id;
             state.pending.insert(id, reply);
-            state.outbox.push(Message::Request { id: json!(id), method: method.to_owned(), params }.encode());
+            state.outbox.push(message::request(&json!(id), method, params));
             id
         };
         self.shared.wake();

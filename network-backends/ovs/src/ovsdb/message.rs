@@ -1,5 +1,7 @@
 //! The messages of JSON-RPC 1.0 as OVSDB uses them (RFC 7047, section 4).
 
+use std::fmt;
+
 use serde_json::{Value, json};
 
 /// One message in either direction.
@@ -72,14 +74,22 @@ impl Message {
 
     /// The message as it is sent.
     pub fn encode(&self) -> Vec<u8> {
-        let value = match self {
-            Self::Request { id, method, params } => json!({ "id": id, "method": method, "params": params }),
-            Self::Response { id, result: Ok(result) } => json!({ "id": id, "result": result, "error": null }),
-            Self::Response { id, result: Err(error) } => json!({ "id": id, "result": null, "error": error }),
-            Self::Notification { method, params } => json!({ "id": null, "method": method, "params": params }),
-        };
-        value.to_string().into_bytes()
+        match self {
+            Self::Request { id, method, params } => request(id, method, params),
+            Self::Response { id, result: Ok(result) } => {
+                format!(r#"{{"id":{id},"result":{result},"error":null}}"#).into_bytes()
+            }
+            Self::Response { id, result: Err(error) } => {
+                format!(r#"{{"id":{id},"result":null,"error":{error}}}"#).into_bytes()
+            }
+            Self::Notification { method, params } => request(&Value::Null, method, params),
+        }
     }
+}
+
+/// A request as it is sent; a notification without an identifier.
+pub(super) fn request(id: &Value, method: &str, params: impl fmt::Display) -> Vec<u8> {
+    format!(r#"{{"id":{id},"method":{},"params":{params}}}"#, json!(method)).into_bytes()
 }
 
 fn shape(text: &[u8]) -> MessageError {

@@ -114,7 +114,7 @@ pub fn read_answer(answer: &Value, count: usize) -> Result<Vec<Done>, Refused> {
     let read = |result: &Value| Done {
         uuid: uuid(&result["uuid"]),
         count: result["count"].as_u64().unwrap_or_default(),
-        rows: result["rows"].as_array().map(|rows| rows.iter().map(Row::new).collect()).unwrap_or_default(),
+        rows: result["rows"].as_array().map(|rows| rows.iter().cloned().map(Row::new).collect()).unwrap_or_default(),
     };
     Ok(results.iter().take(count).map(read).collect())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::value::{Row, Uuid};
 
@@ -33,13 +33,13 @@ pub struct Change {
 
 impl Replica {
     /// Takes in the table updates of a monitor's answer or of an update notification (RFC 7047, section 4.1.6).
-    pub fn apply(&mut self, updates: &Value) -> Vec<Change> {
+    pub fn apply(&mut self, updates: Value) -> Vec<Change> {
         let mut changes = Vec::new();
-        for (name, rows) in updates.as_object().into_iter().flatten() {
+        for (name, rows) in members(updates) {
             let table = self.tables.entry(name.clone()).or_default();
-            for (uuid, update) in rows.as_object().into_iter().flatten() {
+            for (uuid, mut update) in members(rows) {
                 let uuid = Uuid::new(uuid);
-                let new = update.get("new").filter(|new| new.is_object()).map(Row::new);
+                let new = update.get_mut("new").map(Value::take).filter(Value::is_object).map(Row::new);
                 let old = match &new {
                     Some(new) => table.rows.insert(uuid.clone(), new.clone()),
                     None => table.rows.remove(&uuid),
@@ -75,6 +75,14 @@ impl Replica {
     }
 }
 
+/// The members of an object; none of anything else.
+fn members(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(members) => members,
+        _ => Map::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -85,21 +93,21 @@ mod tests {
     fn rows_come_change_and_go() {
         let mut replica = Replica::default();
         let first = json!({ "Port": { "u1": { "new": { "name": "p", "tag": 1 } }, "u2": { "new": { "name": "q", "tag": 2 } } } });
-        assert_eq!(replica.apply(&first).len(), 2);
+        assert_eq!(replica.apply(first).len(), 2);
         // What a server sends of a changed row: the old values of what changed, and the whole of the new ones.
         let changes =
-            replica.apply(&json!({ "Port": { "u1": { "old": { "tag": 1 }, "new": { "name": "p", "tag": 9 } } } }));
+            replica.apply(json!({ "Port": { "u1": { "old": { "tag": 1 }, "new": { "name": "p", "tag": 9 } } } }));
         assert_eq!(changes[0].old.as_ref().unwrap().integer("tag"), Some(1));
         assert_eq!(replica.named("Port", "p").unwrap().1.integer("tag"), Some(9));
         // A row may take the name of one that goes in the same transaction, in whatever order they are told.
         let swap = json!({ "Port": { "u0": { "new": { "name": "p", "tag": 3 } }, "u1": { "old": { "name": "p" } } } });
-        replica.apply(&swap);
+        replica.apply(swap);
         assert_eq!(replica.named("Port", "p").unwrap().0, &Uuid::new("u0"));
-        let gone = replica.apply(&json!({ "Port": { "u2": { "old": { "name": "q", "tag": 2 } } } }));
+        let gone = replica.apply(json!({ "Port": { "u2": { "old": { "name": "q", "tag": 2 } } } }));
         assert!(gone[0].new.is_none() && replica.named("Port", "q").is_none());
         assert_eq!(replica.rows("Port").count(), 1);
         for odd in [json!(null), json!({ "Port": 3 }), json!({ "Port": { "x": 1 } })] {
-            replica.apply(&odd);
+            replica.apply(odd);
         }
     }
 }

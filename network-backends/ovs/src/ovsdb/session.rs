@@ -207,7 +207,7 @@ impl<'a> Session<'a> {
                 let tables = result.map_err(|error| io::Error::other(format!("the monitor was refused: {error}")))?;
                 let mut state = self.shared.lock();
                 state.replica = Replica::default();
-                let rows = state.replica.apply(&tables);
+                let rows = state.replica.apply(tables);
                 (state.synced, state.reason) = (true, None);
                 drop(state);
                 self.shared.notify();
@@ -223,8 +223,8 @@ impl<'a> Session<'a> {
                     let _ = reply.send(result);
                 }
             }
-            Message::Notification { method, params } if method == "update" && params[0] == MONITOR => {
-                let changes = self.shared.lock().replica.apply(&params[1]);
+            Message::Notification { method, mut params } if method == "update" && params[0] == MONITOR => {
+                let changes = self.shared.lock().replica.apply(params[1].take());
                 self.shared.notify();
                 (self.heard)(Heard::Changed(&changes));
             }

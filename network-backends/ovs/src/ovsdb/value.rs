@@ -54,8 +54,11 @@ pub struct Row(Map<String, Value>);
 
 impl Row {
     /// A row from what the server sends; a value of another shape is a row without columns.
-    pub fn new(value: &Value) -> Self {
-        Self(value.as_object().cloned().unwrap_or_default())
+    pub fn new(value: Value) -> Self {
+        match value {
+            Value::Object(columns) => Self(columns),
+            _ => Self::default(),
+        }
     }
 
     /// A column's value as it came.
@@ -116,7 +119,7 @@ mod tests {
 
     #[test]
     fn columns_are_read_in_all_their_shapes() {
-        let row = Row::new(&json!({
+        let row = Row::new(json!({
             "name": "eth0", "none": ["set", []], "tag": 5, "tags": ["set", [1, 2]],
             "ports": ["set", [["uuid", "a"], ["uuid", "b"]]], "port": ["uuid", "c"],
             "external_ids": ["map", [["k", "v"], ["l", "w"]]], "odd": ["map", [3, ["x"]]],
