@@ -9,6 +9,7 @@ mod mininet;
 mod process;
 mod raw;
 mod rows;
+mod switch;
 mod table;
 mod wiring;
 

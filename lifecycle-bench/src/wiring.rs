@@ -131,12 +131,12 @@ impl Ours {
         Ok(measured)
     }
 
-    /// Milliseconds for each of some links between ends that are parked: one after the other, beside `peer`, which does the same to
-    /// the ports of the link that had them, and then all at once.
+    /// Milliseconds for each of some links between ends that are parked: one after the other, beside `others`, who do the same to
+    /// the ports of the link that had them, and then all at once. Everybody begins on a switch that rests.
     pub(crate) fn hot_connect(
         &self,
         links: usize,
-        mut peer: impl FnMut(&LinkIdentity) -> Result<()>,
+        mut others: impl FnMut(&[LinkIdentity]) -> Result<()>,
     ) -> Result<(Sample, f64)> {
         let spaces = Space::many(links + 1)?;
         let requests = (0..links).map(|number| request(number, &spaces)).collect::<Result<Vec<_>>>()?;
@@ -144,13 +144,18 @@ impl Ours {
             let made = try_join_all(requests.iter().map(|request| self.backend.connect(request))).await?;
             let (mut each, mut second) = (Vec::new(), Vec::new());
             for (request, identity) in requests.iter().zip(&made) {
-                peer(identity)?;
+                others(std::slice::from_ref(identity))?;
                 let heir = self.park(request, identity).await?;
+                rest();
                 let begin = Instant::now();
                 second.push((self.backend.connect(&heir).await?, heir));
                 each.push(millis(begin));
             }
-            let heirs = try_join_all(second.iter().map(|(identity, request)| self.park(request, identity))).await?;
+            let (made, heirs): (Vec<_>, Vec<_>) = second.into_iter().unzip();
+            others(&made)?;
+            let second = made.iter().zip(&heirs);
+            let heirs = try_join_all(second.map(|(identity, request)| self.park(request, identity))).await?;
+            rest();
             let begin = Instant::now();
             let made = try_join_all(heirs.iter().map(|request| self.backend.connect(request))).await?;
             let together = millis(begin) / links as f64;
@@ -233,6 +238,11 @@ impl Ours {
         }
         Err(format!("link {} did not come up", identity.link).into())
     }
+}
+
+/// Lets a switch finish what it began because of something done before.
+pub(crate) fn rest() {
+    std::thread::sleep(Duration::from_millis(30));
 }
 
 fn request(number: usize, spaces: &[Space]) -> Result<LinkRequest> {
