@@ -6,21 +6,26 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::Signal;
 
 use super::daemon::{Daemon, answer, busybox, lacking, must};
 
 /// Waits until nobody holds its standard input, then removes all that a daemon left: processes that have the mark in the
-/// name of their control group or the directory in their command line, control groups, the directory. Mounts of containers
-/// outlive the daemon and go with the last process.
+/// name of their control group or the directory in their command line, or see the same mounts; control groups, the directory.
+/// Mounts of containers outlive the daemon and go with the last process. What Podman has at one place only is hidden from it.
 const UNDERTAKER: &str = r#"
+if [ -n "$HIDDEN" ]; then
+    mkdir -p "$HIDDEN" && mount -t tmpfs tmpfs "$HIDDEN" || exit 1
+fi
 echo ready
 exec >/dev/null 2>&1
 cat
 for round in 1 2 3 4 5 6 7 8 9 10; do
     left=
     for process in /proc/[0-9]*; do
-        if grep -qsF "$MARK" "$process/cgroup" || tr '\0' ' ' 2>/dev/null <"$process/cmdline" | grep -qsF "$DIRECTORY"; then
+        [ "$process" != "/proc/$$" ] || continue
+        if [ "$process/ns/mnt" -ef "/proc/$$/ns/mnt" ] || grep -qsF "$MARK" "$process/cgroup" || tr '\0' ' ' 2>/dev/null <"$process/cmdline" | grep -qsF "$DIRECTORY"; then
             kill -9 "${process#/proc/}" 2>/dev/null && left=1
         fi
     done
@@ -57,7 +62,11 @@ pub struct ContainerDaemon {
 pub fn missing(kind: Kind) -> Option<String> {
     let (name, programs, package): (_, &[&str], _) = match kind {
         Kind::Docker => ("Docker", &["dockerd", "containerd", "runc", "docker", "iptables"], "docker.io"),
-        Kind::Podman => ("Podman", &["podman", "conmon"], "podman"),
+        Kind::Podman => (
+            "Podman",
+            &["podman", "conmon", "runc", "iptables", "../lib/podman/netavark"],
+            "podman; runc, netavark and aardvark-dns besides",
+        ),
     };
     if !nix::unistd::geteuid().is_root() {
         return Some(format!("only root can run {name}"));
@@ -66,6 +75,13 @@ pub fn missing(kind: Kind) -> Option<String> {
         return Some(format!("{name} is not installed: no {program} (Debian's package is {package})"));
     }
     busybox().is_none().then(|| "no busybox to make an image of (Debian's package is busybox-static)".to_owned())
+}
+
+/// Settings of Podman by which containers get limits that any root may set: it raises them otherwise.
+fn modest_limits() -> String {
+    let hard = |resource| must(getrlimit(resource)).1;
+    let (files, processes) = (hard(Resource::RLIMIT_NOFILE), hard(Resource::RLIMIT_NPROC).min(1 << 14));
+    format!("[containers]\ndefault_ulimits = [\"nofile={files}:{files}\", \"nproc={processes}:{processes}\"]\n")
 }
 
 impl ContainerDaemon {
@@ -87,7 +103,8 @@ impl ContainerDaemon {
     fn start_with(kind: Kind, namespace: Option<PathBuf>, options: &[String]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let mark = format!("lctest{}x{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let daemon = Daemon::arrange("lcd", namespace, UNDERTAKER, &[("MARK", &mark)]);
+        let hidden = if kind == Kind::Podman { "/run/containers" } else { "" };
+        let daemon = Daemon::arrange("lcd", namespace, UNDERTAKER, &[("MARK", &mark), ("HIDDEN", hidden)]);
         // Docker publishes ports on it.
         let loopback = daemon.inside().args(["ip", "link", "set", "lo", "up"]).status();
         assert!(must(loopback).success(), "no loopback");
@@ -128,8 +145,11 @@ impl ContainerDaemon {
                 }
             }
             Kind::Podman => {
+                must(std::fs::write(path("containers.conf"), modest_limits()));
+                command.env("CONTAINERS_CONF", path("containers.conf"));
                 command.args(["--log-level", "warn", "--events-backend", "file"]);
-                command.args(["--cgroup-manager", "cgroupfs"]);
+                // The other runtime refuses machines with control groups of both versions.
+                command.args(["--cgroup-manager", "cgroupfs", "--runtime", "runc"]);
                 for (option, name) in [("--root", "data"), ("--runroot", "exec"), ("--tmpdir", "tmp")] {
                     command.arg(option).arg(path(name));
                 }

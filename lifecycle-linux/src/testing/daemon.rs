@@ -106,6 +106,7 @@ impl Daemon {
         let mut command = self.inside();
         command.arg(format!("--mount=/proc/{}/ns/mnt", self.undertaker.id()));
         command.arg(daemon.get_program()).args(daemon.get_args());
+        command.envs(daemon.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command.stdin(Stdio::null()).stdout(must(log.try_clone())).stderr(log);
         self.process = Some(must(command.spawn()));
         let began = Instant::now();

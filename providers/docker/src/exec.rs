@@ -1,7 +1,7 @@
 //! Commands in nodes.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bollard::container::LogOutput;
@@ -18,7 +18,10 @@ use crate::observe::exit_record;
 use crate::provider::ContainerProvider;
 
 /// What daemons write in place of a command's output when it could not be started.
-const REFUSALS: [&str; 3] = ["OCI runtime exec failed", "unable to find user", "crun: "];
+const REFUSALS: [&str; 4] = ["OCI runtime exec failed", "runc: exec failed", "unable to find user", "crun: "];
+
+/// Between two looks whether a command was started.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// A command that is killed when this is dropped before its end was seen. Daemons have no call for that.
 struct Killed {
@@ -44,11 +47,22 @@ async fn inspect(client: &Client, id: &str) -> std::result::Result<ExecInspectRe
 /// Kills the process of a command. The descriptor is opened first and the daemon asked again after, so that a number that
 /// was given to another process meanwhile does no harm.
 async fn kill(client: &Client, id: &str) -> std::result::Result<(), Failure> {
-    let number = |found: ExecInspectResponse| found.pid.filter(|_| found.running == Some(true));
-    let Some(first) = number(inspect(client, id).await?) else { return Ok(()) };
+    let number = |found: &ExecInspectResponse| found.pid.filter(|_| found.running == Some(true));
+    let began = Instant::now();
+    let first = loop {
+        let found = inspect(client, id).await?;
+        match number(&found) {
+            Some(first) => break first,
+            // Whoever asked has gone, and the daemon may still be about to start it.
+            None if found.exit_code.is_none() && began.elapsed() < client.settings().deadline() => {
+                tokio::time::sleep(LOOK).await;
+            }
+            None => return Ok(()),
+        }
+    };
     let Some(pid) = i32::try_from(first).ok().and_then(Pid::from_raw) else { return Ok(()) };
     let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return Ok(()) };
-    if number(inspect(client, id).await?) == Some(first) {
+    if number(&inspect(client, id).await?) == Some(first) {
         // It may have ended by itself.
         let _ = pidfd_send_signal(&process, Signal::KILL);
     }

@@ -42,11 +42,17 @@ impl Failure {
     }
 
     /// The status that the daemon answered with.
-    pub(crate) const fn status(&self) -> Option<u16> {
-        match self.cause {
-            Some(Cause::DockerResponseServerError { status_code, .. }) => Some(status_code),
+    pub(crate) fn status(&self) -> Option<u16> {
+        match &self.cause {
+            Some(Cause::DockerResponseServerError { status_code, message }) => Some(meant(*status_code, message)),
             _ => None,
         }
+    }
+
+    /// Whether the answer cannot be read because it tells of a container whose process has ended, and of which Podman has not
+    /// taken that down yet: it has a word of its own for this moment.
+    pub(crate) fn is_of_just_ended(&self) -> bool {
+        matches!(&self.cause, Some(Cause::JsonDataError { message, .. }) if message.contains("`stopped`"))
     }
 }
 
@@ -93,10 +99,20 @@ fn root(error: &Cause) -> String {
     cause.to_string()
 }
 
+/// The status of an answer as Docker gives it. Podman 4 says 500 where Docker tells names that are taken and containers that are
+/// gone.
+fn meant(status: u16, message: &str) -> u16 {
+    match status {
+        500 if message.contains("that name is already in use") => 409,
+        500 if message.contains("no such container") || message.contains("no container with") => 404,
+        _ => status,
+    }
+}
+
 /// What the status of an answer means to the engine.
 fn of_status(status: u16, message: &str) -> ErrorKind {
     let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
-    match status {
+    match meant(status, message) {
         404 => ErrorKind::NotFound,
         409 => ErrorKind::Conflict,
         _ if says(&["no space left on device", "cannot allocate memory", "too many open files"]) => {
@@ -128,6 +144,8 @@ mod tests {
             (403, "Pool overlaps with other one on this address space", ErrorKind::Conflict),
             (500, "write /x: no space left on device", ErrorKind::Exhausted),
             (500, "something", ErrorKind::Failed),
+            (500, "the name \"n\" is in use by 1: that name is already in use", ErrorKind::Conflict),
+            (500, "container 1 does not exist in database: no such container", ErrorKind::NotFound),
             (503, "shutting down", ErrorKind::Interrupted),
         ] {
             assert_eq!(failure(status, message).kind, kind, "{status} {message}");

@@ -30,8 +30,11 @@ struct Reader {
     subject: InstanceRef,
     follow: bool,
     lines: Lines,
-    /// When the last line was written, from where a stream that ended is taken up again.
-    last: Option<Timestamp>,
+    /// When the last line was written, from where a stream that ended is taken up again, and how many lines were written then:
+    /// Podman tells times to the second.
+    last: (Option<Timestamp>, usize),
+    /// The same as of the end of the stream before: until there, lines come once more.
+    read: (Option<Timestamp>, usize),
 }
 
 async fn open(client: &Client, container: &str, options: LogsOptions) -> std::result::Result<Lines, Failure> {
@@ -56,12 +59,13 @@ impl Reader {
             match self.lines.next().await {
                 Some(Ok(output)) => {
                     let chunk = chunk(output);
-                    // What was read before the stream ended comes once more after it.
-                    if chunk.at.is_some() && chunk.at <= self.last {
-                        continue;
+                    if !self.is_read(chunk.at) {
+                        if chunk.at.is_some() {
+                            let before = if chunk.at == self.last.0 { self.last.1 } else { 0 };
+                            self.last = (chunk.at, before + 1);
+                        }
+                        return Some(Ok(chunk));
                     }
-                    self.last = chunk.at.or(self.last);
-                    return Some(Ok(chunk));
                 }
                 Some(Err(error)) => {
                     self.follow = false;
@@ -80,13 +84,24 @@ impl Reader {
         }
     }
 
+    /// Whether the next line, written then, was read before the stream ended.
+    fn is_read(&mut self, at: Option<Timestamp>) -> bool {
+        let (until, left) = &mut self.read;
+        let again = at.is_some() && (at < *until || at == *until && *left > 0);
+        if again && at == *until {
+            *left -= 1;
+        }
+        again
+    }
+
     /// Takes the stream up again; not when the node is gone.
     async fn again(&mut self) -> std::result::Result<bool, Failure> {
         tokio::time::sleep(PAUSE).await;
         if Container::find(&self.client, &self.container).await?.is_none() {
             return Ok(false);
         }
-        let since = self.last.and_then(|last| i32::try_from(last.as_second()).ok()).unwrap_or(0);
+        self.read = self.last;
+        let since = self.last.0.and_then(|last| i32::try_from(last.as_second()).ok()).unwrap_or(0);
         self.lines = open(&self.client, &self.container, LogsOptions { since, ..options(true) }).await?;
         Ok(true)
     }
@@ -101,10 +116,21 @@ fn chunk(output: LogOutput) -> LogChunk {
         None => (&bytes[..0], &bytes[..]),
     };
     let at = std::str::from_utf8(time).ok().and_then(|text| text.parse().ok());
-    let text = if at.is_some() { text } else { &bytes[..] };
+    // Of a line that reached it in pieces, Podman puts the time before each.
+    let text = if at.is_some() { without(text, &bytes[..=time.len()]) } else { bytes.to_vec() };
     // A terminal ends its lines with both.
-    let text = text.strip_suffix(b"\n").unwrap_or(text);
+    let text = text.strip_suffix(b"\n").unwrap_or(&text);
     LogChunk { at, stderr, line: text.strip_suffix(b"\r").unwrap_or(text).to_vec() }
+}
+
+fn without(mut text: &[u8], piece: &[u8]) -> Vec<u8> {
+    let mut kept = Vec::with_capacity(text.len());
+    while let Some(at) = text.windows(piece.len()).position(|window| window == piece) {
+        kept.extend_from_slice(&text[..at]);
+        text = &text[at + piece.len()..];
+    }
+    kept.extend_from_slice(text);
+    kept
 }
 
 #[async_trait]
@@ -121,7 +147,8 @@ impl Logs for ContainerProvider {
             subject: instance.clone(),
             follow: request.follow,
             lines: open(&self.client, node.id(), options).await.map_err(error)?,
-            last: None,
+            last: (None, 0),
+            read: (None, 0),
         };
         Ok(Box::pin(stream::unfold(reader, |mut reader| async {
             let chunk = reader.next().await?;
@@ -142,5 +169,6 @@ mod tests {
         assert_eq!(line.at.unwrap().subsec_nanosecond(), 678_901_234);
         assert_eq!(read("no time here\n").line, b"no time here");
         assert_eq!(read("2026-01-02T03:04:05Z \n").line, b"");
+        assert_eq!(read("2026-01-02T03:04:05Z in 2026-01-02T03:04:05Z pieces\r\n").line, b"in pieces");
     }
 }

@@ -23,22 +23,19 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// Sees to it that the network is there. One that somebody else made under this name is used as it is, and stays theirs.
 pub(crate) async fn ensure(client: &Client, network: &ManagementNetwork) -> Result<(), Failure> {
-    if find(client, &network.name).await?.is_some() {
-        return Ok(());
-    }
-    let request = request(network);
-    let Err(failure) = client.act(Duration::ZERO, async |docker| docker.create_network(request).await).await else {
-        crash_point("container-network-made");
-        return Ok(());
-    };
-    // Another node's creation was faster, or it took effect though no answer came. A network that is being made has its
-    // addresses and its bridge before others see its name.
     let began = Instant::now();
     while find(client, &network.name).await?.is_none() {
-        if began.elapsed() > MAKING {
-            return Err(failure);
+        let request = request(network);
+        match client.act(Duration::ZERO, async |docker| docker.create_network(request).await).await {
+            Ok(_) => {
+                crash_point("container-network-made");
+                break;
+            }
+            Err(failure) if began.elapsed() > MAKING => return Err(failure),
+            // Another node's creation was faster, or it took effect though no answer came; or Podman still has the bridge of a
+            // network that just went. A network that is being made has its addresses and its bridge before others see its name.
+            Err(_) => tokio::time::sleep(LOOK).await,
         }
-        tokio::time::sleep(LOOK).await;
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum as Status};
 use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions};
@@ -16,6 +17,8 @@ use crate::client::{Client, optional};
 use crate::failure::Failure;
 use crate::mark::{self, Mark, Owner, Part};
 
+/// Between two looks at a container that is just ending.
+const LOOK: Duration = Duration::from_millis(25);
 /// Containers that are looked at at once.
 const AT_ONCE: usize = 8;
 /// How a container says that it uses another's network.
@@ -28,9 +31,17 @@ pub(crate) struct Container(Box<ContainerInspectResponse>);
 impl Container {
     /// Looks at one container, by its identifier or name.
     pub(crate) async fn find(client: &Client, id: &str) -> Result<Option<Self>, Failure> {
-        let found =
-            client.ask(async |docker| docker.inspect_container(id, None::<InspectContainerOptions>).await).await;
-        optional(found.map(|found| Self(Box::new(found))))
+        let began = Instant::now();
+        loop {
+            let found =
+                client.ask(async |docker| docker.inspect_container(id, None::<InspectContainerOptions>).await).await;
+            match found {
+                Err(failure) if failure.is_of_just_ended() && began.elapsed() < client.settings().deadline() => {
+                    tokio::time::sleep(LOOK).await;
+                }
+                found => return optional(found.map(|found| Self(Box::new(found)))),
+            }
+        }
     }
 
     pub(crate) fn id(&self) -> &str {

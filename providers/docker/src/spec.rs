@@ -176,10 +176,13 @@ pub(crate) fn node(
     let (volumes, named): (Vec<_>, Vec<_>) = list(spec, "volumes").into_iter().partition(|text| text.starts_with('/'));
     let devices: Vec<DeviceMapping> = list(spec, "devices").iter().map(|text| device(text)).collect();
     let host_network = spec.network_mode == NetworkMode::Host;
+    // A container that joins a network has the host name of that network's owner on Docker, and one of its own on Podman.
+    let own_name = provider == crate::PODMAN.name && matches!(spec.network_mode, NetworkMode::Own | NetworkMode::None);
+    let own_name = own_name.then(|| request.name.to_string());
     let log = HashMap::from([("max-size".to_owned(), LOG_SIZE.to_owned()), ("max-file".to_owned(), "2".to_owned())]);
     Ok(ContainerCreateBody {
         image: Some(image.to_owned()),
-        hostname: host_network.then(|| spec.hostname.clone()).flatten(),
+        hostname: spec.hostname.clone().filter(|_| host_network || own_name.is_some()).or(own_name),
         entrypoint: spec.entrypoint.clone(),
         cmd: spec.cmd.clone(),
         env: Some(environment(request)),

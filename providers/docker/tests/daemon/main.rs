@@ -25,29 +25,38 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(4);
     let mut trials = Vec::new();
-    for (word, kind) in [("docker", Kind::Docker)] {
-        for &(name, test) in [life::TESTS, faults::TESTS].iter().copied().flatten() {
-            trials.push(trial(word, kind, name, move || {
-                test(bench::daemon(kind).as_ref().map_err(|reason| reason.as_str())?);
-                Ok(())
-            }));
+    for (word, kind) in [("docker", Kind::Docker), ("podman", Kind::Podman)] {
+        for &(name, test) in life::TESTS {
+            trials.push(shared(word, kind, name, test));
         }
-        for &(name, test) in faults::OWN {
-            trials.push(trial(word, kind, name, move || {
-                Daemon::of_ones_own(kind, test);
-                Ok(())
-            }));
-        }
-        #[cfg(feature = "tls")]
-        trials.push(trial(word, kind, "daemon_and_client_prove_who_they_are", || {
-            tls::daemon_and_client_prove_who_they_are();
-            Ok(())
-        }));
         trials.extend(laws::suite(word, kind).into_trials());
     }
+    // What goes wrong on the way goes wrong in the same code.
+    for &(name, test) in faults::TESTS {
+        trials.push(shared("docker", Kind::Docker, name, test));
+    }
+    for &(name, test) in faults::OWN {
+        trials.push(trial("docker", Kind::Docker, name, move || {
+            Daemon::of_ones_own(Kind::Docker, test);
+            Ok(())
+        }));
+    }
+    #[cfg(feature = "tls")]
+    trials.push(trial("docker", Kind::Docker, "daemon_and_client_prove_who_they_are", || {
+        tls::daemon_and_client_prove_who_they_are();
+        Ok(())
+    }));
     let conclusion = libtest_mimic::run(&arguments, trials);
     bench::end();
     conclusion.exit_code()
+}
+
+/// A test with the daemon of a kind that others use as well.
+fn shared(word: &'static str, kind: Kind, name: &str, test: fn(&Daemon)) -> Trial {
+    trial(word, kind, name, move || {
+        test(bench::daemon(kind).as_ref().map_err(|reason| reason.as_str())?);
+        Ok(())
+    })
 }
 
 /// A test that needs a daemon of a kind, or is shown as ignored.
