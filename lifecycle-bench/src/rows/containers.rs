@@ -1,6 +1,7 @@
-//! Nodes that are containers, on a private Docker: its raw interface making copies of the two containers of each, and its
-//! command, one after the other.
+//! Nodes that are containers, on a private Docker: its raw interface making copies of the two containers of each, its command,
+//! one after the other, and Compose.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,7 +17,7 @@ use serde_json::json;
 
 use super::{Row, node_of};
 use crate::measure::{Result, Sample, millis};
-use crate::table::{Goal, Line};
+use crate::table::{Cell, Goal, Line};
 
 pub(super) const ROW: Row =
     Row { name: "containers", about: "nodes as containers of Docker, made and removed", measure };
@@ -47,7 +48,9 @@ fn measure() -> Result<Vec<Line>> {
 
     let originals = runtime.block_on(originals(&docker, &*provider))?;
     let raw = |at_once| runtime.block_on(raw(&docker, &originals, at_once));
-    let best = best(raw)?;
+    let tries = tries(raw)?;
+    let fastest = tries.iter().min_by(|a, b| a.1.median.total_cmp(&b.1.median));
+    let (best, _) = *fastest.ok_or("nothing was tried")?;
 
     // In turns, so that a busy machine is busy for both, and as often, so that neither is lucky.
     let (mut ours, mut floor) = (Vec::new(), Vec::new());
@@ -58,29 +61,33 @@ fn measure() -> Result<Vec<Line>> {
     let each = |runs: &[(f64, f64)], pick: fn(&(f64, f64)) -> f64| Sample::of(runs.iter().map(pick).collect());
     let (up, down): (Pick, Pick) = (|run| run.0, |run| run.1);
     let (peer_up, peer_down) = by_command(&daemon);
-    Ok(vec![
+    let (compose_up, compose_down) = by_compose(&daemon);
+    let mut lines = vec![
         Line::new(UP, "ms", each(&ours, up))
             .floor(each(&floor, up))
             .peer(Sample::of(vec![peer_up]))
             .goal(Goal::TimesFloor(1.1)),
+        Line::new(format!("{UP}; peer docker-compose"), "ms", each(&ours, up)).peer(compose_up),
         Line::new(DOWN, "ms", each(&ours, down)).floor(each(&floor, down)).peer(Sample::of(vec![peer_down])),
-    ])
+        Line::new(format!("{DOWN}; peer docker-compose"), "ms", each(&ours, down)).peer(compose_down),
+    ];
+    let alone = |(at_once, sample)| Line::new(format!("  by the raw interface, {at_once} at once"), "ms", sample);
+    lines.splice(2..2, tries.into_iter().map(alone));
+    Ok(lines)
 }
 
 /// One of a run's two figures.
 type Pick = fn(&(f64, f64)) -> f64;
 
-/// The number of requests at once with which the raw interface makes containers fastest.
-fn best(raw: impl Fn(usize) -> Result<(f64, f64)>) -> Result<usize> {
+/// Containers made by the raw interface, with each number of requests at once.
+fn tries(raw: impl Fn(usize) -> Result<(f64, f64)>) -> Result<Vec<(usize, Sample)>> {
     let mut tries = AT_ONCE.map(|at_once| (at_once, Vec::new()));
     for _ in 0..TRIES {
         for (at_once, runs) in &mut tries {
             runs.push(raw(*at_once)?.0);
         }
     }
-    let medians = tries.map(|(at_once, runs)| (at_once, Sample::of(runs).median));
-    let fastest = medians.into_iter().min_by(|a, b| a.1.total_cmp(&b.1)).ok_or("nothing was tried")?;
-    Ok(fastest.0)
+    Ok(tries.into_iter().map(|(at_once, runs)| (at_once, Sample::of(runs))).collect())
 }
 
 /// Milliseconds per node since a moment.
@@ -178,4 +185,36 @@ fn by_command(daemon: &ContainerDaemon) -> (f64, f64) {
         daemon.run(&["rm", "--force", &format!("node{number}"), &format!("holder{number}")]);
     }
     (up, per_node(begin))
+}
+
+/// The same containers by Compose, as many at once as it likes.
+fn by_compose(daemon: &ContainerDaemon) -> (Cell, Cell) {
+    match compose(daemon) {
+        Ok((up, down)) => (Sample::of(vec![up]).into(), Sample::of(vec![down]).into()),
+        Err(error) => (Cell::Skipped(error.to_string()), Cell::Skipped(error.to_string())),
+    }
+}
+
+fn compose(daemon: &ContainerDaemon) -> Result<(f64, f64)> {
+    let services = (0..NODES).flat_map(|number| {
+        let of = |network: String| json!({ "image": IMAGE, "command": "sleep 1000", "network_mode": network });
+        let node = of(format!("service:holder{number}"));
+        [(format!("holder{number}"), of("none".to_owned())), (format!("node{number}"), node)]
+    });
+    let services: serde_json::Map<_, _> = services.collect();
+    let directory = tempfile::tempdir()?;
+    // What is JSON is YAML as well.
+    let file = directory.path().join("docker-compose.yml");
+    std::fs::write(&file, json!({ "version": "2.4", "services": services }).to_string())?;
+    let run = |words: &[&str]| -> Result<f64> {
+        let begin = Instant::now();
+        let mut command = Command::new("docker-compose");
+        command.args(["--host", &daemon.endpoint(), "--project-name", "bench", "--file"]).arg(&file).args(words);
+        let output = command.output().map_err(|_| "apt-get install --no-install-recommends docker-compose")?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).trim().into());
+        }
+        Ok(per_node(begin))
+    };
+    Ok((run(&["up", "--detach"])?, run(&["down", "--timeout", "0"])?))
 }
