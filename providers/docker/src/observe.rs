@@ -87,11 +87,6 @@ impl Container {
         self.0.host_config.as_ref()?.network_mode.as_deref()
     }
 
-    /// Whether it was made for a network; without one it has nothing but a loopback.
-    pub(crate) fn is_on_network(&self) -> bool {
-        self.network_mode() != Some("none")
-    }
-
     /// Its addresses, which only an instance's holder has.
     pub(crate) fn addresses(&self) -> ManagementAddresses {
         let networks = self.0.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());

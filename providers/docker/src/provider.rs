@@ -284,9 +284,7 @@ impl ContainerProvider {
     }
 
     async fn destroy(&self, instance: &InstanceRef) -> Result<(), Failure> {
-        let parts = self.parts(instance).await?;
-        let is_on_network = parts.as_ref().and_then(|parts| parts.holder.as_ref()).is_none_or(Container::is_on_network);
-        if let Some(parts) = parts {
+        if let Some(parts) = self.parts(instance).await? {
             // The node first: without it nobody misses what is held.
             for (container, point) in [(parts.node, "container-removed"), (parts.holder, "container-holder-removed")] {
                 let Some(container) = container else { continue };
@@ -295,7 +293,7 @@ impl ContainerProvider {
             }
         }
         // Also where nothing is left of the instance: an earlier attempt may have come no further.
-        if is_on_network { management::release(&self.client).await } else { Ok(()) }
+        management::release(&self.client).await
     }
 
     async fn remove(&self, id: &str) -> Result<(), Failure> {
