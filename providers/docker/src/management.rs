@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, NetworkInspect};
+use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, NetworkDisconnectRequest, NetworkInspect};
 use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptions};
 use lifecycle_core::ErrorKind;
 use lifecycle_core::policy::naming::OurName;
@@ -44,6 +44,16 @@ async fn find(client: &Client, name: &str) -> Result<Option<NetworkInspect>, Fai
     let found = client.ask(async |docker| docker.inspect_network(name, None::<InspectNetworkOptions>).await).await;
     // The beginning of an identifier is taken for a name.
     Ok(optional(found)?.filter(|network| network.name.as_deref() == Some(name)))
+}
+
+/// Takes a container off a network.
+pub(crate) async fn leave(client: &Client, network: &str, container: &str) -> Result<(), Failure> {
+    let request = NetworkDisconnectRequest { container: container.to_owned(), force: Some(true) };
+    match client.act(Duration::ZERO, async |docker| docker.disconnect_network(network, request).await).await {
+        // The network or the container went, or somebody else did it.
+        Err(failure) if failure.status() == Some(404) || failure.message.contains("not connected") => Ok(()),
+        other => other,
+    }
 }
 
 /// Removes the networks of ours that no node is on.

@@ -87,6 +87,18 @@ impl Container {
         self.0.host_config.as_ref()?.network_mode.as_deref()
     }
 
+    /// Whether it was made for a network, be it on it still or not.
+    pub(crate) fn was_made_for_network(&self) -> bool {
+        self.network_mode() != Some("none")
+    }
+
+    /// The network that it is on, as only an instance's holder can be.
+    pub(crate) fn network(&self) -> Option<&str> {
+        let networks = self.0.network_settings.as_ref()?.networks.as_ref()?;
+        // Docker's word for no network at all.
+        networks.keys().map(String::as_str).find(|name| *name != "none")
+    }
+
     /// Its addresses, which only an instance's holder has.
     pub(crate) fn addresses(&self) -> ManagementAddresses {
         let networks = self.0.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());

@@ -173,8 +173,12 @@ impl ContainerProvider {
             None => ManagementAddresses::default(),
             Some(_) => {
                 let found = Container::find(&self.client, made.id()).await?;
-                let removed = || Failure::new(ErrorKind::Conflict, "its holder was removed as soon as it was made");
-                found.ok_or_else(removed)?.addresses()
+                let conflict = |text: &str| Failure::new(ErrorKind::Conflict, text);
+                let found = found.ok_or_else(|| conflict("its holder was removed as soon as it was made"))?;
+                if found.network().is_none() {
+                    return Err(conflict("its holder was taken off its network; destroy it first"));
+                }
+                found.addresses()
             }
         };
         Ok((made.id().to_owned(), addresses))
@@ -284,16 +288,27 @@ impl ContainerProvider {
     }
 
     async fn destroy(&self, instance: &InstanceRef) -> Result<(), Failure> {
-        if let Some(parts) = self.parts(instance).await? {
-            // The node first: without it nobody misses what is held.
-            for (container, point) in [(parts.node, "container-removed"), (parts.holder, "container-holder-removed")] {
-                let Some(container) = container else { continue };
-                self.remove(container.id()).await?;
-                crash_point(point);
-            }
+        let parts = self.parts(instance).await?;
+        let (node, holder) = parts.map_or((None, None), |parts| (parts.node, parts.holder));
+        // The node first: without it nobody misses what is held.
+        if let Some(node) = node {
+            self.remove(node.id()).await?;
+            crash_point("container-removed");
         }
-        // Also where nothing is left of the instance: an earlier attempt may have come no further.
-        management::release(&self.client).await
+        let Some(holder) = holder else {
+            // Somebody else removed it, and not its network.
+            return management::release(&self.client).await;
+        };
+        // Its network goes before it does: once nothing is left of an instance, nobody comes back for the rest.
+        if holder.was_made_for_network() {
+            if let Some(network) = holder.network() {
+                management::leave(&self.client, network, holder.id()).await?;
+            }
+            management::release(&self.client).await?;
+        }
+        self.remove(holder.id()).await?;
+        crash_point("container-holder-removed");
+        Ok(())
     }
 
     async fn remove(&self, id: &str) -> Result<(), Failure> {
