@@ -228,6 +228,11 @@ fn die(point: &str, passage: u32, work: Work) {
         bench.assert_once();
     }
     assert_eq!(untouched(), before, "what nobody worked on goes on running, untouched");
+    if work == Work::Destroy {
+        // Before anybody else goes, who might clear it away.
+        let left = bench.leftovers();
+        assert!(!left.contains(&boxes), "{left}\n{}", sandbox.log());
+    }
     // What is refused never settles.
     if work != Work::Refuse {
         sandbox.ok(&["selfcheck"]);
