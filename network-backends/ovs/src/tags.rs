@@ -27,19 +27,11 @@ impl Pools {
     ) -> Outcome<Vec<u32>> {
         let pool = self.0.entry(bridge.to_owned()).or_insert_with(|| SegmentPool::new(SegmentKind::Tag));
         pool.observe(carried);
-        let (mut fresh, mut exhausted) = (Vec::with_capacity(count), None::<SegmentError>);
-        while fresh.len() < count && exhausted.is_none() {
-            match pool.allocate() {
-                Ok(tag) => fresh.push(tag),
-                Err(error) => exhausted = Some(error),
-            }
-        }
+        let drawn: Vec<_> = (0..count).map(|_| pool.allocate()).collect();
         // When the next draft is made, what this one handed out is either carried or free again.
-        fresh.iter().for_each(|tag| pool.free(*tag));
-        match exhausted {
-            None => Ok(fresh),
-            Some(error) => Err(Failure::new(ErrorKind::Exhausted, error.to_string())),
-        }
+        drawn.iter().flatten().for_each(|tag| pool.free(*tag));
+        let fresh: Result<_, SegmentError> = drawn.into_iter().collect();
+        fresh.map_err(|error| Failure::new(ErrorKind::Exhausted, error.to_string()))
     }
 }
 
