@@ -30,11 +30,36 @@ struct Reader {
     subject: InstanceRef,
     follow: bool,
     lines: Lines,
-    /// When the last line was written, from where a stream that ended is taken up again, and how many lines were written then:
-    /// Podman tells times to the second.
-    last: (Option<Timestamp>, usize),
-    /// The same as of the end of the stream before: until there, lines come once more.
-    read: (Option<Timestamp>, usize),
+    /// How far it has read, from where a stream that ended is taken up again.
+    read: Position,
+    /// How far it had read when the stream before ended: until there, lines come once more.
+    again: Position,
+}
+
+/// A place in what a node printed: after so many lines of a time, since Podman tells times to the second.
+#[derive(Debug, Clone, Copy, Default)]
+struct Position {
+    at: Option<Timestamp>,
+    lines: usize,
+}
+
+impl Position {
+    /// Goes on behind a line.
+    fn pass(&mut self, at: Option<Timestamp>) {
+        if at.is_some() {
+            let before = if at == self.at { self.lines } else { 0 };
+            *self = Self { at, lines: before + 1 };
+        }
+    }
+
+    /// Whether the next line, of this time, is before it.
+    fn is_behind(&mut self, at: Option<Timestamp>) -> bool {
+        if at == self.at && self.lines > 0 {
+            self.lines -= 1;
+            return true;
+        }
+        at.is_some() && at < self.at
+    }
 }
 
 async fn open(client: &Client, container: &str, options: LogsOptions) -> std::result::Result<Lines, Failure> {
@@ -59,11 +84,8 @@ impl Reader {
             match self.lines.next().await {
                 Some(Ok(output)) => {
                     let chunk = chunk(output);
-                    if !self.is_read(chunk.at) {
-                        if chunk.at.is_some() {
-                            let before = if chunk.at == self.last.0 { self.last.1 } else { 0 };
-                            self.last = (chunk.at, before + 1);
-                        }
+                    if !self.again.is_behind(chunk.at) {
+                        self.read.pass(chunk.at);
                         return Some(Ok(chunk));
                     }
                 }
@@ -72,7 +94,7 @@ impl Reader {
                     return Some(Err(Failure::from(error).of_reading()));
                 }
                 None if !self.follow => return None,
-                None => match self.again().await {
+                None => match self.resume().await {
                     Ok(true) => {}
                     Ok(false) => return None,
                     Err(failure) => {
@@ -84,24 +106,14 @@ impl Reader {
         }
     }
 
-    /// Whether the next line, written then, was read before the stream ended.
-    fn is_read(&mut self, at: Option<Timestamp>) -> bool {
-        let (until, left) = &mut self.read;
-        let again = at.is_some() && (at < *until || at == *until && *left > 0);
-        if again && at == *until {
-            *left -= 1;
-        }
-        again
-    }
-
     /// Takes the stream up again; not when the node is gone.
-    async fn again(&mut self) -> std::result::Result<bool, Failure> {
+    async fn resume(&mut self) -> std::result::Result<bool, Failure> {
         tokio::time::sleep(PAUSE).await;
         if Container::find(&self.client, &self.container).await?.is_none() {
             return Ok(false);
         }
-        self.read = self.last;
-        let since = self.last.0.and_then(|last| i32::try_from(last.as_second()).ok()).unwrap_or(0);
+        self.again = self.read;
+        let since = self.read.at.and_then(|last| i32::try_from(last.as_second()).ok()).unwrap_or(0);
         self.lines = open(&self.client, &self.container, LogsOptions { since, ..options(true) }).await?;
         Ok(true)
     }
@@ -117,10 +129,11 @@ fn chunk(output: LogOutput) -> LogChunk {
     };
     let at = std::str::from_utf8(time).ok().and_then(|text| text.parse().ok());
     // Of a line that reached it in pieces, Podman puts the time before each.
-    let text = if at.is_some() { without(text, &bytes[..=time.len()]) } else { bytes.to_vec() };
+    let mut line = if at.is_some() { without(text, &bytes[..=time.len()]) } else { bytes.to_vec() };
     // A terminal ends its lines with both.
-    let text = text.strip_suffix(b"\n").unwrap_or(&text);
-    LogChunk { at, stderr, line: text.strip_suffix(b"\r").unwrap_or(text).to_vec() }
+    line.pop_if(|byte| *byte == b'\n');
+    line.pop_if(|byte| *byte == b'\r');
+    LogChunk { at, stderr, line }
 }
 
 fn without(mut text: &[u8], piece: &[u8]) -> Vec<u8> {
@@ -147,8 +160,8 @@ impl Logs for ContainerProvider {
             subject: instance.clone(),
             follow: request.follow,
             lines: open(&self.client, node.id(), options).await.map_err(error)?,
-            last: (None, 0),
-            read: (None, 0),
+            read: Position::default(),
+            again: Position::default(),
         };
         Ok(Box::pin(stream::unfold(reader, |mut reader| async {
             let chunk = reader.next().await?;

@@ -17,8 +17,8 @@ use crate::client::{Client, optional};
 use crate::failure::Failure;
 use crate::mark::{self, Mark, Owner, Part};
 
-/// Between two looks at a container that is just ending.
-const LOOK: Duration = Duration::from_millis(25);
+/// Between two looks at a container that is just ending, or just going.
+pub(crate) const LOOK: Duration = Duration::from_millis(25);
 /// Containers that are looked at at once.
 const AT_ONCE: usize = 8;
 /// How a container says that it uses another's network.

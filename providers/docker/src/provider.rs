@@ -28,7 +28,7 @@ use tokio::sync::watch;
 use crate::client::{Client, already};
 use crate::failure::Failure;
 use crate::mark::{self, Mark, Owner, Part};
-use crate::observe::{self, Container, Network, Parts, Place};
+use crate::observe::{self, Container, LOOK, Network, Parts, Place};
 use crate::settings::Settings;
 use crate::{events, holder, management, spec};
 
@@ -47,8 +47,6 @@ pub const PODMAN: ProviderPlugin = ProviderPlugin {
 inventory::submit! { DOCKER }
 inventory::submit! { PODMAN }
 
-/// How often a name that is being given or given up is looked at.
-const LOOK: Duration = Duration::from_millis(25);
 /// Attempts to hold a namespace on a network that others remove as they go.
 const ATTEMPTS: usize = 5;
 /// Instances that are looked at at once.

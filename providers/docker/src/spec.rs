@@ -176,13 +176,18 @@ pub(crate) fn node(
     let (volumes, named): (Vec<_>, Vec<_>) = list(spec, "volumes").into_iter().partition(|text| text.starts_with('/'));
     let devices: Vec<DeviceMapping> = list(spec, "devices").iter().map(|text| device(text)).collect();
     let host_network = spec.network_mode == NetworkMode::Host;
-    // A container that joins a network has the host name of that network's owner on Docker, and one of its own on Podman.
-    let own_name = provider == crate::PODMAN.name && matches!(spec.network_mode, NetworkMode::Own | NetworkMode::None);
-    let own_name = own_name.then(|| request.name.to_string());
+    let hostname = match spec.network_mode {
+        NetworkMode::Host => spec.hostname.clone(),
+        // Podman's containers have a host name of their own where Docker's have that of the holder which they join.
+        NetworkMode::Own | NetworkMode::None if provider == crate::PODMAN.name => {
+            Some(spec.hostname.clone().unwrap_or_else(|| request.name.to_string()))
+        }
+        _ => None,
+    };
     let log = HashMap::from([("max-size".to_owned(), LOG_SIZE.to_owned()), ("max-file".to_owned(), "2".to_owned())]);
     Ok(ContainerCreateBody {
         image: Some(image.to_owned()),
-        hostname: spec.hostname.clone().filter(|_| host_network || own_name.is_some()).or(own_name),
+        hostname,
         entrypoint: spec.entrypoint.clone(),
         cmd: spec.cmd.clone(),
         env: Some(environment(request)),
