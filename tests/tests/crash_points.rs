@@ -6,6 +6,8 @@
 //! virtual machines.
 #![allow(clippy::unwrap_used)]
 
+#[path = "crash_points/aftermath.rs"]
+mod aftermath;
 #[path = "crash_points/containers.rs"]
 mod containers;
 #[path = "crash_points/machines.rs"]
@@ -26,7 +28,8 @@ use lifecycle_tests::sandbox::{LONG, Running, Sandbox, User};
 use lifecycle_tests::trial::{Need, trial};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
+
+use aftermath::{finish_destroying, lab, start_again, until_dead_at, until_up};
 
 /// The lab that nobody works on. Both labs are on one host, also where there are two.
 const CALM: &str = "
@@ -278,16 +281,6 @@ impl OtherHost {
     }
 }
 
-/// A lab by its name; null when there is none.
-fn lab(sandbox: &Sandbox, name: &str) -> Value {
-    sandbox.all_labs().into_iter().find(|lab| lab["name"] == name).unwrap_or_default()
-}
-
-fn until_up(sandbox: &Sandbox, name: &str) {
-    let explain = || format!("{name} is up: {:#}\n{}", lab(sandbox, name), sandbox.log());
-    eventually_or(LONG, explain, || is_up(&lab(sandbox, name)).then_some(()));
-}
-
 fn deploy(sandbox: &Sandbox, name: &str) {
     sandbox.ok(&["deploy", "-t", &format!("{name}.clab.yml")]);
     until_up(sandbox, name);
@@ -347,9 +340,7 @@ fn die(user: User, point: &str, work: Work, passage: u32, other: Option<&OtherHo
         std::fs::write(&gate, "").unwrap();
     }
     let client = set_off(&sandbox, work, &doomed, other);
-    let code = doomed.wait();
-    assert!(sandbox.log().contains(&format!("died at {point}\n")), "{point} was not reached: {}", sandbox.log());
-    assert_eq!(code, None, "it was killed");
+    until_dead_at(point, &sandbox, &mut doomed);
     // Whoever waits for it is told, and does not wait for ever.
     client.map(|mut client| client.wait());
 
@@ -476,12 +467,7 @@ fn finish(sandbox: &Sandbox, work: Work) {
             sandbox.ok(&["apply", "-t", "ring.clab.yml"]);
             until_up(sandbox, "ring");
         }
-        Work::Stop => {
-            eventually("it is stopped, and starts again", LONG, || {
-                sandbox.run(&["start", "--lab", "ring", "n0"]).status.success().then_some(())
-            });
-            until_up(sandbox, "ring");
-        }
+        Work::Stop => start_again(sandbox, "ring", "n0"),
         Work::Collect => {
             until_up(sandbox, "ring");
             eventually("the leftover is gone", LONG, || {
@@ -489,14 +475,7 @@ fn finish(sandbox: &Sandbox, work: Work) {
             });
         }
         Work::Destroy => {
-            let explain = || format!("the ring is gone, or untouched: {:#}\n{}", lab(sandbox, "ring"), sandbox.log());
-            let is_left = eventually_or(LONG, explain, || match lab(sandbox, "ring") {
-                Value::Null => Some(false),
-                lab => is_up(&lab).then_some(true),
-            });
-            if is_left {
-                sandbox.ok(&["destroy", "ring"]);
-            }
+            finish_destroying(sandbox, "ring");
             assert!(try_init(sandbox, "n0").is_none(), "{:?}", sandbox.processes());
         }
     }

@@ -8,10 +8,11 @@ use libtest_mimic::Trial;
 use lifecycle_linux::testing::container_daemon::{ContainerDaemon, Kind};
 use lifecycle_tests::census::eventually_or;
 use lifecycle_tests::sandbox::{LONG, Running, Sandbox, User};
-use lifecycle_tests::trial::{Need, trial};
+use lifecycle_tests::trial::Need;
 use nix::sys::signal::Signal;
 
-use super::{CONFIG, lab, until_up};
+use super::CONFIG;
+use super::aftermath::{self, finish_destroying, lab, start_again, until_dead_at, until_up};
 
 const IMAGE: &str = "lifecycle-test:1";
 
@@ -84,11 +85,7 @@ const DEATHS: [(&str, u32, Work); 21] = [
 ];
 
 pub(super) fn trials() -> Vec<Trial> {
-    let one = |(point, passage, work): (&'static str, u32, Work)| {
-        let name = format!("root::containers::{point}::{passage}::{work:?}").to_lowercase();
-        trial(&name, &[Need::Root, Need::Docker], move || die(point, passage, work))
-    };
-    DEATHS.into_iter().map(one).collect()
+    aftermath::trials("containers", Need::Docker, &DEATHS, die)
 }
 
 static DAEMON: Mutex<Option<Arc<ContainerDaemon>>> = Mutex::new(None);
@@ -217,9 +214,7 @@ fn die(point: &str, passage: u32, work: Work) {
     let (before, worked_on) = (untouched(), bench.containers("boxes", "a"));
     std::fs::write(&gate, "").unwrap();
     let mut client = set_off(&bench, work);
-    let code = doomed.wait();
-    assert!(sandbox.log().contains(&format!("died at {point}\n")), "{point} was not reached: {}", sandbox.log());
-    assert_eq!(code, None, "it was killed");
+    until_dead_at(point, &sandbox, &mut doomed);
     client.as_mut().map(Running::wait);
 
     let mut serve = bench.serve(&[]);
@@ -283,16 +278,7 @@ fn finish(bench: &Bench<'_>, work: Work, worked_on: &BTreeMap<String, String>) {
         }
         Work::Start => until(&is_up),
         Work::Kill | Work::Break => until(&|| is_up() && bench.containers("boxes", "a") != *worked_on),
-        Work::Stop => {
-            until(&|| sandbox.run(&["start", "--lab", &boxes, "a"]).status.success());
-            until(&is_up);
-        }
-        Work::Destroy => {
-            // It goes on with what was recorded, else it was never asked.
-            until(&|| bench.boxes().is_null() || is_up());
-            if !bench.boxes().is_null() {
-                sandbox.ok(&["destroy", &boxes]);
-            }
-        }
+        Work::Stop => start_again(sandbox, &boxes, "a"),
+        Work::Destroy => finish_destroying(sandbox, &boxes),
     }
 }

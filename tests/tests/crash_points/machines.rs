@@ -8,12 +8,12 @@ use std::path::Path;
 
 use libtest_mimic::Trial;
 use lifecycle_linux::testing::libvirt::LibvirtDaemon;
-use lifecycle_tests::census::eventually_or;
-use lifecycle_tests::sandbox::{LONG, Running, Sandbox, User};
-use lifecycle_tests::trial::{Need, trial};
+use lifecycle_tests::sandbox::{Running, Sandbox, User};
+use lifecycle_tests::trial::Need;
 use nix::sys::signal::Signal;
 
-use super::{CONFIG, lab, until_up};
+use super::CONFIG;
+use super::aftermath::{self, finish_destroying, lab, start_again, until_dead_at, until_up};
 
 /// A kind that finds its configuration on a disk.
 const KIND: &str = "
@@ -70,11 +70,7 @@ const DEATHS: [(&str, u32, Work); 21] = [
 ];
 
 pub(super) fn trials() -> Vec<Trial> {
-    let one = |(point, passage, work): (&'static str, u32, Work)| {
-        let name = format!("root::machines::{point}::{passage}::{work:?}").to_lowercase();
-        trial(&name, &[Need::Root, Need::Libvirt], move || die(point, passage, work))
-    };
-    DEATHS.into_iter().map(one).collect()
+    aftermath::trials("machines", Need::Libvirt, &DEATHS, die)
 }
 
 /// A libvirt, and a controller's way to it.
@@ -180,28 +176,14 @@ fn die(point: &str, passage: u32, work: Work) {
         }
         Work::Destroy => sandbox.spawn(&["destroy", "vms"]),
     };
-    let code = doomed.wait();
-    assert!(sandbox.log().contains(&format!("died at {point}\n")), "{point} was not reached: {}", sandbox.log());
-    assert_eq!(code, None, "it was killed");
+    until_dead_at(point, &sandbox, &mut doomed);
     client.wait();
 
     let mut serve = bench.serve(&[]);
     let explain = || format!("{:?}: {:#}\n{}", bench.machines(), lab(&sandbox, "vms"), sandbox.log());
     match work {
-        Work::Destroy => {
-            // It goes on with what was recorded, else it was never asked.
-            let is_left = eventually_or(LONG, explain, || match lab(&sandbox, "vms") {
-                lab if lab.is_null() => Some(false),
-                lab => super::is_up(&lab).then_some(true),
-            });
-            if is_left {
-                sandbox.ok(&["destroy", "vms"]);
-            }
-        }
-        Work::Stop => {
-            eventually_or(LONG, explain, || sandbox.run(&["start", "b"]).status.success().then_some(()));
-            until_up(&sandbox, "vms");
-        }
+        Work::Destroy => finish_destroying(&sandbox, "vms"),
+        Work::Stop => start_again(&sandbox, "vms", "b"),
         Work::Start => until_up(&sandbox, "vms"),
         Work::Deploy | Work::Plug => {
             deploy();
