@@ -5,20 +5,56 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::OnceLock;
 
 use lifecycle_core::name::IfName;
-use nix::errno::Errno;
 
-use crate::sys::interface::ethtool_value;
+use crate::sys::ethtool::{active_features, feature_names, set_features};
 
-const GET_RX_CHECKSUM: u32 = 0x14;
-const SET_RX_CHECKSUM: u32 = 0x15;
-const GET_TX_CHECKSUM: u32 = 0x16;
-const SET_TX_CHECKSUM: u32 = 0x17;
-const GET_TSO: u32 = 0x1e;
-const SET_TSO: u32 = 0x1f;
-const GET_GSO: u32 = 0x23;
-const SET_GSO: u32 = 0x24;
+const RX_CHECKSUM: &[&str] = &["rx-checksum"];
+const TX_CHECKSUM: &[&str] =
+    &["tx-checksum-ip-generic", "tx-checksum-ipv4", "tx-checksum-ipv6", "tx-checksum-sctp", "tx-checksum-fcoe-crc"];
+const TSO: &[&str] = &[
+    "tx-tcp-segmentation",
+    "tx-tcp6-segmentation",
+    "tx-tcp-ecn-segmentation",
+    "tx-tcp-accecn-segmentation",
+    "tx-tcp-mangleid-segmentation",
+];
+const GSO: &[&str] = &["tx-generic-segmentation"];
+
+/// Where the features that make up [`Offloads`] are on this kernel, in blocks of 32 bits.
+struct Masks {
+    rx_checksum: Vec<u32>,
+    tx_checksum: Vec<u32>,
+    tso: Vec<u32>,
+    gso: Vec<u32>,
+}
+
+impl Masks {
+    fn of(names: &[String]) -> Self {
+        let mask = |wanted: &[&str]| {
+            let block = |names: &[String]| {
+                let bits = names.iter().enumerate().filter(|(_, name)| wanted.contains(&name.as_str()));
+                bits.fold(0, |mask, (bit, _)| mask | 1 << bit)
+            };
+            names.chunks(32).map(block).collect()
+        };
+        Self { rx_checksum: mask(RX_CHECKSUM), tx_checksum: mask(TX_CHECKSUM), tso: mask(TSO), gso: mask(GSO) }
+    }
+
+    /// They are the same for as long as the kernel runs.
+    fn get(socket: impl AsFd, name: &IfName) -> io::Result<&'static Self> {
+        static MASKS: OnceLock<Masks> = OnceLock::new();
+        match MASKS.get() {
+            Some(masks) => Ok(masks),
+            None => {
+                let masks = Self::of(&feature_names(socket, name)?);
+                Ok(MASKS.get_or_init(|| masks))
+            }
+        }
+    }
+}
 
 /// Which work an interface leaves to its other side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,35 +82,36 @@ impl Offloads {
 /// # Errors
 /// When the interface does not exist.
 pub fn offloads(socket: impl AsFd, name: &IfName) -> io::Result<Offloads> {
-    let socket = socket.as_fd();
-    let get = |command| ethtool_value(socket, name, command, 0).map(|value| value != 0);
+    let masks = Masks::get(&socket, name)?;
+    let active = active_features(&socket, name, masks.gso.len())?;
+    let any = |mask: &[u32]| mask.iter().zip(&active).any(|(mask, active)| mask & active != 0);
     Ok(Offloads {
-        rx_checksum: get(GET_RX_CHECKSUM)?,
-        tx_checksum: get(GET_TX_CHECKSUM)?,
-        tso: get(GET_TSO)?,
-        gso: get(GET_GSO)?,
+        rx_checksum: any(&masks.rx_checksum),
+        tx_checksum: any(&masks.tx_checksum),
+        tso: any(&masks.tso),
+        gso: any(&masks.gso),
     })
 }
 
-/// Sets the offloads of the interface `name` in the namespace of `socket`, which may be of any kind.
+/// Sets the offloads of the interface `name` in the namespace of `socket`, which may be of any kind, all at once. What it does
+/// not have at all stays off.
 ///
 /// # Errors
-/// When the interface does not exist or the process has no right to change it. What an interface does not have at all
-/// can be set to off.
+/// When the interface does not exist or the process has no right to change it.
 pub fn set_offloads(socket: impl AsFd, name: &IfName, wanted: Offloads) -> io::Result<()> {
-    let socket = socket.as_fd();
-    // Segmentation goes first: it needs checksums, so the kernel would turn it off by itself without saying so.
-    let settings = [
-        (SET_TSO, wanted.tso),
-        (SET_GSO, wanted.gso),
-        (SET_TX_CHECKSUM, wanted.tx_checksum),
-        (SET_RX_CHECKSUM, wanted.rx_checksum),
+    let masks = Masks::get(&socket, name)?;
+    let each = [
+        (&masks.rx_checksum, wanted.rx_checksum),
+        (&masks.tx_checksum, wanted.tx_checksum),
+        (&masks.tso, wanted.tso),
+        (&masks.gso, wanted.gso),
     ];
-    for (command, on) in settings {
-        match ethtool_value(socket, name, command, u32::from(on)) {
-            Err(error) if !on && error.raw_os_error() == Some(Errno::EOPNOTSUPP as i32) => {}
-            result => drop(result?),
+    let mut blocks = vec![(0, 0); masks.gso.len()];
+    for (mask, on) in each {
+        for ((meant, set), mask) in blocks.iter_mut().zip(mask) {
+            *meant |= mask;
+            *set |= if on { *mask } else { 0 };
         }
     }
-    Ok(())
+    set_features(&socket, name, &blocks)
 }

@@ -1,37 +1,11 @@
-//! Interface ioctls and packet sockets.
+//! Packet sockets.
 #![allow(unsafe_code)]
 
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsFd, AsRawFd};
 
-use lifecycle_core::name::IfName;
 use nix::libc;
-
-const SIOCETHTOOL: libc::c_ulong = 0x8946;
-
-/// The argument of the ethtool commands that get or set one number (`struct ethtool_value`).
-#[repr(C)]
-struct Value {
-    command: u32,
-    data: u32,
-}
-
-/// Runs an ethtool command that gets or sets one number of an interface of the socket's namespace.
-pub(crate) fn ethtool_value(socket: impl AsFd, name: &IfName, command: u32, data: u32) -> io::Result<u32> {
-    let mut value = Value { command, data };
-    // SAFETY: all bits zero is a valid `ifreq`.
-    let mut request: libc::ifreq = unsafe { zeroed() };
-    // An `IfName` has at most 15 bytes, so the closing zero stays.
-    for (slot, byte) in request.ifr_name.iter_mut().zip(name.as_str().bytes()) {
-        *slot = byte.cast_signed();
-    }
-    request.ifr_ifru.ifru_data = (&raw mut value).cast();
-    // SAFETY: the descriptor is open, `request` names an interface and points at a value that outlives the call and is
-    // as large as the commands passed here expect.
-    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), SIOCETHTOOL as _, &raw mut request) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(value.data) }
-}
 
 fn packet_address(ethertype: u16, index: u32) -> libc::sockaddr_ll {
     // SAFETY: all bits zero is a valid `sockaddr_ll`.

@@ -3,6 +3,7 @@
 //! Each file holds a few functions, and each function is safe to call: it checks what the kernel returns and hands out
 //! owned values only.
 
+pub(crate) mod ethtool;
 pub(crate) mod interface;
 pub(crate) mod passing;
 pub(crate) mod sockopt;
