@@ -101,25 +101,38 @@ impl RouteSocket {
     /// # Errors
     /// When the kernel refuses.
     pub fn shaping(&mut self, index: u32) -> Result<Result<Shaping, String>, NetlinkError> {
-        let Some(top) = self.discipline(index, TcHandle::ROOT)? else { return Ok(Ok(Shaping::default())) };
-        if top.kind != "tbf" {
-            return Ok(if top.is_known() { Ok(top.shaping) } else { Err(top.kind) });
-        }
-        Ok(match self.discipline(index, BELOW)? {
-            None => Ok(top.shaping),
-            Some(below) if below.kind == "netem" => Ok(Shaping { rate: top.shaping.rate, ..below.shaping }),
-            Some(below) => Err(below.kind),
-        })
+        self.shapings(&[index]).pop().unwrap_or(Ok(Ok(Shaping::default())))
     }
 
-    /// What somebody put at a place of an interface, which may be nothing.
-    fn discipline(&mut self, index: u32, parent: TcHandle) -> Result<Option<Discipline>, NetlinkError> {
-        let bodies = match self.ask(get(index, parent)) {
-            Err(error) if error.is_not_found() => return Ok(None),
-            answer => answer?,
+    /// As [`RouteSocket::shaping`] for many interfaces, in as few system calls as can be.
+    pub fn shapings(&mut self, indices: &[u32]) -> Vec<Result<Result<Shaping, String>, NetlinkError>> {
+        let tops = self.disciplines(indices, TcHandle::ROOT);
+        let each = indices.iter().zip(tops).map(|(index, top)| {
+            let Some(top) = top? else { return Ok(Ok(Shaping::default())) };
+            if top.kind != "tbf" {
+                return Ok(if top.is_known() { Ok(top.shaping) } else { Err(top.kind) });
+            }
+            Ok(match self.disciplines(&[*index], BELOW).pop().transpose()?.flatten() {
+                None => Ok(top.shaping),
+                Some(below) if below.kind == "netem" => Ok(Shaping { rate: top.shaping.rate, ..below.shaping }),
+                Some(below) => Err(below.kind),
+            })
+        });
+        each.collect()
+    }
+
+    /// What somebody put at a place of interfaces, which may be nothing.
+    fn disciplines(&mut self, indices: &[u32], parent: TcHandle) -> Vec<Result<Option<Discipline>, NetlinkError>> {
+        let requests: Vec<_> = indices.iter().map(|index| get(*index, parent)).collect();
+        let read = |(index, answer): (&u32, Result<Vec<Vec<u8>>, NetlinkError>)| {
+            let bodies = match answer {
+                Err(error) if error.is_not_found() => return Ok(None),
+                answer => answer?,
+            };
+            let mut found = bodies.iter().filter_map(|body| Discipline::decode(body));
+            Ok(found.find(|it| it.index == *index && !it.is_default))
         };
-        let mut found = bodies.iter().filter_map(|body| Discipline::decode(body));
-        Ok(found.find(|it| it.index == index && !it.is_default))
+        indices.iter().zip(self.ask_all(&requests)).map(read).collect()
     }
 }
 

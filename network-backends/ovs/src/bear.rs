@@ -15,11 +15,8 @@ use lifecycle_linux::wiring::bridge::quiet;
 use lifecycle_linux::wiring::label::port_mac;
 use lifecycle_linux::wiring::{Outcome, TapRequest};
 
-use crate::plan::{End, Plan};
+use crate::plan::{At, End, Plan, ends};
 use crate::worker::Worker;
-
-/// An end that has interfaces: the number of its plan, and which end of it.
-type At = (usize, usize);
 
 impl Worker {
     /// Makes the pairs of interfaces that do not stand, each in its final places, and sets up those on the switch's side.
@@ -42,23 +39,23 @@ impl Worker {
         outcomes
     }
 
-    /// Does what is left about the interfaces of links that are `wired` once their ports are committed: of the ends that stood
-    /// before those on the switch's side, and the other ones of all. An end that was finished before is as its node wants it.
-    ///
-    /// This is work for the time in which the switch is busy. It hears of changes in its namespace as well, and would look at
-    /// all its ports once more before it took up what was committed.
+    /// Does what is left about the nodes' ends of links that are `wired`, once their ports are committed: work for the time in
+    /// which the switch is busy. An end that was finished before is as its node wants it.
     pub(crate) fn finish<T>(&self, plans: &[&Plan<'_>], wired: &mut [Outcome<T>]) {
-        let ends = ends(plans);
-        let stood = ends.iter().filter(|(plan, end)| plans[*plan].was_set_up(*end));
-        let stood = stood.filter_map(|at| Some((*at, vec![set_as_wanted(plans, *at)?]))).collect();
-        self.run_on_switch(plans, stood, wired);
-        for (plan, end) in ends {
+        for (plan, end) in ends(plans) {
             if wired[plan].is_ok()
                 && let Err(failure) = self.finish_end(plans[plan], end)
             {
                 wired[plan] = Err(failure);
             }
         }
+    }
+
+    /// Sets those ends on the switch's side as they are wanted that stood before.
+    pub(crate) fn set_as_wanted<T>(&self, plans: &[&Plan<'_>], wired: &mut [Outcome<T>]) {
+        let stood = ends(plans).into_iter().filter(|(plan, end)| plans[*plan].was_set_up(*end));
+        let stood = stood.filter_map(|at| Some((at, vec![as_wanted(plans, at)?]))).collect();
+        self.run_on_switch(plans, stood, wired);
     }
 
     /// Carries out what is to be done about ends in the switch's namespace. Of several requests about one end the last
@@ -116,12 +113,6 @@ impl Worker {
     }
 }
 
-/// The ends that have interfaces.
-fn ends(plans: &[&Plan<'_>]) -> Vec<At> {
-    let ends = (0..plans.len()).flat_map(|plan| [(plan, 0), (plan, 1)]);
-    ends.filter(|(plan, end)| plans[*plan].ends[*end].tunnel().is_none()).collect()
-}
-
 /// What both interfaces of an end are set to.
 fn change(plan: &Plan<'_>, index: usize) -> Change<'static> {
     let attrs = &plan.request.attrs;
@@ -138,8 +129,8 @@ fn set_up_port(plans: &[&Plan<'_>], (plan, index): At) -> Vec<Request> {
     vec![quiet(Which::Name(name)), change_link(Which::Name(name), &change)]
 }
 
-/// Sets a port that stood before to what is wanted, unless it is. Each change has the switch look at all its ports.
-fn set_as_wanted(plans: &[&Plan<'_>], (plan, index): At) -> Option<Request> {
+/// Sets a port that stood before to what is wanted, unless it is.
+fn as_wanted(plans: &[&Plan<'_>], (plan, index): At) -> Option<Request> {
     let (end, attrs) = (&plans[plan].ends[index], &plans[plan].request.attrs);
     let host = end.host.as_ref()?;
     let up = attrs.admin == Admin::Up;

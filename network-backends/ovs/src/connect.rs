@@ -3,27 +3,27 @@
 //! The interfaces are made first, then their ports in one transaction. What is left to be done about the interfaces is done
 //! while the switch attaches the ports; then the switch is waited for, once for all. What it could not attach is taken back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 use lifecycle_core::error::ErrorKind;
 use lifecycle_core::id::ControllerId;
 use lifecycle_core::name::IfName;
-use lifecycle_core::plugin::network::{EndIdentity, LinkIdentity, LinkRequest, Shaping, SwitchPort};
-use lifecycle_core::topology::Admin;
+use lifecycle_core::plugin::network::{LinkIdentity, LinkRequest};
 use lifecycle_crash::crash_point;
 use lifecycle_linux::netlink::{Which, delete_link};
 use lifecycle_linux::wiring::label::Owner;
-use lifecycle_linux::wiring::shaping::slow_down;
-use lifecycle_linux::wiring::{Failure, Outcome, are_peers};
+use lifecycle_linux::wiring::{Failure, Outcome};
 
-use crate::detail::{self, PortIdentity};
 use crate::ovsdb::Replica;
-use crate::plan::{Plan, parked_ports};
+use crate::plan::{End, ParkedPorts, Plan, parked_ports};
 use crate::removal::{Doomed, commit};
 use crate::switch::{Bridge, Draft, Port, hands_off};
 use crate::tags::Pools;
-use crate::tunnel;
-use crate::worker::Worker;
+use crate::worker::{PATIENCE, Worker};
+
+/// After so long the switch has heard of what was committed, and has begun with it.
+const BEGUN: Duration = Duration::from_micros(500);
 
 impl Worker {
     /// Builds links, about which no two requests are the same, or finds that they stand already.
@@ -32,11 +32,12 @@ impl Worker {
         let mut outcomes: Vec<Option<Outcome<LinkIdentity>>> = requests.iter().map(|_| None).collect();
         let mut plans = Vec::new();
         let mut doomed = Doomed::default();
-        let current = self.current_client();
-        let parked = current.as_ref().map(|client| client.read(|db| parked_ports(db, self.controller)));
-        for (index, (request, bridge)) in requests.iter().enumerate() {
-            let parked = parked.as_ref().map_err(|failure| failure.again());
-            match parked.and_then(|parked| self.plan(request, bridge, parked, &mut doomed)) {
+        let (ends, parked) = match self.look(requests) {
+            Ok(found) => found,
+            Err(failure) => return requests.iter().map(|_| Err(failure.again())).collect(),
+        };
+        for (index, ((request, bridge), ends)) in requests.iter().zip(ends).enumerate() {
+            match ends.and_then(|ends| self.plan(request, bridge, ends, &parked, &mut doomed)) {
                 Ok(plan) => plans.push((index, plan)),
                 Err(failure) => outcomes[index] = Some(Err(failure)),
             }
@@ -45,15 +46,16 @@ impl Worker {
         if let Err(failure) = cleared {
             plans.drain(..).for_each(|(index, _)| outcomes[index] = Some(Err(failure.again())));
         }
-        let wired = self.wire(&plans.iter().map(|(_, plan)| plan).collect::<Vec<_>>());
+        let all: Vec<_> = plans.iter().map(|(_, plan)| plan).collect();
+        let mut wired = self.wire(&all);
+        // While the switch is busy.
+        let mut interfaces = self.interfaces(&all, &wired);
         let newest = wired.iter().filter_map(|wired| *wired.as_ref().ok()?).max();
-        let attached =
-            newest.map_or(Ok(()), |number| self.client().and_then(|client| self.await_switch(&client, number)));
+        let attached = self.attach(&all, &mut wired, newest);
         crash_point("switch-ports-attached");
-        for ((index, plan), wired) in plans.into_iter().zip(wired) {
-            let attached = || attached.as_ref().map_err(Failure::again).copied();
-            let outcome =
-                wired.and_then(|_| attached()).and_then(|()| self.check(&plan)).and_then(|()| self.identity(&plan));
+        for (at, ((index, plan), wired)) in plans.into_iter().zip(wired).enumerate() {
+            let outcome = wired.and(attached.as_ref().map_err(Failure::again).copied());
+            let outcome = outcome.and_then(|()| self.identity(&plan, [0, 1].map(|end| interfaces.remove(&(at, end)))));
             match &outcome {
                 Ok(identity) => drop(self.known.insert(identity.link, identity.clone())),
                 Err(_) => self.undo(&plan),
@@ -66,6 +68,18 @@ impl Worker {
             .collect()
     }
 
+    /// Looks at the ends of links while the replica catches up, and then for ports that are parked.
+    fn look<'a>(
+        &mut self,
+        requests: &'a [(LinkRequest, IfName)],
+    ) -> Outcome<(Vec<Outcome<[End<'a>; 2]>>, ParkedPorts)> {
+        let client = self.client()?;
+        let current = client.begin_to_catch_up()?;
+        let ends = requests.iter().map(|(request, _)| self.ends(request)).collect();
+        current.wait(PATIENCE)?;
+        Ok((ends, client.read(|db| parked_ports(db, self.controller))))
+    }
+
     /// Makes the interfaces of links and commits their ports, without waiting for the switch; see [`Worker::plug`]. All in one
     /// transaction: for each, the switch looks at all ports that it has.
     fn wire(&mut self, plans: &[&Plan<'_>]) -> Vec<Outcome<Option<i64>>> {
@@ -76,6 +90,18 @@ impl Worker {
         let mut wired: Vec<_> = born.into_iter().map(result).collect();
         self.finish(plans, &mut wired);
         wired
+    }
+
+    /// Waits until the switch has carried out the configuration with this number, and sets those ends on its side as they are
+    /// wanted that stood before. It hears of that and looks at all its ports once more, which must not come first.
+    fn attach<T>(&self, plans: &[&Plan<'_>], wired: &mut [Outcome<T>], newest: Option<i64>) -> Outcome<()> {
+        let client = self.client()?;
+        let is_done = newest.is_none_or(|newest| self.await_switch_within(&client, newest, BEGUN).is_ok());
+        self.set_as_wanted(plans, wired);
+        match newest {
+            Some(newest) if !is_done => self.await_switch(&client, newest),
+            _ => Ok(()),
+        }
     }
 
     /// Commits the ports of links in one transaction. When it is refused, each link gets a transaction of its own, so that one
@@ -104,85 +130,6 @@ impl Worker {
         }
         // It was committed and the answer got lost, so that the number to wait for is not known.
         commit(&*self.client()?, &Draft::default().finish("settle")).map(Some)
-    }
-
-    /// Whether the switch has attached both ports of a link.
-    fn check(&self, plan: &Plan<'_>) -> Outcome<()> {
-        let client = self.client()?;
-        for end in &plan.ends {
-            let name = &end.port_name;
-            let Some(port) = client.read(|db| Port::named(db, name.as_str(), self.controller)) else {
-                return Err(Failure::new(ErrorKind::Conflict, "a port vanished while the link was being built"));
-            };
-            if let Some(error) = port.error {
-                return Err(Failure::new(ErrorKind::Failed, format!("Open vSwitch cannot attach {name}: {error}")));
-            }
-            if port.number.is_none_or(|number| number <= 0) {
-                let datapath = if self.userspace { "netdev" } else { "system" };
-                let message = format!(
-                    "Open vSwitch committed the port {name} but did not attach it; most likely the `{datapath}` datapath of \
-                     the bridge {} cannot be had here: see the log of ovs-vswitchd, or set another `datapath`",
-                    plan.bridge
-                );
-                return Err(Failure::new(ErrorKind::Failed, message));
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads a link back as it was built.
-    fn identity(&mut self, plan: &Plan<'_>) -> Outcome<LinkIdentity> {
-        let (client, switch) = (self.client()?, self.switch()?);
-        let vanished = || Failure::new(ErrorKind::Conflict, "an end vanished while the link was being built");
-        let mut detail = BTreeMap::from([(detail::BRIDGE.to_owned(), plan.bridge.to_string())]);
-        let (up, wanted) = (plan.request.attrs.admin == Admin::Up, Shaping::of(&plan.request.attrs));
-        let mut ends = Vec::new();
-        for (index, end) in plan.ends.iter().enumerate() {
-            let name = &end.port_name;
-            let port = client.read(|db| Port::named(db, name.as_str(), self.controller)).ok_or_else(vanished)?;
-            let number = port.number.unwrap_or_default();
-            let vlan = port.tag.and_then(|tag| tag.try_into().ok());
-            let plugged = SwitchPort { bridge: plan.bridge.to_string(), port: port.name, vlan };
-            if end.tunnel().is_some() {
-                PortIdentity { ifindex: 0, uuid: port.uuid, number }.write(end.label.side, &mut detail);
-                ends.push(tunnel::identity(&switch, end.point, plugged));
-                continue;
-            }
-            let mut host = switch.link(Which::Name(end.interface()))?.ok_or_else(vanished)?;
-            let mut node = match end.is_tap() {
-                true => None,
-                false => Some(end.place.link(Which::Name(&end.point.ifname))?.ok_or_else(vanished)?),
-            };
-            if let Some(node) = &node
-                && !are_peers(&end.place, node, &switch, &host)?
-            {
-                return Err(Failure::new(ErrorKind::Conflict, "an end was replaced while the link was being built"));
-            }
-            if plan.pairs[index] || wanted != Shaping::default() {
-                slow_down(&switch, host.index, &plan.request.attrs)?;
-                self.news.settle_shaping((switch.cookie, host.index), wanted);
-            }
-            PortIdentity { ifindex: host.index, uuid: port.uuid, number }.write(end.label.side, &mut detail);
-            // What the kernel will announce of the end as it was left is no news.
-            host.admin_up = up;
-            let (ifindex, mac) = match &mut node {
-                Some(node) => {
-                    node.admin_up = if plan.is_left_to_its_node(index) { node.admin_up } else { up };
-                    (node.carrier, host.carrier) = (up && node.admin_up, up && node.admin_up);
-                    self.news.settle(plan.request.link, (end.place.cookie, node.index), node);
-                    (node.index, end.point.mac)
-                }
-                // A tap has carrier as long as a machine has it open.
-                None => (host.index, host.mac.unwrap_or(end.point.mac)),
-            };
-            self.news.settle(plan.request.link, (switch.cookie, host.index), &host);
-            let (point, namespace) = (end.point.clone(), end.place.cookie);
-            ends.push(EndIdentity { point, namespace, ifindex, mac, plugged: Some(plugged) });
-        }
-        let b = ends.pop();
-        let a = ends.pop().ok_or_else(vanished)?;
-        let LinkRequest { link, incarnation, .. } = *plan.request;
-        Ok(LinkIdentity { backend: crate::plugin_name(), link, incarnation, boot: self.boot, a, b, detail })
     }
 
     /// Removes what was made of a link that could not be finished.

@@ -10,6 +10,7 @@ mod change;
 mod connect;
 mod detail;
 mod failure;
+mod identity;
 mod name;
 mod news;
 mod park;

@@ -27,7 +27,7 @@ pub(crate) struct End<'a> {
     pub(crate) place: Rc<Place>,
     pub(crate) label: Label,
     /// The interface at the link's end, if it is another one than that on the switch's side.
-    node: Option<Link>,
+    pub(crate) node: Option<Link>,
     /// The one on the switch's side: a tap, or a veth's other end.
     pub(crate) host: Option<Link>,
     /// The name of the port, which it may have from the link that it was made for.
@@ -47,6 +47,15 @@ pub(crate) struct Plan<'a> {
     pub(crate) plugged: [bool; 2],
 }
 
+/// An end: the number of its link's plan, and which end of it.
+pub(crate) type At = (usize, usize);
+
+/// The ends that have interfaces.
+pub(crate) fn ends(plans: &[&Plan<'_>]) -> Vec<At> {
+    let ends = (0..plans.len()).flat_map(|plan| [(plan, 0), (plan, 1)]);
+    ends.filter(|(plan, end)| plans[*plan].ends[*end].tunnel().is_none()).collect()
+}
+
 /// Ports with the name of another end than they are labelled as, for which they were parked, by the end of that label.
 pub(crate) type ParkedPorts = HashMap<(LinkId, Side), Vec<(String, Uuid)>>;
 
@@ -63,15 +72,8 @@ pub(crate) fn parked_ports(db: &Replica, controller: ControllerId) -> ParkedPort
 }
 
 impl Worker {
-    /// Looks at what is at the ends. What older incarnations left, or what of this one is not whole, is doomed; what is
-    /// not ours is refused.
-    pub(crate) fn plan<'a>(
-        &mut self,
-        request: &'a LinkRequest,
-        bridge: &'a IfName,
-        parked: &ParkedPorts,
-        doomed: &mut Doomed,
-    ) -> Outcome<Plan<'a>> {
+    /// Looks at what stands at the ends of a link. Which port was parked with a tap is not known yet.
+    pub(crate) fn ends<'a>(&mut self, request: &'a LinkRequest) -> Outcome<[End<'a>; 2]> {
         self.refuse(&request.attrs)?;
         let places = [request.a.place.name(), request.b.place.name()];
         if let Some(other) =
@@ -79,38 +81,53 @@ impl Worker {
         {
             return Err(Failure::unsupported(format!("the ovs backend attaches nothing to a {other}")));
         }
-        let client = self.client()?;
         let switch = self.switch()?;
         let mut end = |point: &'a AttachPoint, side: Side| -> Outcome<End<'a>> {
             let place = self.place(&point.place)?;
-            let controller = self.controller;
-            let label = Label::of(controller, request.mark(side));
+            let label = Label::of(self.controller, request.mark(side));
             let node = match &point.place {
                 AttachKind::Tunnel(tunnel) => self.refuse_astray(tunnel).map(|()| None)?,
                 AttachKind::Tap { .. } => None,
                 _ => place.link(Which::Name(&point.ifname))?,
             };
-            let parked = || parked.get(&(request.link, side)).into_iter().flatten();
             let (port_name, host) = match port_behind(node.as_ref(), &switch, &label)? {
                 Some((name, host)) => (name, Some(host)),
                 None => {
-                    // No interface in a node tells which port was parked with a tap.
-                    let is_tap = matches!(point.place, AttachKind::Tap { .. });
-                    let behind_tap = parked().next().filter(|_| is_tap).and_then(|(name, _)| IfName::new(name).ok());
-                    let name = behind_tap.unwrap_or_else(|| label.port_name());
+                    let name = label.port_name();
                     let host = switch.link(Which::Name(interface(&point.place, &name)))?;
                     (name, host)
                 }
             };
-            let port = client.read(|db| Port::named(db, port_name.as_str(), controller));
-            // One that was parked for this end and is not the one that stands is in nobody's way and would stay.
-            let fallen = parked().filter(|(name, _)| *name != port_name.as_str());
-            doomed.ports.extend(fallen.map(|(_, uuid)| uuid.clone()));
-            let end = End { point, place, label, node, host, port_name, port };
-            end.refuse_what_is_not_ours()?;
-            Ok(end)
+            Ok(End { point, place, label, node, host, port_name, port: None })
         };
-        let ends = [end(&request.a, Side::A)?, end(&request.b, Side::B)?];
+        Ok([end(&request.a, Side::A)?, end(&request.b, Side::B)?])
+    }
+
+    /// Sees what is to be done about a link that has these ends. What older incarnations left, or what of this one is not
+    /// whole, is doomed; what is not ours is refused.
+    pub(crate) fn plan<'a>(
+        &mut self,
+        request: &'a LinkRequest,
+        bridge: &'a IfName,
+        mut ends: [End<'a>; 2],
+        parked: &ParkedPorts,
+        doomed: &mut Doomed,
+    ) -> Outcome<Plan<'a>> {
+        let (client, switch) = (self.client()?, self.switch()?);
+        for end in &mut ends {
+            let parked = parked.get(&(request.link, end.label.side)).map(Vec::as_slice).unwrap_or_default();
+            // No interface in a node tells which port was parked with a tap.
+            if let Some((name, _)) = parked.first().filter(|_| end.is_tap())
+                && let Ok(name) = IfName::new(name)
+            {
+                end.port_name = name;
+            }
+            end.port = client.read(|db| Port::named(db, end.port_name.as_str(), self.controller));
+            // One that was parked for this end and is not the one that stands is in nobody's way and would stay.
+            let fallen = parked.iter().filter(|(name, _)| *name != end.port_name.as_str());
+            doomed.ports.extend(fallen.map(|(_, uuid)| uuid.clone()));
+            end.refuse_what_is_not_ours()?;
+        }
         let where_it_is = |end: &End<'_>| (end.place.cookie, end.ifname());
         if where_it_is(&ends[0]) == where_it_is(&ends[1]) {
             return Err(Failure::new(ErrorKind::InvalidInput, "both ends are one and the same interface"));
@@ -174,9 +191,9 @@ impl Worker {
     /// same name is none: only taking it off and, once the switch has done so, adding it again helps.
     fn is_plugged_into(&self, end: &End<'_>, bridge: &IfName) -> Outcome<bool> {
         let Some(port) = &end.port else { return Ok(false) };
-        let on_bridge = self.client()?.read(|db| {
-            Bridge::named(db, bridge.as_str(), self.controller).is_some_and(|it| it.ports.contains(&port.uuid))
-        });
+        let on_bridge = self
+            .client()?
+            .read(|db| Bridge::named(db, bridge.as_str(), self.controller).is_some_and(|it| it.has(db, &port.uuid)));
         let attached = on_bridge && port.owner == Owner::End(end.label) && port.is_attached();
         if let Some(tunnel) = end.tunnel() {
             return Ok(attached && port.tunnel.as_ref() == Some(&tunnel::options(tunnel)?));
@@ -194,6 +211,11 @@ impl Plan<'_> {
         let end = &self.ends[index];
         let labelled = |host: &Link| end.host_owner(host) == Owner::End(end.label);
         self.pairs[index] && end.host.as_ref().is_some_and(labelled)
+    }
+
+    /// Whether both interfaces of an end stood before and are left as they are but for what its port is told.
+    pub(crate) fn stood_as_wanted(&self, index: usize) -> bool {
+        self.was_set_up(index) && self.is_left_to_its_node(index)
     }
 
     /// Whether an end stood and was finished before, so that it is as its node wants it.

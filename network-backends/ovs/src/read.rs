@@ -72,9 +72,11 @@ impl Worker {
                     joined &= does_its_own_work(place, node, &mut problems)?;
                 }
             }
-            let row = client.read(|db| Port::named(db, &port_name(identity, side), controller));
-            let in_place = |row: &Port| bridge.as_ref().is_some_and(|bridge| bridge.ports.contains(&row.uuid));
-            let row = row.filter(|row| row.uuid == port.uuid && in_place(row));
+            let row = client.read(|db| {
+                let in_place = |row: &Port| bridge.as_ref().is_some_and(|bridge| bridge.has(db, &row.uuid));
+                let row = Port::named(db, &port_name(identity, side), controller);
+                row.filter(|row| row.uuid == port.uuid && in_place(row))
+            });
             if let Some(tunnel) = tunnel {
                 let end = (identity, side);
                 tunnels[side.index()] = Some(self.verify_tunnel(end, tunnel, row.as_ref(), &mut problems)?);

@@ -220,7 +220,8 @@ impl Worker {
                 let mut leaving: BTreeMap<Uuid, BTreeSet<Uuid>> = BTreeMap::new();
                 let mut bridges = BTreeMap::new();
                 for (uuid, row) in db.rows("Bridge") {
-                    let here: BTreeSet<Uuid> = row.uuids("ports").intersection(&ports).cloned().collect();
+                    let here = db.referred(row, "ports", "Port").map(|(port, _)| port);
+                    let here: BTreeSet<Uuid> = here.filter(|port| ports.contains(*port)).cloned().collect();
                     let name = row.text("name").unwrap_or_default();
                     if let Some(bridge) = Bridge::named(db, name, controller).filter(|_| !here.is_empty()) {
                         leaving.insert(uuid.clone(), here);
@@ -272,7 +273,7 @@ impl Worker {
         self.await_switch_within(client, number, CARRY_OUT)
     }
 
-    fn await_switch_within(&self, client: &Client, number: i64, patience: Duration) -> Outcome<()> {
+    pub(crate) fn await_switch_within(&self, client: &Client, number: i64, patience: Duration) -> Outcome<()> {
         let done = client.wait(patience, |db| carried_out(db).filter(|done| *done >= number));
         done.map(drop).ok_or_else(|| {
             let message = format!("ovs-vswitchd has not taken up a change within {patience:?}; is it running?");

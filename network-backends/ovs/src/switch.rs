@@ -63,15 +63,14 @@ impl Port {
     /// The port in a row.
     pub(crate) fn by_uuid(db: &Replica, uuid: &Uuid, controller: ControllerId) -> Option<Self> {
         let row = db.row("Port", uuid)?;
-        let interface = row.uuids("interfaces").into_iter().next();
-        let interface = interface.and_then(|uuid| db.row("Interface", &uuid));
+        let interface = db.referred(row, "interfaces", "Interface").next().map(|(_, row)| row);
         Some(Self {
             uuid: uuid.clone(),
             name: row.text("name")?.to_owned(),
             owner: text_owner(row.map("external_ids").get(LABEL).copied(), controller),
             tag: row.integer("tag").and_then(|tag| tag.try_into().ok()),
             passes_all: row.text("vlan_mode") == Some(VLAN_MODE),
-            qos: row.uuids("qos").into_iter().next(),
+            qos: row.reference("qos"),
             number: interface.and_then(|row| row.integer("ofport")),
             ifindex: interface.and_then(|row| row.integer("ifindex")?.try_into().ok()),
             error: interface.and_then(|row| row.text("error")).map(str::to_owned),
@@ -121,7 +120,6 @@ pub(crate) struct Bridge {
     pub(crate) userspace: bool,
     /// It forwards the link-local frames that a cable does.
     pub(crate) passes_all: bool,
-    pub(crate) ports: BTreeSet<Uuid>,
 }
 
 impl Bridge {
@@ -133,7 +131,6 @@ impl Bridge {
             ours: row.map("external_ids").get(CONTROLLER).is_some_and(|whose| *whose == controller.to_string()),
             userspace: row.text("datapath_type") == Some(USERSPACE),
             passes_all: row.map("other_config").get(PASS_ALL).is_some_and(|value| *value == "true"),
-            ports: row.uuids("ports"),
         })
     }
 
@@ -147,10 +144,20 @@ impl Bridge {
         bridges.filter(|bridge| bridge.ours).collect()
     }
 
+    fn ports<'a>(&self, db: &'a Replica) -> impl Iterator<Item = (&'a Uuid, &'a Row)> + use<'a> {
+        let row = db.row("Bridge", &self.uuid);
+        row.into_iter().flat_map(|row| db.referred(row, "ports", "Port"))
+    }
+
+    /// Whether a port is on it.
+    pub(crate) fn has(&self, db: &Replica, port: &Uuid) -> bool {
+        db.row("Bridge", &self.uuid).is_some_and(|row| row.refers_to("ports", port))
+    }
+
     /// The tags that its ports carry, each with how many carry it.
     pub(crate) fn tags(&self, db: &Replica) -> BTreeMap<u32, usize> {
         let mut tags = BTreeMap::new();
-        for tag in self.ports.iter().filter_map(|port| db.row("Port", port)?.integer("tag")) {
+        for tag in self.ports(db).filter_map(|(_, port)| port.integer("tag")) {
             *tags.entry(tag.try_into().unwrap_or_default()).or_default() += 1;
         }
         tags
@@ -158,8 +165,8 @@ impl Bridge {
 
     /// Whether nothing is attached to it but the interface that every bridge has.
     pub(crate) fn is_empty_without(&self, db: &Replica, leaving: &BTreeSet<Uuid>) -> bool {
-        let mut staying = self.ports.difference(leaving);
-        staying.all(|port| db.row("Port", port).is_some_and(|row| row.text("name") == Some(&self.name)))
+        let mut staying = self.ports(db).filter(|(port, _)| !leaving.contains(*port));
+        staying.all(|(_, row)| row.text("name") == Some(&self.name))
     }
 }
 
@@ -274,8 +281,9 @@ impl Draft {
         let relabel = [("external_ids", "delete", set([json!(LABEL)])), ("external_ids", "insert", label)];
         self.operations.push(Operation::update("Port", &which(port), json!({ "tag": tag })));
         self.operations.push(Operation::mutate("Port", &which(port), &relabel));
-        for interface in db.row("Port", port).map(|row| row.uuids("interfaces")).unwrap_or_default() {
-            self.operations.push(Operation::mutate("Interface", &which(&interface), &relabel));
+        let interfaces = db.row("Port", port).into_iter().flat_map(|row| db.referred(row, "interfaces", "Interface"));
+        for (interface, _) in interfaces {
+            self.operations.push(Operation::mutate("Interface", &which(interface), &relabel));
         }
     }
 
@@ -315,15 +323,15 @@ impl Draft {
 
     /// Removes a bridge with its ports, provided that it has no others than `ports`.
     pub(crate) fn remove_bridge(&mut self, db: &Replica, bridge: &Bridge, controller: ControllerId) {
-        let ports = json!({ "ports": set(bridge.ports.iter().map(Uuid::value)) });
+        let ports = json!({ "ports": set(bridge.ports(db).map(|(port, _)| port.value())) });
         let which = [("_uuid", "==", bridge.uuid.value())];
         self.operations.push(Operation::wait("Bridge", &which, &["ports"], &[ports]));
         let bridges = ("bridges", "delete", set([bridge.uuid.value()]));
         self.operations.push(Operation::mutate(DATABASE, &[], &[bridges]));
         let Some(qos) = hands_off(db, &bridge.name, controller) else { return };
-        let mut users = db.rows("Port").filter(|(_, row)| row.uuids("qos").contains(&qos));
+        let mut users = db.rows("Port").filter(|(_, row)| row.refers_to("qos", &qos));
         // What somebody else uses stays. References have to go first, also those of rows that go.
-        if users.all(|(uuid, _)| bridge.ports.contains(uuid)) {
+        if users.all(|(uuid, _)| bridge.has(db, uuid)) {
             let none = json!({ "qos": set([]) });
             let ours = [("external_ids", "includes", map([(BRIDGE, &bridge.name)]))];
             self.operations.push(Operation::update("Port", &ours, none));

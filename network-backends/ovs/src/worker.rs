@@ -39,7 +39,7 @@ const MORE: Duration = Duration::from_micros(500);
 /// How long a first one waits for a second: as good as nothing for one that comes alone, and enough for one that was sent with it.
 const SECOND: Duration = Duration::from_micros(50);
 /// How long a connection to the database may take, before whatever needs it is given up.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The same for what only reads.
 const PATIENCE_OF_READERS: Duration = Duration::from_millis(100);

@@ -180,11 +180,16 @@ impl Client {
     /// # Errors
     /// As [`Client::transact`].
     pub fn catch_up(&self, patience: Duration) -> Result<(), ClientError> {
+        self.begin_to_catch_up()?.wait(patience)
+    }
+
+    /// As [`Client::catch_up`] for who has something else to do meanwhile.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`] when there is no connection.
+    pub fn begin_to_catch_up(&self) -> Result<CatchUp<'_>, ClientError> {
         // The server sends a client its updates before it looks at the client's next request.
-        match self.request("echo", json!([]), patience)? {
-            Ok(_) => Ok(()),
-            Err(error) => Err(ClientError::Misunderstood(error.to_string())),
-        }
+        self.send("echo", json!([])).map(CatchUp)
     }
 
     /// Carries out a transaction: all of its operations or none. What it changed of watched tables is in the replica when
@@ -202,18 +207,13 @@ impl Client {
         // Written at once: a copy of the operations for each step on the way would cost more than the rest.
         let operations_as_text = operations.iter().map(|operation| operation.value().to_string());
         let params: Vec<String> = iter::once(json!(database).to_string()).chain(operations_as_text).collect();
-        match self.request("transact", format_args!("[{}]", params.join(",")), patience)? {
+        match self.send("transact", format_args!("[{}]", params.join(",")))?.wait(patience)? {
             Ok(answer) => Ok(read_answer(&answer, operations.len())?),
             Err(error) => Err(ClientError::Misunderstood(error.to_string())),
         }
     }
 
-    fn request(
-        &self,
-        method: &str,
-        params: impl fmt::Display,
-        patience: Duration,
-    ) -> Result<Result<Value, Value>, ClientError> {
+    fn send(&self, method: &str, params: impl fmt::Display) -> Result<Request<'_>, ClientError> {
         let (reply, answer) = mpsc::channel();
         let id = {
             let mut state = self.shared.lock();
@@ -228,18 +228,58 @@ impl Client {
             id
         };
         self.shared.wake();
-        answer.recv_timeout(patience).map_err(|error| {
-            self.shared.lock().pending.remove(&id);
-            match error {
-                mpsc::RecvTimeoutError::Timeout => ClientError::Late(patience),
-                mpsc::RecvTimeoutError::Disconnected => ClientError::Lost,
-            }
-        })
+        Ok(Request { shared: &self.shared, id, answer })
     }
 
     fn unreachable(&self) -> ClientError {
         let reason = self.shared.lock().reason.clone();
         ClientError::Unreachable { endpoint: self.endpoint.clone(), reason }
+    }
+}
+
+/// A request that was sent.
+struct Request<'a> {
+    shared: &'a Shared,
+    id: u64,
+    answer: mpsc::Receiver<Result<Value, Value>>,
+}
+
+impl Request<'_> {
+    fn wait(self, patience: Duration) -> Result<Result<Value, Value>, ClientError> {
+        self.answer.recv_timeout(patience).map_err(|error| match error {
+            mpsc::RecvTimeoutError::Timeout => ClientError::Late(patience),
+            mpsc::RecvTimeoutError::Disconnected => ClientError::Lost,
+        })
+    }
+}
+
+impl Drop for Request<'_> {
+    fn drop(&mut self) {
+        // Nobody waits for the answer any more.
+        self.shared.lock().pending.remove(&self.id);
+    }
+}
+
+/// What waits until the replica holds whatever was committed before it was made.
+#[must_use]
+pub struct CatchUp<'a>(Request<'a>);
+
+impl CatchUp<'_> {
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// As [`Client::transact`].
+    pub fn wait(self, patience: Duration) -> Result<(), ClientError> {
+        match self.0.wait(patience)? {
+            Ok(_) => Ok(()),
+            Err(error) => Err(ClientError::Misunderstood(error.to_string())),
+        }
+    }
+}
+
+impl fmt::Debug for CatchUp<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CatchUp").field(&self.0.id).finish()
     }
 }
 

@@ -13,7 +13,7 @@ mod session;
 mod value;
 mod vigil;
 
-pub use client::{Client, ClientError, Heard};
+pub use client::{CatchUp, Client, ClientError, Heard};
 pub use endpoint::{Endpoint, InvalidEndpoint};
 pub use frame::{FrameError, Framer};
 pub use message::{Message, MessageError};

@@ -112,7 +112,7 @@ pub fn read_answer(answer: &Value, count: usize) -> Result<Vec<Done>, Refused> {
         return Err(strange());
     }
     let read = |result: &Value| Done {
-        uuid: uuid(&result["uuid"]),
+        uuid: uuid(&result["uuid"]).map(Uuid::new),
         count: result["count"].as_u64().unwrap_or_default(),
         rows: result["rows"].as_array().map(|rows| rows.iter().cloned().map(Row::new).collect()).unwrap_or_default(),
     };

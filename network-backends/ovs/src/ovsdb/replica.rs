@@ -69,6 +69,17 @@ impl Replica {
         table.rows.get_key_value(table.names.get(name)?)
     }
 
+    /// The rows of a table that a column of another one refers to.
+    pub fn referred<'a>(
+        &'a self,
+        row: &'a Row,
+        column: &str,
+        table: &str,
+    ) -> impl Iterator<Item = (&'a Uuid, &'a Row)> + use<'a> {
+        let table = self.tables.get(table);
+        row.references(column).filter_map(move |uuid| table?.rows.get_key_value(uuid))
+    }
+
     /// All rows of a table.
     pub fn rows(&self, table: &str) -> impl Iterator<Item = (&Uuid, &Row)> {
         self.tables.get(table).into_iter().flat_map(|table| &table.rows)

@@ -1,6 +1,7 @@
 //! Values of OVSDB columns (RFC 7047, section 5.1): atoms, sets and maps.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde_json::{Map, Value, json};
@@ -18,6 +19,12 @@ impl Uuid {
     /// The same as a value.
     pub fn value(&self) -> Value {
         json!(["uuid", self.0])
+    }
+}
+
+impl Borrow<str> for Uuid {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 
@@ -67,7 +74,7 @@ impl Row {
     }
 
     /// The elements of a column: those of a set, or the single value.
-    pub fn elements(&self, column: &str) -> impl Iterator<Item = &Value> {
+    pub fn elements<'a>(&'a self, column: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
         let value = self.get(column);
         let inner = match value.as_array().map(Vec::as_slice) {
             Some([Value::String(kind), Value::Array(inner)]) if kind == "set" => inner.as_slice(),
@@ -87,9 +94,19 @@ impl Row {
         self.elements(column).next()?.as_i64()
     }
 
-    /// The rows that a column refers to.
-    pub fn uuids(&self, column: &str) -> BTreeSet<Uuid> {
-        self.elements(column).filter_map(uuid).collect()
+    /// The identifiers of the rows that a column refers to, as texts.
+    pub(super) fn references<'a>(&'a self, column: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.elements(column).filter_map(uuid)
+    }
+
+    /// The only row that a column refers to, or the first.
+    pub fn reference(&self, column: &str) -> Option<Uuid> {
+        self.references(column).next().map(Uuid::new)
+    }
+
+    /// Whether a column refers to a row.
+    pub fn refers_to(&self, column: &str, uuid: &Uuid) -> bool {
+        self.references(column).any(|text| text == uuid.0)
     }
 
     /// A map of texts.
@@ -106,9 +123,9 @@ impl Row {
 }
 
 /// The identifier in `["uuid", …]`.
-pub(super) fn uuid(value: &Value) -> Option<Uuid> {
+pub(super) fn uuid(value: &Value) -> Option<&str> {
     match value.as_array()?.as_slice() {
-        [Value::String(kind), Value::String(text)] if kind == "uuid" => Some(Uuid::new(text)),
+        [Value::String(kind), Value::String(text)] if kind == "uuid" => Some(text),
         _ => None,
     }
 }
@@ -126,8 +143,9 @@ mod tests {
         }));
         assert_eq!((row.text("name"), row.text("none"), row.text("missing")), (Some("eth0"), None, None));
         assert_eq!((row.integer("tag"), row.integer("none"), row.elements("tags").count()), (Some(5), None, 2));
-        assert_eq!(row.uuids("ports").len(), 2);
-        assert_eq!(row.uuids("port"), [Uuid::new("c")].into());
+        assert_eq!(row.references("ports").collect::<Vec<_>>(), ["a", "b"]);
+        assert!(row.refers_to("ports", &Uuid::new("b")) && !row.refers_to("ports", &Uuid::new("c")));
+        assert_eq!((row.reference("port"), row.reference("none")), (Some(Uuid::new("c")), None));
         assert_eq!(row.map("external_ids")["l"], "w");
         assert!(row.map("odd").is_empty() && row.map("name").is_empty());
     }
