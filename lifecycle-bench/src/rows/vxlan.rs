@@ -19,7 +19,7 @@ use crate::wiring::Ours;
 pub(super) const ROW: Row =
     Row { name: "vxlan", about: "halves of links between two hosts, made and removed", measure };
 
-const RUNS: usize = 3;
+const RUNS: usize = 7;
 /// Links in one run.
 const LINKS: usize = 100;
 

@@ -1,7 +1,8 @@
 //! Building links, many at once: each wholly or not at all.
 //!
-//! The interfaces are made first, then their ports in one transaction. What is left to be done about the interfaces is done
-//! while the switch attaches the ports; then the switch is waited for, once for all. What it could not attach is taken back.
+//! The interfaces are made first, then their ports in one transaction. What is left to be done about the interfaces is done,
+//! and they are read back, while the switch attaches the ports; it is waited for once for all. What it could not attach is
+//! taken back.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
